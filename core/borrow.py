@@ -1,0 +1,68 @@
+"""What is done to a model is given back: modes and gradient flags here, hooks in ``core.layers``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from core.errors import AssayError
+
+
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode with frozen parameters, gradients enabled; all as before on the way out."""
+    training = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield model
+    finally:
+        for module, mode in training:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@dataclass
+class Passes:
+    """Samples, not calls, that went through a model."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+@contextmanager
+def counting(model: nn.Module) -> Iterator[Passes]:
+    """Count the samples that pass forward through ``model`` and backward from its output while the block runs."""
+    passes = Passes()
+
+    def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        passes.forwards += len(inputs[0])
+
+    def left(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(returned)  # type: ignore[no-untyped-call]
+
+    def returned(gradient: Tensor) -> None:
+        passes.backwards += len(gradient)
+
+    handles = [model.register_forward_pre_hook(entered), model.register_forward_hook(left)]
+    try:
+        yield passes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ``AssayError`` unless ``images`` is (N, C, H, W), floating and in [0, 1]."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise AssayError(f"images must be float (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):
+        low, high = images.min().item(), images.max().item()
+        raise AssayError(f"images must lie in [0, 1], not [{low:.3g}, {high:.3g}]; normalisation belongs in the model")

@@ -1,0 +1,21 @@
+"""What a caller can do something about: one line that says what is wrong and what would be right."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AssayError(ValueError):
+    """A wrong input. The command line prints the message on one line and exits with status 2."""
+
+
+class NotApplicable(AssayError):
+    """A method that has no meaning on this model or data: a skipped row, not a failure."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> AssayError:
+    """The error for a name that is not in ``known``, nearest names first."""
+    names = list(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+    return AssayError(f"unknown {kind} {name!r}; {hint}known: {shown}")

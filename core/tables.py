@@ -1,0 +1,137 @@
+"""Tables of names, and methods written as text: ``pgd(eps=4/255, steps=100)``.
+
+A table maps names to ``"module:Class"`` and imports a class only when it is asked for, so listing what there is
+loads no torch. Text is parsed, never evaluated: literals, fractions and bare words.
+"""
+
+import ast
+import dataclasses
+import importlib
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from core.errors import AssayError, unknown
+
+
+class Table(Mapping[str, type]):
+    """Names of one kind of method. ``table["pgd"]`` is the class; ``table.parse("pgd(steps=9)")`` a record of it."""
+
+    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, name: str) -> type:
+        """The class; ``GradCAM``, ``grad_cam`` and ``grad-cam`` are the same. Raises ``AssayError`` with near names."""
+        plain = {re.sub(r"[-_]", "", known): known for known in self._entries}
+        known = plain.get(re.sub(r"[-_]", "", name).lower())
+        if known is None:
+            raise unknown(self.kind, name, self._entries)
+        module, _, attribute = self._entries[known].partition(":")
+        return typing.cast(type, getattr(importlib.import_module(module), attribute))
+
+    def name_of(self, method: object) -> str:
+        """The table's name of a record or class."""
+        cls = method if isinstance(method, type) else type(method)
+        where = f"{cls.__module__}:{cls.__qualname__}"
+        return next((name for name, entry in self._entries.items() if entry == where), cls.__name__)
+
+    def parse(self, text: str, **defaults: Any) -> Any:
+        """The record that ``name`` or ``name(setting=value, ...)`` describes; what is typed beats ``defaults``."""
+        name, settings = parse_call(text)
+        cls = self[name]
+        known = {field.name for field in dataclasses.fields(cls)}
+        return build(cls, {**{k: v for k, v in defaults.items() if k in known}, **settings})
+
+    def exporter(self, others: Mapping[str, str] | None = None) -> Callable[[str], Any]:
+        """A module ``__getattr__`` that imports the table's classes, and ``others`` (name to module), on first use."""
+        modules = {entry.partition(":")[2]: entry.partition(":")[0] for entry in self._entries.values()}
+        modules.update(others or {})
+
+        def attribute(name: str) -> Any:
+            if name not in modules:
+                raise AttributeError(f"no {name!r} here; there is {', '.join(modules)}")
+            return getattr(importlib.import_module(modules[name]), name)
+
+        return attribute
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name(a=1, b=4/255, c=word)`` into the name and its settings."""
+    match = re.fullmatch(r"\s*([\w.+-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
+    if match is None:
+        raise AssayError(f"cannot read {text!r}; write name or name(setting=value, ...)")
+    try:
+        call = ast.parse(f"f({match[2] or ''})", mode="eval").body
+    except (SyntaxError, ValueError):
+        message = f"cannot read the settings of {text!r}; write setting=value, text with dots in quotes"
+        raise AssayError(message) from None
+    if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise AssayError(f"cannot read the settings of {text!r}; every setting needs its name")
+    return match[1], {str(keyword.arg): _literal(keyword.value, text) for keyword in call.keywords}
+
+
+def build(cls: type, settings: Mapping[str, Any]) -> Any:
+    """A record of ``cls``; unknown settings and values of a wrong type raise ``AssayError``."""
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    for key, value in settings.items():
+        if key not in names:
+            raise unknown(f"setting of {cls.__name__}", key, names)
+        if not _fits(value, hints[key]):
+            raise AssayError(f"{cls.__name__}: {key}={value!r} is not {_describe(hints[key])}")
+    return cls(**settings)
+
+
+def _literal(node: ast.expr, text: str) -> Any:
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Name():
+            return node.id
+        case ast.UnaryOp(op=ast.USub()):
+            return -_number(node.operand, text)
+        case ast.BinOp(op=ast.Div()):
+            below = _number(node.right, text)
+            if below == 0:
+                raise AssayError(f"division by zero in {text!r}")
+            return _number(node.left, text) / below
+        case ast.Tuple() | ast.List():
+            return tuple(_literal(item, text) for item in node.elts)
+    raise AssayError(f"{text!r}: only numbers, fractions, words and lists of them are read")
+
+
+def _number(node: ast.expr, text: str) -> float:
+    value = _literal(node, text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise AssayError(f"{text!r}: {value!r} is not a number")
+    return value
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
