@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 
 class AssayError(ValueError):
-    """A wrong input. The command line prints the message on one line and exits with status 2."""
+    """A wrong input. The command line prints the message on one line and exits with ``status``."""
+
+    status = 2
 
 
 class NotApplicable(AssayError):
@@ -15,7 +17,8 @@ class NotApplicable(AssayError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> AssayError:
     """The error for a name that is not in ``known``, nearest names first."""
     names = list(known)
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    lower = {known.lower(): known for known in names}
+    near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
     return AssayError(f"unknown {kind} {name!r}; {hint}known: {shown}")

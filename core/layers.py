@@ -77,9 +77,8 @@ def record(model: nn.Module, *names: str, stop: bool = False) -> Iterator[dict[s
 
 def many_activations(model: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tensor]:
     """Activations (N, C, h, w) of several layers from one forward pass that ends at the deepest of them."""
-    with record(model, *names, stop=True) as outputs:
-        with suppress(_Enough):
-            model(images)
+    with record(model, *names, stop=True) as outputs, suppress(_Enough):
+        model(images)
     return [to_grid(outputs[name], find_layout(model, name, outputs[name], images)) for name in names]
 
 
@@ -131,19 +130,27 @@ def _covers(grid: tuple[int, int], size: Sequence[int]) -> bool:
 
 
 def _token_layout(model: nn.Module, length: int, size: Sequence[int]) -> Layout | None:
+    """The patch embedding's own grid, else one of the image's exact proportions, else one near them."""
     known = getattr(getattr(model_body(model), "patch_embed", None), "grid_size", None)
     declared = getattr(model_body(model), "num_prefix_tokens", None)
-    prefixes = [declared] if isinstance(declared, int) else []
-    for prefix in [*prefixes, *range(9)]:
-        n = length - prefix
-        if n < 1:
-            continue
-        if known is not None and n == math.prod(known):
-            return Layout("tokens", known[0], known[1], prefix)
-        height = max(round(math.sqrt(n * size[0] / size[1])), 1)
-        if n % height == 0 and _covers((height, n // height), size) and (n > 1 or length == 1):
-            return Layout("tokens", height, n // height, prefix)
+    prefixes = dict.fromkeys([*([declared] if isinstance(declared, int) else []), *range(9)])
+    grids = {prefix: _nearest_grid(length - prefix, size) for prefix in prefixes if length > prefix}
+    if known is not None:
+        own = [prefix for prefix in grids if length - prefix == math.prod(known)]
+        if own:
+            return Layout("tokens", known[0], known[1], own[0])
+    for exact in (True, False):
+        for prefix, grid in grids.items():
+            if grid is None or (grid == (1, 1) and length > 1):
+                continue
+            if not exact or grid[0] * size[1] == grid[1] * size[0]:
+                return Layout("tokens", *grid, prefix)
     return None
+
+
+def _nearest_grid(n: int, size: Sequence[int]) -> tuple[int, int] | None:
+    height = max(round(math.sqrt(n * size[0] / size[1])), 1)
+    return (height, n // height) if n % height == 0 and _covers((height, n // height), size) else None
 
 
 def model_body(model: nn.Module) -> nn.Module:
@@ -152,14 +159,17 @@ def model_body(model: nn.Module) -> nn.Module:
     return body if isinstance(body, nn.Module) else model
 
 
+_Edge = tuple[Any, int]  # a node of the autograd graph and the number of its output
+
 _DEFAULTS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictionary()
 
 
 def default_layer(model: nn.Module, images: Tensor) -> str:
     """The name of the last layer that holds a live grid on every path to the logits: where Grad-CAM looks.
 
-    Found by a probe, not by name: one forward and backward pass on two of the images' size, then a check that
-    cutting the layer's gradient cuts all of it. Raises ``NotApplicable`` for a network without grids.
+    Found by a probe, not by name: one forward and backward pass on two random images of that size, then a walk
+    through the autograd graph. Where branches never meet in one grid, the last live grid of any of them. Raises
+    ``NotApplicable`` for a network without grids and for one whose head is still zero.
     """
     size = tuple(images.shape[1:])
     known = _DEFAULTS.setdefault(model, {})
@@ -171,38 +181,53 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     return known[size]
 
 
+class _Call(NamedTuple):
+    """One module's output tensor, its place in the autograd graph and the gradient of the winning logits there."""
+
+    name: str
+    module: nn.Module
+    tensor: Tensor
+    edge: _Edge
+    gradient: Tensor | None
+    layout: Layout | None
+
+
 def _probe(model: nn.Module, images: Tensor) -> str:
-    calls = [call for call in _calls(model, images) if not isinstance(call[1], nn.Identity | nn.Dropout)]
-    seen: set[int] = set()
+    calls, root = _calls(model, images)
+    names: set[str] = set()
+    tensors: set[int] = set()
     fallback = None
-    for name, _, tensor, gradient, layout in reversed(calls):
-        if layout is None or layout.height * layout.width < 4 or gradient is None or id(tensor) in seen:
+    for call in reversed(calls):
+        if call.name in names or isinstance(call.module, nn.Identity | nn.Dropout | nn.Linear):
             continue
-        seen.add(id(tensor))
-        grid = to_grid(gradient, layout)
-        live = (grid.abs().amax(1) > 0).float().mean() >= 0.5
-        varies = to_grid(tensor.detach(), layout).flatten(2).std(2).amax() > 0
-        if not (live and varies):
-            continue
-        fallback = fallback or name
-        if _cuts(model, name, images):
-            return name
+        names.add(call.name)
+        if id(call.tensor) not in tensors and _live(call):
+            tensors.add(id(call.tensor))
+            fallback = fallback or call.name
+            if _on_every_path(root, call.edge):
+                return call.name
     if fallback is None:
-        raise NotApplicable(f"{type(model_body(model)).__name__} has no layer with a grid over the image")
+        raise NotApplicable(f"{type(model_body(model)).__name__} has no layer with a live grid over the image")
     return fallback
 
 
-_Call = tuple[str, nn.Module, Tensor, Tensor | None, Layout | None]
+def _live(call: _Call) -> bool:
+    """Whether a call gives a grid of four cells or more that varies and half of which matters to the logits."""
+    if call.layout is None or call.layout.height * call.layout.width < 4 or call.gradient is None:
+        return False
+    matters = (to_grid(call.gradient, call.layout).abs().amax(1) > 0).float().mean() >= 0.5
+    varies = to_grid(call.tensor.detach(), call.layout).flatten(2).std(2).amax() > 0
+    return bool(matters and varies)
 
 
-def _calls(model: nn.Module, images: Tensor) -> list[_Call]:
-    """Every module's output tensor in the order of finishing, with the gradient of the winning logits."""
-    order: list[tuple[str, nn.Module, Tensor]] = []
+def _calls(model: nn.Module, images: Tensor) -> tuple[list[_Call], Any]:
+    """Every module's output tensor in the order of finishing, and the logits' node of the autograd graph."""
+    order: list[tuple[str, nn.Module, Tensor, _Edge]] = []
 
     def hook(name: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.requires_grad and output.ndim >= 3:
-                order.append((name, module, output))
+                order.append((name, module, output, (output.grad_fn, output.output_nr)))
 
         return keep
 
@@ -213,31 +238,32 @@ def _calls(model: nn.Module, images: Tensor) -> list[_Call]:
     finally:
         for handle in handles:
             handle.remove()
-    tensors = [tensor for _, _, tensor in order]
+    tensors = [tensor for _, _, tensor, _ in order]
     gradients = torch.autograd.grad(logits.amax(1).sum(), tensors, allow_unused=True) if tensors else ()
     size = images.shape[-2:]
-    return [
-        (name, module, tensor, gradient, layout(model, module, tensor, size))
-        for (name, module, tensor), gradient in zip(order, gradients, strict=True)
+    calls = [
+        _Call(name, module, tensor, edge, gradient, layout(model, module, tensor, size))
+        for (name, module, tensor, edge), gradient in zip(order, gradients, strict=True)
     ]
+    return calls, logits.grad_fn
 
 
-def _cuts(model: nn.Module, name: str, images: Tensor) -> bool:
-    """Whether every path from the image to the logits runs through the layer."""
-    handle = find(model, name).register_forward_hook(lambda module, inputs, output: output.detach())
-    try:
-        images = images.detach().requires_grad_(True)
-        logits = model(images)
-        if not logits.requires_grad:
-            return True
-        (gradient,) = torch.autograd.grad(logits.amax(1).sum(), images, allow_unused=True)
-    finally:
-        handle.remove()
-    return gradient is None or not bool(gradient.any())
+def _on_every_path(root: Any, edge: _Edge) -> bool:
+    """Whether the autograd graph, cut at ``edge``, no longer leads from ``root`` to a leaf: to the images."""
+    waiting, seen = [root], {root}
+    while waiting:
+        following = waiting.pop().next_functions
+        if not following:
+            return False
+        for node, number in following:
+            if node is not None and (node, number) != edge and node not in seen:
+                seen.add(node)
+                waiting.append(node)
+    return True
 
 
 def describe(model: nn.Module, images: Tensor) -> list[LayerInfo]:
     """Every layer that gives a tensor of three or more dimensions, in the order of finishing."""
     with borrowed(model):
-        calls = _calls(model, images)
-    return [LayerInfo(n, type(m).__name__, tuple(t.shape[1:]), found) for n, m, t, _, found in calls]
+        calls, _ = _calls(model, images)
+    return [LayerInfo(c.name, type(c.module).__name__, tuple(c.tensor.shape[1:]), c.layout) for c in calls]

@@ -24,6 +24,11 @@ class Target:
     def __getitem__(self, index: Tensor) -> "Target":
         return self
 
+    @property
+    def count(self) -> int:
+        """The number of images that per-image data is held for; 1 where the target is the same for all."""
+        return 1
+
     def __add__(self, other: "Target") -> "Target":
         return Sum((self, other))
 
@@ -49,6 +54,10 @@ class Sum(Target):
     def __getitem__(self, index: Tensor) -> Target:
         return Sum(tuple(term[index] for term in self.terms))
 
+    @property
+    def count(self) -> int:
+        return max(term.count for term in self.terms)
+
 
 @dataclass(frozen=True, eq=False)
 class Scaled(Target):
@@ -60,6 +69,10 @@ class Scaled(Target):
 
     def __getitem__(self, index: Tensor) -> Target:
         return Scaled(self.target[index], self.factor)
+
+    @property
+    def count(self) -> int:
+        return self.target.count
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +89,10 @@ class _OfClasses(Target):
     def __getitem__(self, index: Tensor) -> Target:
         whole = not isinstance(self.classes, Tensor) or self.classes.ndim == 0
         return self if whole else type(self)(torch.as_tensor(self.classes)[index])
+
+    @property
+    def count(self) -> int:
+        return len(self.classes) if isinstance(self.classes, Tensor) and self.classes.ndim else 1
 
     @staticmethod
     def of(logits: Tensor, classes: Tensor) -> Tensor:
@@ -154,6 +171,10 @@ class CodeDistance(Target):
 
     def __getitem__(self, index: Tensor) -> Target:
         return self if len(self.code) == 1 else CodeDistance(self.layer, self.code[index])
+
+    @property
+    def count(self) -> int:
+        return len(self.code)
 
 
 @dataclass(frozen=True, eq=False)

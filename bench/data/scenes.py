@@ -157,7 +157,8 @@ def _upsample(grid: Array) -> Array:
     low = at.astype(np.int64)
     part = at - low
     rows = grid[low] * (1 - part)[:, None, None] + grid[low + 1] * part[:, None, None]
-    return rows[:, low] * (1 - part)[None, :, None] + rows[:, low + 1] * part[None, :, None]
+    columns: Array = rows[:, low] * (1 - part)[None, :, None] + rows[:, low + 1] * part[None, :, None]
+    return columns
 
 
 @cache
@@ -177,7 +178,8 @@ def _local(shape: Shape) -> tuple[Array, Array]:
 def _coverage(shape: Shape) -> Array:
     """Share of each pixel that the shape covers, (H, W), from its signed distance."""
     x, y = _local(shape)
-    return np.clip(0.5 - _DISTANCES[shape.kind](x, y, np.float32(shape.radius)), 0, 1)
+    share: Array = np.clip(0.5 - _DISTANCES[shape.kind](x, y, np.float32(shape.radius)), 0, 1)
+    return share
 
 
 def _paint(shape: Shape) -> Array:
@@ -191,7 +193,8 @@ def _paint(shape: Shape) -> Array:
     else:
         mix = np.clip(1.5 * (0.9 - np.hypot(x % 2 - 1, y % 2 - 1)), 0, 1)
     one, two = np.array(shape.colour, np.float32), np.array(shape.second, np.float32)
-    return (one + mix[..., None] * (two - one)).astype(np.float32)
+    paint: Array = (one + mix[..., None] * (two - one)).astype(np.float32)
+    return paint
 
 
 def _polygon(x: Array, y: Array, corners: list[tuple[float, float]]) -> Array:
@@ -224,13 +227,15 @@ def _star(x: Array, y: Array, r: np.float32) -> Array:
 
 def _crescent(x: Array, y: Array, r: np.float32) -> Array:
     """A disc with a bite beside the mark."""
-    return np.maximum(np.hypot(x, y) - r, r * np.float32(0.62) - np.hypot(x - r * np.float32(0.95), y))
+    distance: Array = np.maximum(np.hypot(x, y) - r, r * np.float32(0.62) - np.hypot(x - r * np.float32(0.95), y))
+    return distance
 
 
 def _cross(x: Array, y: Array, r: np.float32) -> Array:
     x, y = np.abs(x), np.abs(y)
     thick = r * np.float32(0.26)
-    return np.minimum(np.maximum(x - r, y - thick), np.maximum(y - r, x - thick))
+    distance: Array = np.minimum(np.maximum(x - r, y - thick), np.maximum(y - r, x - thick))
+    return distance
 
 
 _DISTANCES = {

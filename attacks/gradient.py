@@ -1,0 +1,135 @@
+"""Attacks that follow the gradient of the loss."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from attacks.balls import Ball, BoundedNorm, check_eps, check_positive
+from attacks.base import Attack
+from attacks.goals import Goal, Targeted, Untargeted
+from core.draws import Draws
+from core.targets import Logit, gradient
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FGSM(Attack):
+    """One signed gradient step (Goodfellow et al. 2015, eq. 1, arXiv:1412.6572).
+
+    With ``LeastLikely`` as the goal it is the one-step least likely class method of Kurakin et al. 2017.
+    """
+
+    eps: float = 4 / 255  # Linf radius, images in [0, 1]
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps, "linf")
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        slope = gradient(lambda net, x: goal.loss(net(x)), model, images)
+        return (images + self.eps * slope.sign()).clamp(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PGD(Attack):
+    """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv:1706.06083).
+
+    Returns the first fooling image on the path, else the one of largest loss. An image that is fooled leaves the
+    batch unless ``early_stop`` is off. The default step lets a path cross the ball: step * steps = 2.5 eps.
+    """
+
+    norm: BoundedNorm = "linf"
+    eps: float = 4 / 255  # radius in that norm, images in [0, 1]
+    steps: int = 40
+    step: float | None = None  # length of a step in that norm; None means 2.5 eps / steps
+    restarts: int = 1
+    random_start: bool = True
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps, self.norm)
+        check_positive(steps=self.steps, restarts=self.restarts, step=1 if self.step is None else self.step)
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        best, best_loss = images.clone(), images.new_full((len(images),), float("-inf"))
+        active = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        for _ in range(self.restarts):
+            index = active.nonzero().flatten()
+            if len(index) == 0:
+                break
+            fooled = self._climb(model, images[index], goal[index], draws[index], best, best_loss, index)
+            active[fooled] = False
+        return best
+
+    def _climb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        goal: Goal,
+        draws: Draws,
+        best: Tensor,
+        best_loss: Tensor,
+        index: Tensor,
+    ) -> Tensor:
+        """One path from a start; writes what is better to ``best`` and returns the indices that are fooled."""
+        ball = Ball(self.norm, self.eps)
+        step = 2.5 * self.eps / self.steps if self.step is None else self.step
+        start = ball.random(images, draws) if self.random_start else torch.zeros_like(images)
+        x = (images + start).clamp(0, 1)
+        fooled = []
+        for k in range(self.steps + 1):
+            x.requires_grad_(k < self.steps)
+            logits = model(x)
+            loss = goal.loss(logits)
+            if k < self.steps:
+                (slope,) = torch.autograd.grad(loss.sum(), x)
+            x, loss = x.detach(), loss.detach()
+            reached = goal.reached(logits.detach())
+            score = torch.where(reached, torch.inf, loss) if self.early_stop else loss
+            better = score > best_loss[index]
+            best[index[better]], best_loss[index[better]] = x[better], score[better]
+            if self.early_stop and reached.any():
+                fooled.append(index[reached])
+                stay = ~reached
+                x, images, slope, index, goal = x[stay], images[stay], slope[stay], index[stay], goal[stay]
+            if k == self.steps or len(index) == 0:
+                break
+            x = (images + ball.project(x + step * ball.steepest(slope) - images)).clamp(0, 1)
+        return torch.cat(fooled) if fooled else index[:0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradientFooling(Attack):
+    """Climb the logit of one chosen class with L2-normalised steps until it wins (CS231n, fooling images).
+
+    No bound on the distance. The class is the goal's; ``Untargeted`` chooses the runner-up on the clean image.
+    """
+
+    step: float = 0.25  # L2 length of a step, images in [0, 1]
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        check_positive(step=self.step, steps=self.steps)
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        classes = self._chosen(model, images, goal)
+        ball = Ball("l2", self.step)
+        x, index = images.clone(), torch.arange(len(images), device=images.device)
+        for k in range(self.steps + 1):
+            current = x[index].requires_grad_(k < self.steps)
+            logits = model(current)
+            stay = ~goal[index].reached(logits.detach())
+            if k == self.steps or not stay.any():
+                break
+            (slope,) = torch.autograd.grad(Logit.of(logits, classes[index])[stay].sum(), current)
+            index = index[stay]
+            x[index] = (x[index] + self.step * ball.steepest(slope[stay])).clamp(0, 1)
+        return x
+
+    @staticmethod
+    def _chosen(model: nn.Module, images: Tensor, goal: Goal) -> Tensor:
+        if isinstance(goal, Targeted):
+            return goal.classes
+        labels = goal.labels if isinstance(goal, Untargeted) else model(images).argmax(1)
+        with torch.no_grad():
+            chosen: Tensor = model(images).scatter(1, labels[:, None], float("-inf")).argmax(1)
+        return chosen

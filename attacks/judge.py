@@ -1,0 +1,112 @@
+"""The one judge of what an attack returns: budget, range, finiteness and success are decided here."""
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attacks.balls import distance
+from attacks.goals import Goal, as_goal
+from core.borrow import borrowed, check_images, counting
+from core.draws import Draws, as_draws
+
+NORMS = ("linf", "l2", "l1", "l0")
+TOLERANCE = 1e-6  # of range and budget, for the rounding of float32
+NOISE = 1e-4  # of a margin, relative to the largest logit: what another batch split can change
+
+
+class AttackLike(Protocol):
+    """What the judge needs of an attack; ``eps`` and ``norm`` bound it where it has them."""
+
+    def __call__(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One entry an image, N in all.
+
+    ``adversarial`` (N, C, H, W) is finite and in [0, 1]. ``success`` and ``success_8bit`` (N,) bool: the goal is
+    reached within the budget, also after rounding to 8 bits. ``distances`` maps each norm to (N,). ``clean_logits``
+    and ``logits`` (N, K). ``forwards``, ``backwards`` (samples) and ``seconds`` are the attack's, shared evenly.
+    ``flags`` names the checks that did not hold.
+    """
+
+    adversarial: Tensor
+    success: Tensor
+    success_8bit: Tensor
+    distances: dict[str, Tensor]
+    clean_logits: Tensor
+    logits: Tensor
+    forwards: float
+    backwards: float
+    seconds: float
+    flags: list[tuple[str, ...]]
+
+
+def evaluate(
+    attack: AttackLike, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0
+) -> Outcome:
+    """Run ``attack`` and judge what it returns, image by image.
+
+    Flags: ``wrong-shape``, ``non-finite``, ``out-of-range`` and ``over-budget`` (the image counts as not fooled and the
+    clean image stands in for what cannot be used), ``non-finite-logits``, ``not-repeatable`` (the same images give
+    other logits), ``boundary`` (decided within float noise), ``lost-at-8-bit``.
+    """
+    check_images(images)
+    draws = as_draws(draws, images)
+    with borrowed(model):
+        with torch.no_grad():
+            clean_logits = model(images)
+            settled = as_goal(goal).settle(model, images)
+        start = time.perf_counter()
+        with counting(model) as passes:
+            returned = attack(model, images, settled, draws)
+        seconds = time.perf_counter() - start
+        adversarial, problems = _usable(returned, images)
+        distances = {norm: distance(adversarial - images, norm) for norm in NORMS}
+        problems["over-budget"] = _over_budget(attack, distances)
+        with torch.no_grad():
+            logits = model(adversarial)
+            again = model(adversarial)
+            rounded = model((adversarial * 255).round() / 255)
+    invalid = torch.stack(list(problems.values())).any(0)
+    problems["non-finite-logits"] = ~(logits.isfinite().all(1) & clean_logits.isfinite().all(1))
+    scale = logits.abs().amax(1).clamp(min=1)
+    problems["not-repeatable"] = ((logits - again).abs().amax(1) > NOISE * scale) & logits.isfinite().all(1)
+    problems["boundary"] = settled.margin(logits).abs() <= NOISE * scale
+    valid = ~(invalid | problems["non-finite-logits"])
+    success = settled.reached(logits) & valid
+    success_8bit = settled.reached(rounded) & valid
+    problems["lost-at-8-bit"] = success & ~success_8bit
+    n = max(len(images), 1)
+    return Outcome(
+        adversarial=adversarial,
+        success=success,
+        success_8bit=success_8bit,
+        distances=distances,
+        clean_logits=clean_logits,
+        logits=logits,
+        forwards=passes.forwards / n,
+        backwards=passes.backwards / n,
+        seconds=seconds / n,
+        flags=[tuple(name for name, holds in problems.items() if holds[i]) for i in range(len(images))],
+    )
+
+
+def _usable(returned: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images that can be judged, and which of them could not be taken as they came."""
+    none = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    if not isinstance(returned, Tensor) or returned.shape != images.shape:
+        return images.clone(), {"wrong-shape": ~none}
+    returned = returned.detach().to(images)
+    broken = ~returned.isfinite().flatten(1).all(1)
+    returned = torch.where(broken.view(-1, 1, 1, 1), images, returned)
+    outside = ((returned < -TOLERANCE) | (returned > 1 + TOLERANCE)).flatten(1).any(1)
+    return returned.clamp(0, 1), {"wrong-shape": none, "non-finite": broken, "out-of-range": outside}
+
+
+def _over_budget(attack: AttackLike, distances: dict[str, Tensor]) -> Tensor:
+    eps, norm = getattr(attack, "eps", float("inf")), getattr(attack, "norm", "linf")
+    return distances[norm] > eps * (1 + TOLERANCE) + TOLERANCE

@@ -1,0 +1,57 @@
+"""Shares of images under attack, each under its own name.
+
+All take class indices of shape (n,): the clean prediction, the prediction under attack, and the label or the wanted
+class. Per image they are 1.0, 0.0 or NaN (not defined for that image); the mean of what is defined is the rate.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A per-image rate: what it says and which direction is better for the model."""
+
+    of: Callable[[Tensor, Tensor, Tensor], Tensor]
+    direction: str
+    meaning: str
+
+
+def robust_accuracy(clean: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:
+    """Right under attack. Over several attacks take the minimum per image first, then the mean."""
+    return (adversarial == label).float()
+
+
+def fooling_rate(clean: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:
+    """Right before and wrong now; NaN for images that were wrong before.
+
+    Moosavi-Dezfooli et al. 2017 count every changed prediction instead: that is ``flip_rate``.
+    """
+    return (adversarial != label).float().where(clean == label, torch.nan)
+
+
+def error_rate(clean: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:
+    """Wrong under attack, clean errors included."""
+    return (adversarial != label).float()
+
+
+def flip_rate(clean: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:
+    """The prediction changed; no ground truth needed."""
+    return (adversarial != clean).float()
+
+
+def targeted_rate(clean: Tensor, adversarial: Tensor, wanted: Tensor) -> Tensor:
+    """Now the wanted class; NaN for images that were given that class before."""
+    return (adversarial == wanted).float().where(clean != wanted, torch.nan)
+
+
+RATES: Mapping[str, Rate] = {
+    "robust_accuracy": Rate(robust_accuracy, "higher", "share of images that the model gets right under attack"),
+    "fooling_rate": Rate(fooling_rate, "lower", "share of the images it had right that it gets wrong under attack"),
+    "error_rate": Rate(error_rate, "lower", "share of images wrong under attack, clean errors included"),
+    "flip_rate": Rate(flip_rate, "lower", "share of images whose predicted class changes under attack"),
+    "targeted_rate": Rate(targeted_rate, "lower", "share of images given the class that the attack wants"),
+}

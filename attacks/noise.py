@@ -1,0 +1,36 @@
+"""The control: noise of the same size as an attack, without asking the model for gradients."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from attacks.balls import Ball, BoundedNorm, check_eps, check_positive
+from attacks.base import Attack
+from attacks.goals import Goal
+from core.draws import Draws
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomNoise(Attack):
+    """The first of ``tries`` random points of the ball that reaches the goal, else the last one."""
+
+    norm: BoundedNorm = "linf"
+    eps: float = 4 / 255  # radius in that norm, images in [0, 1]
+    tries: int = 10
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps, self.norm)
+        check_positive(tries=self.tries)
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        ball = Ball(self.norm, self.eps)
+        noisy, index = images.clone(), torch.arange(len(images), device=images.device)
+        for _ in range(self.tries):
+            tried = (images[index] + ball.project(ball.random(images[index], draws[index]))).clamp(0, 1)
+            noisy[index] = tried
+            with torch.no_grad():
+                index = index[~goal[index].reached(model(tried))]
+            if len(index) == 0:
+                break
+        return noisy

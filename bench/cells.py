@@ -1,0 +1,334 @@
+"""Cells: one model on one data set with one method, measured image by image.
+
+A cell is a picklable record. Everything that changes its rows is in its ``identity``; its id is a hash of that.
+"""
+
+import hashlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks import LeastLikely, Targeted, Untargeted, evaluate
+from attacks.base import Attack
+from attacks.goals import Goal
+from attacks.judge import NORMS, Outcome
+from attacks.metrics import RATES
+from bench import models
+from bench.data import DataSet, DecodeError, Example
+from bench.data import load as load_data
+from bench.models import Fit, Subject
+from bench.provenance import version
+from bench.store import SCHEMA
+from core.borrow import counting
+from core.draws import Draws
+from core.targets import Logit, Probability
+from explain.base import Explainer
+from explain.metrics import METRICS, Metric
+
+Row = dict[str, Any]
+
+
+class Measured(NamedTuple):
+    """What a cell gives: rows, and arrays or JSON by file name."""
+
+    rows: list[Row]
+    art: dict[str, Any]
+
+
+class Batch(NamedTuple):
+    ids: list[str]
+    images: Tensor  # (N, C, H, W)
+    labels: Tensor  # (N,)
+    examples: list[Example]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """How to measure; none of it changes what is measured beyond float noise."""
+
+    batch_size: int = 50
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(ABC):
+    """What all cells share. ``digests`` are the model's and the data's, ``limit`` the number of images."""
+
+    kind: ClassVar[str]
+
+    model: str
+    data: str
+    limit: int
+    seed: int
+    model_digest: str
+    data_digest: str
+    fit: Fit | None = None  # how the model takes photographs
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """The text that stands in the rows."""
+
+    @abstractmethod
+    def measure(self, setup: Setup) -> Measured: ...
+
+    def details(self) -> dict[str, Any]:
+        """What else changes the rows."""
+        return {}
+
+    @property
+    def id(self) -> str:
+        identity = {
+            "schema": SCHEMA,
+            "version": version(),
+            "kind": self.kind,
+            "model": [self.model, self.model_digest],
+            "data": [self.data, self.data_digest],
+            "fit": self.fit,
+            "method": self.method,
+            "seed": self.seed,
+            **self.details(),
+        }
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def row(self, metric: str = "", value: float | None = None, **more: Any) -> Row:
+        """A row of this cell; NaN is stored as such."""
+        return {
+            "model": self.model,
+            "data": self.data,
+            "image": "",
+            "label": -1,
+            "kind": self.kind,
+            "method": self.method,
+            "metric": metric,
+            "value": float("nan") if value is None else float(value),
+            "status": "ok",
+            "flags": "",
+            "forwards": 0.0,
+            "backwards": 0.0,
+            "seconds": 0.0,
+            **more,
+        }
+
+    def subject(self, setup: Setup) -> Subject:
+        return subject(self.model, setup.device)
+
+    def batches(self, setup: Setup, needs: Collection[str] = ()) -> Iterator[Batch]:
+        """The images at the model's size; those that cannot be decoded are left to the data's own cell."""
+        data = dataset(self.data, self.limit, self.subject(setup))
+        examples = _decoded(data, needs)
+        while batch := [example for _, example in zip(range(setup.batch_size), examples, strict=False)]:
+            labels = torch.tensor([example.label for example in batch])
+            images = torch.stack([example.image for example in batch])
+            yield Batch([e.id for e in batch], images.to(setup.device), labels.to(setup.device), batch)
+
+    def draws(self, ids: Sequence[str]) -> Draws:
+        return Draws.hashed(f"{self.seed}|{self.model_digest}|{self.method}", ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCell(Cell):
+    """Which images of a data set can be decoded at all."""
+
+    kind = "data"
+
+    @property
+    def method(self) -> str:
+        return "decode"
+
+    def measure(self, setup: Setup) -> Measured:
+        data = load_data(self.data).take(self.limit)
+        rows = []
+        for i, image in enumerate(data.ids):
+            try:
+                data.sha256(i)
+                rows.append(self.row("decoded", 1.0, image=image, label=data.labels[i]))
+            except DecodeError as error:
+                rows.append(self.row("decoded", image=image, label=data.labels[i], status="failed", flags=str(error)))
+        return Measured(rows, {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanCell(Cell):
+    """What the model says of the images as they are."""
+
+    kind = "clean"
+
+    @property
+    def method(self) -> str:
+        return "none"
+
+    @torch.no_grad()
+    def measure(self, setup: Setup) -> Measured:
+        rows = []
+        model = self.subject(setup)
+        for batch in self.batches(setup):
+            start = time.perf_counter()
+            logits = model(batch.images)
+            cost = {"forwards": 1.0, "seconds": (time.perf_counter() - start) / len(batch.ids)}
+            values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
+            for i, image in enumerate(batch.ids):
+                facts = {"image": image, "label": int(batch.labels[i]), **cost, **_finite(logits[i])}
+                for metric, value in values.items():
+                    rows.append(self.row(metric, None if facts["status"] == "failed" else value[i].item(), **facts))
+        return Measured(rows, {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCell(Cell):
+    """An attack, judged image by image. ``goal`` is untargeted, least_likely, random or a class index."""
+
+    kind = "attack"
+    attack: Attack
+    goal: str | int = "untargeted"
+
+    @property
+    def method(self) -> str:
+        return attack_text(self.attack, self.goal)
+
+    def measure(self, setup: Setup) -> Measured:
+        rows = []
+        model = self.subject(setup)
+        for batch in self.batches(setup):
+            wanted = self._goal(model, batch)
+            outcome = evaluate(self.attack, model, batch.images, wanted, self.draws(batch.ids))
+            values = _attack_values(outcome, batch.labels, wanted)
+            for i, image in enumerate(batch.ids):
+                facts = {
+                    "image": image,
+                    "label": int(batch.labels[i]),
+                    "forwards": outcome.forwards,
+                    "backwards": outcome.backwards,
+                    "seconds": outcome.seconds,
+                    "flags": ";".join(outcome.flags[i]),
+                }
+                broken = "non-finite-logits" in outcome.flags[i]
+                facts["status"] = "failed" if broken else "ok"
+                rows += [self.row(name, None if broken else v[i].item(), **facts) for name, v in values.items()]
+        return Measured(rows, {})
+
+    @torch.no_grad()
+    def _goal(self, model: Subject, batch: Batch) -> Goal:
+        if self.goal == "untargeted":
+            return Untargeted(batch.labels)
+        if self.goal == "least_likely":
+            return LeastLikely().settle(model, batch.images)
+        if self.goal == "random":
+            offset = Draws.hashed(f"target|{self.seed}", batch.ids).integers(len(model.classes) - 1).to(batch.labels)
+            return Targeted((batch.labels + 1 + offset) % len(model.classes))
+        return Targeted(torch.full_like(batch.labels, int(self.goal)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainCell(Cell):
+    """Heatmaps for the label's logit, and their scores."""
+
+    kind = "explain"
+    explainer: Explainer
+    metrics: tuple[Metric, ...]
+
+    @property
+    def method(self) -> str:
+        return repr(self.explainer)
+
+    def details(self) -> dict[str, Any]:
+        return {"metrics": [repr(metric) for metric in self.metrics]}
+
+    def measure(self, setup: Setup) -> Measured:
+        rows = []
+        model = self.subject(setup)
+        needs = {need for metric in self.metrics for need in metric.needs}
+        for batch in self.batches(setup, needs):
+            draws = self.draws(batch.ids)
+            start = time.perf_counter()
+            with counting(model) as passes:
+                heat = self.explainer(model, batch.images, Logit(batch.labels), draws)
+            n = len(batch.ids)
+            cost = {"forwards": passes.forwards / n, "backwards": passes.backwards / n}
+            cost["seconds"] = (time.perf_counter() - start) / n
+            flag = self.explainer.flags(model, batch.images)
+            given = _given(batch.examples, needs)
+            for metric in self.metrics:
+                values = score(metric, model, batch, heat, given, draws)
+                for i, image in enumerate(batch.ids):
+                    flags = "; ".join(filter(None, [flag, "" if heat[i].isfinite().all() else "non-finite"]))
+                    facts = {"image": image, "label": int(batch.labels[i]), "flags": flags, **cost}
+                    rows.append(self.row(metric_name(metric), values[i].item(), **facts))
+        return Measured(rows, {})
+
+
+@cache
+def subject(spec: str, device: str = "cpu") -> Subject:
+    """The model of a spec, loaded once per process."""
+    return models.load(spec).to(device)
+
+
+@cache
+def _sized(spec: str, limit: int, classes: int, fit: Fit) -> DataSet:
+    data = load_data(spec).take(limit)
+    return data.at(fit.input_size, num_classes=classes, crop_pct=fit.crop_pct, interpolation=fit.interpolation)
+
+
+def dataset(spec: str, limit: int, model: Subject) -> DataSet:
+    """The first ``limit`` images of a data set as ``model`` takes them."""
+    return _sized(spec, limit, len(model.classes), model.fit)
+
+
+def attack_text(attack: Attack, goal: str | int) -> str:
+    return repr(attack) + ("" if goal == "untargeted" else f" goal={str(goal).replace('_', '-')}")
+
+
+def metric_name(metric: Metric) -> str:
+    """The table's name, with the settings that are not the defaults."""
+    name = METRICS.name_of(metric)
+    plain, full = repr(type(metric)()), repr(metric)
+    return name if plain == full else name + full[full.index("(") :]
+
+
+def score(
+    metric: Metric, model: Subject, batch: Batch, heat: Tensor, given: Mapping[str, Tensor], draws: Draws
+) -> Tensor:
+    """One metric of a batch of heatmaps, on the scale that it asks for."""
+    target = Probability(batch.labels) if metric.scale == "probability" else Logit(batch.labels)
+    needed: dict[str, Any] = {need: given[need] for need in metric.needs}
+    return metric(model, batch.images, target, heat, draws=draws, **needed)
+
+
+def _decoded(data: DataSet, needs: Collection[str]) -> Iterator[Example]:
+    for i in range(len(data)):
+        try:
+            yield data.example(i, needs)
+        except DecodeError:
+            continue
+
+
+def _given(examples: Sequence[Example], needs: Collection[str]) -> dict[str, Tensor]:
+    fields = {"masks": "mask", "parts": "parts", "without": "without"}
+    return {need: torch.stack([getattr(example, fields[need]) for example in examples]) for need in needs}
+
+
+def _attack_values(outcome: Outcome, labels: Tensor, goal: Goal) -> dict[str, Tensor]:
+    clean, attacked = outcome.clean_logits.argmax(1), outcome.logits.argmax(1)
+    values = {name: rate.of(clean, attacked, labels) for name, rate in RATES.items() if name != "targeted_rate"}
+    if isinstance(goal, Targeted):
+        values["targeted_rate"] = RATES["targeted_rate"].of(clean, attacked, goal.classes)
+    values["success_8bit"] = outcome.success_8bit.float()
+    values["confidence"] = outcome.logits.softmax(1).amax(1)
+    fooled = outcome.success & (clean == labels)
+    for norm in NORMS:
+        values[f"distance_{norm}"] = outcome.distances[norm].where(fooled, torch.nan)
+    return values
+
+
+def _finite(logits: Tensor) -> dict[str, str]:
+    if logits.isfinite().all():
+        return {"status": "ok", "flags": ""}
+    return {"status": "failed", "flags": "non-finite-logits"}

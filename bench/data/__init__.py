@@ -1,0 +1,43 @@
+"""Pictures to measure on.
+
+``load(SPEC)`` gives a ``DataSet``; ``SOURCES`` names the kinds of spec:
+
+- ``scenes?split=test&n=1000&seed=0&shortcut=none``: embedded, generated, with masks, parts and pictures without a part
+- ``digits?split=test``: scikit-learn's handwritten digits
+- ``folder:PATH``: one folder per class, optionally with masks
+- ``torchvision:NAME?root=PATH&split=test``: a set of torchvision that lies in PATH; nothing is downloaded
+"""
+
+from typing import TYPE_CHECKING, cast
+
+from core.tables import Table
+
+if TYPE_CHECKING:
+    from bench.data.base import DataSet as DataSet
+    from bench.data.base import DecodeError as DecodeError
+    from bench.data.base import Example as Example
+    from bench.data.folder import Folder as Folder
+    from bench.data.generated import Digits as Digits
+    from bench.data.generated import Scenes as Scenes
+    from bench.data.tv import Torchvision as Torchvision
+
+SOURCES = Table(
+    "data set",
+    {
+        "scenes": "bench.data.generated:Scenes",
+        "digits": "bench.data.generated:Digits",
+        "folder": "bench.data.folder:Folder",
+        "torchvision": "bench.data.tv:Torchvision",
+    },
+)
+
+__getattr__ = SOURCES.exporter(
+    {"DataSet": "bench.data.base", "DecodeError": "bench.data.base", "Example": "bench.data.base"}
+)
+
+
+def load(spec: str) -> "DataSet":
+    """The data set that ``spec`` names; ``AssayError`` for an unknown kind or option and for data that is not there."""
+    kind = spec.strip().partition("?")[0].partition(":")[0]
+    source = cast("type[DataSet]", SOURCES[kind])
+    return source.from_spec(spec.strip()[len(kind) :])

@@ -1,0 +1,149 @@
+"""Data that needs no files: the embedded scenes, and scikit-learn's digits."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.data import scenes
+from bench.data.base import (
+    DataSet,
+    Example,
+    Size,
+    canonical,
+    hashed,
+    one_of,
+    options,
+    pixels_sha256,
+    to_image,
+    whole,
+)
+from core.errors import AssayError
+
+MOST_PARTS = 5  # body, mark and up to three distractors
+DIGITS_TRAIN = 1297  # of 1797; the other 500 are the test split
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scenes(DataSet):
+    """The embedded scenes (``bench.data.scenes``), (3, 96, 96), with masks, parts and pictures without each part.
+
+    The mask is what decides the class: body or mark. ``without`` has five entries for every picture, so that
+    pictures stack; a scene with fewer parts repeats itself unchanged.
+    """
+
+    split: str = "test"
+    seed: int = 0
+    shortcut: scenes.Shortcut = "none"
+    channels: int = 3
+
+    @classmethod
+    def from_spec(cls, rest: str) -> "Scenes":
+        defaults = {"split": "test", "n": "1000", "seed": "0", "shortcut": "none"}
+        chosen = options(rest, defaults, "scenes")
+        n, seed = whole(chosen, "n", 1), whole(chosen, "seed", 0)
+        split = one_of(chosen, "split", scenes.SPLITS)
+        shortcut = cast(scenes.Shortcut, one_of(chosen, "shortcut", ("none", "agrees", "lies")))
+        return cls(
+            spec=canonical("scenes", {**chosen, "n": str(n), "seed": str(seed)}, defaults),
+            classes=scenes.CLASSES,
+            ids=[f"{split}-{i:05d}" for i in range(n)],
+            labels=[i % len(scenes.CLASSES) for i in range(n)],
+            rows=list(range(n)),
+            has=frozenset({"masks", "parts", "without"}),
+            split=split,
+            seed=seed,
+            shortcut=shortcut,
+        )
+
+    def scene(self, i: int) -> scenes.Scene:
+        """The record behind picture ``i``."""
+        return scenes.scene(self.rows[i], self.split, self.seed, self.shortcut)
+
+    def example(self, i: int, needs: Collection[str] = ()) -> Example:
+        scene = self.scene(i)
+        example = Example(self.ids[i], to_image(scenes.render(scene), self.channels), self.labels[i])
+        if "masks" in needs or "parts" in needs:
+            parts = torch.from_numpy(scenes.part_map(scene))
+            mask = (parts == 1) | (parts == 2)
+            example = example._replace(
+                mask=mask if "masks" in needs else None, parts=parts if "parts" in needs else None
+            )
+        if "without" in needs:
+            drawn = [to_image(scenes.render(scene, name), self.channels) for name in scene.parts]
+            drawn += [example.image] * (MOST_PARTS - len(drawn))
+            example = example._replace(without=torch.stack(drawn))
+        return example
+
+    def sha256(self, i: int) -> str:
+        return pixels_sha256(scenes.render(self.scene(i)))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the recipe and the ids (docs/decisions/0001): pixels are a pure function of both."""
+        recipe = f"scenes/{scenes.VERSION}/{self.seed}/{self.split}/{self.shortcut}"
+        return hashed([recipe, *self.ids])
+
+    def _sized(self, size: Size, crop_pct: float, interpolation: str) -> Self:
+        channels, height, width = size
+        if (height, width) != (scenes.SIZE, scenes.SIZE):
+            raise AssayError(f"scenes are drawn at {scenes.SIZE}x{scenes.SIZE} only; this model takes {height}x{width}")
+        return replace(self, channels=channels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Digits(DataSet):
+    """scikit-learn's 8x8 handwritten digits (Alpaydin & Kaynak 1998), levels 0 to 16 divided by 16.
+
+    A fixed permutation makes 1297 train and 500 test pictures. Other sizes are interpolated bilinearly, without
+    aligned corners and antialiased where they shrink, whatever interpolation a model names.
+    """
+
+    size: Size = (1, 8, 8)
+
+    @classmethod
+    def from_spec(cls, rest: str) -> "Digits":
+        defaults = {"split": "test"}
+        chosen = options(rest, defaults, "digits")
+        levels, labels = _digits()
+        order = np.random.default_rng(0).permutation(len(levels))
+        train = one_of(chosen, "split", ("train", "test")) == "train"
+        rows = sorted((order[:DIGITS_TRAIN] if train else order[DIGITS_TRAIN:]).tolist())
+        return cls(
+            spec=canonical("digits", chosen, defaults),
+            classes=tuple(map(str, range(10))),
+            ids=[f"digit-{row:04d}" for row in rows],
+            labels=[int(labels[row]) for row in rows],
+            rows=rows,
+        )
+
+    def example(self, i: int, needs: Collection[str] = ()) -> Example:
+        return Example(self.ids[i], self._image(self.rows[i]), self.labels[i])
+
+    def sha256(self, i: int) -> str:
+        return pixels_sha256(_digits()[0][self.rows[i]])
+
+    def _image(self, row: int) -> Tensor:
+        channels, height, width = self.size
+        image = torch.from_numpy(_digits()[0][row].astype(np.float32))[None] / 16
+        if (height, width) != (8, 8):
+            image = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0].clamp(0, 1)
+        return image.repeat(channels, 1, 1)
+
+    def _sized(self, size: Size, crop_pct: float, interpolation: str) -> Self:
+        return replace(self, size=size)
+
+
+@cache
+def _digits() -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """All pictures (1797, 8, 8) with levels 0 to 16, and their labels."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images.astype(np.uint8), bunch.target

@@ -1,0 +1,76 @@
+"""What there is, as lines for the command line."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from attacks import ATTACKS
+from bench.data import SOURCES
+from core.tables import Table
+from explain import EXPLAINERS
+from explain.metrics import METRICS
+from synthesis import SYNTHESES
+
+TABLES: dict[str, Table] = {
+    "attacks": ATTACKS,
+    "explainers": EXPLAINERS,
+    "metrics": METRICS,
+    "syntheses": SYNTHESES,
+    "data": SOURCES,
+}
+
+
+def rows(kind: str) -> Iterator[tuple[str, str]]:
+    """Name and one line about it."""
+    if kind == "models":
+        yield from _models()
+    elif kind == "presets":
+        for path in sorted((Path(__file__).parent / "presets").glob("*.toml")):
+            yield path.stem, path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+    else:
+        for name in TABLES[kind]:
+            yield name, _first_line(TABLES[kind][name])
+
+
+def layer_rows(spec: str) -> Iterator[str]:
+    """One line per layer: name, type, shape, grid; an arrow at the Grad-CAM layer."""
+    import torch
+
+    from bench.models import load
+    from core import layers
+    from core.errors import NotApplicable
+
+    model = load(spec, weights=False)
+    images = torch.rand(2, *model.input_size, generator=torch.Generator().manual_seed(0))
+    try:
+        chosen, reason = layers.default_layer(model.body, images), ""
+    except NotApplicable as error:
+        chosen, reason = "", str(error)
+    found = layers.describe(model.body, images)
+    width = max((len(info.name) for info in found), default=4)
+    for info in found:
+        grid = f"{info.layout.height}x{info.layout.width} {info.layout.order}" if info.layout else "-"
+        shape = "x".join(map(str, info.shape))
+        mark = "  <- Grad-CAM" if info.name == chosen else ""
+        yield f"{info.name:<{width}}  {info.kind:<20} {shape:<14} {grid}{mark}"
+    if reason:
+        yield f"no Grad-CAM layer: {reason}"
+
+
+def _models() -> Iterator[tuple[str, str]]:
+    from bench.models import ZOO, zoo_names
+    from bench.zoo.recipes import RECIPES
+
+    for spec in zoo_names():
+        name = spec.removeprefix("zoo:")
+        card = json.loads((ZOO / f"{name}.json").read_text(encoding="utf-8"))
+        size = f"{card['parameters'] / 1e6:.2f} M"
+        yield spec, f"{size}, {card['accuracy']['test, shortcut none']:.1%} on scenes: {RECIPES[name].about}"
+    yield "NAME", "a timm model with its published weights, such as resnet50.a1_in1k (NAME@revision allowed)"
+    yield "ARCH=PATH", "a timm architecture with your checkpoint, .safetensors or a state_dict"
+    yield "py:MODULE:FUNCTION", "your own callable that gives (nn.Module, {input_size, mean, std})"
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]

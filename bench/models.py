@@ -1,0 +1,262 @@
+"""Models by spec: timm with its published weights, timm with a checkpoint, the zoo, or the user's own callable."""
+
+import hashlib
+import importlib
+import json
+import pickle
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import timm
+import timm.data
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from bench.data.scenes import CLASSES
+from bench.zoo.recipes import RECIPES, Recipe
+from core.errors import AssayError, unknown
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+class Fit(NamedTuple):
+    """How a model takes photographs: its size, the share of the resized picture that the centre crop keeps, and how."""
+
+    input_size: tuple[int, int, int]  # C, H, W
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
+
+
+class Subject(nn.Module):
+    """A classifier from images (N, C, H, W) in [0, 1] to logits (N, K), normalisation inside, in eval mode.
+
+    ``body`` is the network itself. ``digest`` is the sha256 of weights and normalisation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        name: str,
+        input_size: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        classes: Sequence[str] = (),
+        crop_pct: float = 1.0,
+        interpolation: str = "bicubic",
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.name = name
+        self.input_size = (int(input_size[0]), int(input_size[1]), int(input_size[2]))
+        self.fit = Fit(self.input_size, crop_pct, interpolation)
+        self.card = dict(card or {})
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.eval()
+        self.classes = tuple(classes) or tuple(map(str, range(self._count_classes())))
+        self.digest = _digest({**body.state_dict(), "mean": self.mean, "std": self.std})
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body((images - self.mean) / self.std)
+        return logits
+
+    @torch.no_grad()
+    def _count_classes(self) -> int:
+        logits = self(torch.zeros(1, *self.input_size))
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise AssayError(f"{self.name}: a classifier gives logits (N, K), this gives {shape}")
+        return logits.shape[1]
+
+
+def load(spec: str, *, weights: bool = True) -> Subject:
+    """The subject that ``spec`` names; ``weights=False`` builds timm architectures without asking the hub.
+
+    ``resnet50.a1_in1k`` (``@revision`` allowed), ``ghostnet_100=path/to/file.pth``, ``zoo:NAME`` or
+    ``py:package.module:function``. Raises ``AssayError`` with the way out for anything that cannot be loaded.
+    """
+    if spec.startswith("zoo:"):
+        return _zoo(spec.removeprefix("zoo:"))
+    if spec.startswith("py:"):
+        return _own(spec)
+    if "=" in spec:
+        name, _, path = spec.partition("=")
+        return _checkpoint(spec, name, Path(path))
+    return _published(spec, weights)
+
+
+def create(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The untrained network of a zoo recipe."""
+    if ":" in recipe.arch:
+        module, _, attribute = recipe.arch.partition(":")
+        network: nn.Module = getattr(importlib.import_module(module), attribute)(num_classes, **recipe.settings)
+        return network
+    settings = {key: list(v) if isinstance(v, tuple) else v for key, v in recipe.settings.items()}
+    created: nn.Module = timm.create_model(recipe.arch, num_classes=num_classes, **settings)
+    return created
+
+
+def zoo_names() -> list[str]:
+    """The zoo models whose weights are there."""
+    return [f"zoo:{name}" for name in RECIPES if (ZOO / f"{name}.safetensors").exists()]
+
+
+def _zoo(name: str) -> Subject:
+    if name not in RECIPES:
+        raise unknown("zoo model", name, RECIPES)
+    path = ZOO / f"{name}.safetensors"
+    if not path.exists():
+        raise AssayError(f"zoo:{name} has no weights in {ZOO}; make them with: assay train {name} --out {ZOO}")
+    card = json.loads(path.with_suffix(".json").read_text())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
+        raise AssayError(f"{path} is not the file that its card describes (sha256 differs); fetch or train it again")
+    recipe = RECIPES[name]
+    network = create(recipe, len(CLASSES))
+    _fill(network, safetensors.torch.load_file(path), str(path))
+    if recipe.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return Subject(
+        network,
+        name=f"zoo:{name}",
+        input_size=card["input_size"],
+        mean=card["mean"],
+        std=card["std"],
+        classes=card["classes"],
+        card=card,
+    )
+
+
+def _own(spec: str) -> Subject:
+    module_name, _, attribute = spec.removeprefix("py:").partition(":")
+    if not attribute:
+        raise AssayError(f"{spec!r} names no function; write py:package.module:function")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise AssayError(f"{spec!r}: {error}; the module must be importable from here (PYTHONPATH)") from error
+    made = factory()
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
+        raise AssayError(f"{spec!r} must return (nn.Module, {{'input_size': ..., 'mean': ..., 'std': ...}})")
+    network, facts = made
+    missing = [key for key in ("input_size", "mean", "std") if key not in facts]
+    if missing:
+        raise AssayError(f"{spec!r} says nothing of {', '.join(missing)}")
+    return _subject(network, spec, facts)
+
+
+def _checkpoint(spec: str, name: str, path: Path) -> Subject:
+    if not path.exists():
+        raise AssayError(f"no checkpoint at {path}")
+    _check_architecture(name)
+    state = _read(path)
+    fitting: dict[str, Any] = {}
+    classifier = timm.create_model(name).pretrained_cfg.get("classifier")
+    weight = state.get(f"{classifier}.weight") if isinstance(classifier, str) else None
+    if weight is not None:
+        fitting["num_classes"] = len(weight)
+    network = timm.create_model(name, **fitting)
+    _fill(network, state, str(path))
+    return _subject(network, spec, network.pretrained_cfg)
+
+
+def _published(spec: str, weights: bool) -> Subject:
+    name, _, revision = spec.partition("@")
+    _check_architecture(name)
+    overlay: dict[str, Any] = {}
+    if revision:
+        overlay = {"pretrained_cfg_overlay": {"hf_hub_id": f"timm/{name}@{revision}"}}
+    try:
+        network = timm.create_model(name, pretrained=weights, **overlay)
+    except Exception as error:  # whatever the hub's client raises, the way out is the same
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        local = f"{name.split('.')[0]}=path/to/file"
+        raise AssayError(
+            f"the weights of {name} could not be fetched ({reason}); with a local file: {local}"
+        ) from error
+    return _subject(network, spec, network.pretrained_cfg)
+
+
+def _subject(network: nn.Module, spec: str, facts: Mapping[str, Any]) -> Subject:
+    needed = ("input_size", "mean", "std")
+    optional = ("classes", "crop_pct", "interpolation")
+    settings = {key: facts[key] for key in (*needed, *optional) if facts.get(key) is not None}
+    subject = Subject(network, name=spec, **settings)
+    if len(subject.classes) == 1000 and "classes" not in settings:
+        info = timm.data.ImageNetInfo()
+        subject.classes = tuple(info.index_to_description(i).split(",")[0] for i in range(1000))
+    return subject
+
+
+def _check_architecture(name: str) -> None:
+    if not timm.is_model(name.split(".")[0]):
+        raise unknown("model", name, [*zoo_names(), *timm.list_models()])
+    if "." in name and not timm.list_models(name, pretrained=True):
+        tags = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
+        raise unknown(f"weights of {name.split('.')[0]}", name, tags)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors or a weights-only pickle; anything that would run code is refused."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of unusual pickles, which are judged below
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise AssayError(
+            f"{path} holds more than tensors and is refused, since loading it would run its code; "
+            "save the state_dict alone, best as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise AssayError(f"{path} is no readable checkpoint: {str(error).splitlines()[0]}") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise AssayError(f"{path} holds no state_dict (names to tensors)")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    foreign = [key for key in state if key not in own]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, wanted {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = [
+        *([f"missing {_some(missing)}"] if missing else []),
+        *([f"not in the model: {_some(foreign)}"] if foreign else []),
+        *([f"wrong shape: {_some(shapes)}"] if shapes else []),
+    ]
+    if problems:
+        raise AssayError(f"{source} does not fit {type(network).__name__}: {'; '.join(problems)}")
+    network.load_state_dict(dict(state))
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

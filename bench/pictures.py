@@ -1,0 +1,150 @@
+"""Cells whose outcome is pictures: the galleries of the report, and synthesis."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attacks import evaluate
+from attacks.base import Attack
+from bench.cells import Batch, Cell, Measured, Setup, subject
+from bench.data import Example
+from bench.models import Subject
+from core.borrow import counting
+from core.errors import AssayError
+from core.targets import Logit, Probability
+from explain.base import Explainer
+from synthesis.base import Synthesis
+
+
+@dataclass(frozen=True, kw_only=True)
+class GalleryCell(Cell):
+    """Pictures for the report: the first images the model has right, attacked and explained."""
+
+    kind = "gallery"
+    attack: Attack
+    explainers: tuple[Explainer, ...]
+    count: int
+
+    @property
+    def method(self) -> str:
+        return f"gallery of {self.count}: {self.attack!r}"
+
+    def details(self) -> dict[str, Any]:
+        return {"explainers": [repr(explainer) for explainer in self.explainers], "limit": self.limit}
+
+    def measure(self, setup: Setup) -> Measured:
+        model = self.subject(setup)
+        batch = self._chosen(model, setup)
+        outcome = evaluate(self.attack, model, batch.images, batch.labels, self.draws(batch.ids))
+        clean, fooled = outcome.clean_logits.softmax(1), outcome.logits.softmax(1)
+        heats: dict[str, list[Tensor]] = {"clean": [], "adversarial": []}
+        kept = []
+        for explainer in self.explainers:
+            try:
+                pair = [
+                    explainer(model, images, Logit(classes), self.draws(batch.ids))
+                    for images, classes in (
+                        (batch.images, batch.labels),
+                        (outcome.adversarial, outcome.logits.argmax(1)),
+                    )
+                ]
+            except AssayError:  # this method's own cell says why
+                continue
+            heats["clean"].append(pair[0])
+            heats["adversarial"].append(pair[1])
+            kept.append(repr(explainer))
+        empty = torch.zeros(0, len(batch.ids), *batch.images.shape[-2:])
+        stacked = {key: torch.stack(maps) if maps else empty for key, maps in heats.items()}
+        arrays = {
+            "images": to_bytes(batch.images),
+            "adversarial": to_bytes(outcome.adversarial),
+            "clean_heat": stacked["clean"].cpu().numpy().astype(np.float32),
+            "adversarial_heat": stacked["adversarial"].cpu().numpy().astype(np.float32),
+        }
+        meta = {
+            "images": batch.ids,
+            "labels": batch.labels.tolist(),
+            "predicted": clean.argmax(1).tolist(),
+            "predicted_adversarial": fooled.argmax(1).tolist(),
+            "confidence": clean.amax(1).tolist(),
+            "confidence_adversarial": fooled.amax(1).tolist(),
+            "classes": list(model.classes),
+            "attack": repr(self.attack),
+            "explainers": kept,
+        }
+        rows = [self.row("shown", 1.0, image=image) for image in batch.ids]
+        return Measured(rows, {"gallery.npz": arrays, "meta.json": meta})
+
+    @torch.no_grad()
+    def _chosen(self, model: Subject, setup: Setup) -> Batch:
+        """The first images that the model has right; where it has too few, the first images."""
+        examples: list[Example] = []
+        spare: list[Example] = []
+        for batch in self.batches(setup):
+            right = (model(batch.images).argmax(1) == batch.labels).tolist()
+            for example, is_right in zip(batch.examples, right, strict=True):
+                (examples if is_right else spare).append(example)
+            if len(examples) >= self.count:
+                break
+        examples = (examples + spare)[: self.count]
+        images = torch.stack([example.image for example in examples]).to(setup.device)
+        labels = torch.tensor([example.label for example in examples], device=setup.device)
+        return Batch([example.id for example in examples], images, labels, examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisCell(Cell):
+    """A picture per class, scored by the model itself and by the other models that know the same classes."""
+
+    kind = "synthesis"
+    synthesis: Synthesis
+    classes: tuple[int, ...]
+    judges: tuple[tuple[str, str], ...]  # spec and digest
+
+    @property
+    def method(self) -> str:
+        return repr(self.synthesis)
+
+    def details(self) -> dict[str, Any]:
+        return {"judges": self.judges, "classes": self.classes}
+
+    def measure(self, setup: Setup) -> Measured:
+        model = self.subject(setup)
+        wanted = torch.tensor(self.classes, device=setup.device)
+        names = [f"class-{k}" for k in self.classes]
+        start = time.perf_counter()
+        with counting(model) as passes:
+            art = self.synthesis(model, Logit(wanted), self.draws(names))
+        cost = {"forwards": passes.forwards / len(names), "backwards": passes.backwards / len(names)}
+        cost["seconds"] = (time.perf_counter() - start) / len(names)
+        with torch.no_grad():
+            own = Probability(wanted)(model, art.images)
+            others = [subject(spec, setup.device)(art.images).softmax(1) for spec, _ in self.judges]
+        values = {"own_probability": own}
+        if others:
+            values["other_probability"] = torch.stack([p.gather(1, wanted[:, None])[:, 0] for p in others]).mean(0)
+            values["other_agreement"] = torch.stack([(p.argmax(1) == wanted).float() for p in others]).mean(0)
+        rows = [
+            self.row(metric, value[i].item(), image=name, label=self.classes[i], **cost)
+            for metric, value in values.items()
+            for i, name in enumerate(names)
+        ]
+        meta = {
+            "classes": [model.classes[k] for k in self.classes],
+            "labels": list(self.classes),
+            "own_probability": own.tolist(),
+            "other_probability": values["other_probability"].tolist() if others else [None] * len(names),
+        }
+        pictures = {"images": to_bytes(art.images), "history": art.history.cpu().numpy().astype(np.float32)}
+        return Measured(rows, {"pictures.npz": pictures, "meta.json": meta})
+
+
+def to_bytes(images: Tensor) -> NDArray[np.uint8]:
+    """(N, H, W, C) uint8 from (N, C, H, W) in [0, 1]."""
+    array: NDArray[np.uint8] = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return array

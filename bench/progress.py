@@ -1,0 +1,64 @@
+"""Progress: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bench.run import Finished
+
+
+class _Bar:
+    """A rich progress bar that is only there on a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def show(self, text: str, done: float, total: float) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(text, total=total)
+        self._bar.update(self._task, description=text, completed=done, total=total)
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+class Cells(_Bar):
+    """Progress over the cells of a run."""
+
+    def finished(self, one: Finished, done: int, total: int) -> None:
+        """Told after each cell; stored ones make no line, failed ones always do."""
+        cell = one.cell
+        name = " ".join(filter(None, (cell.model, cell.data, cell.kind, cell.method)))
+        self.show(name if len(name) < 60 else name[:57] + "...", done, total)
+        plain = not self.console.is_terminal and one.state != "stored"
+        if plain or one.state in ("failed", "skipped"):
+            reason = f": {one.reason}" if one.reason else ""
+            self.line(f"[{done:>{len(str(total))}}/{total}] {one.state:<7} {one.seconds:6.1f} s  {name}{reason}")
+
+
+class Training(_Bar):
+    """Progress over the epochs of one training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since = time.perf_counter()
+
+    def batch(self, name: str, epoch: int, epochs: int, done: float, loss: float) -> None:
+        """Told after each batch; elsewhere than on a terminal one line an epoch."""
+        self.show(f"{name} loss {loss:.3f}", round(epoch + done, 2), epochs)
+        if done == 1 and not self.console.is_terminal:
+            seconds = time.perf_counter() - self._since
+            self.line(f"{name} epoch {epoch + 1}/{epochs} loss {loss:.3f} {seconds:.0f} s")

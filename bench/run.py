@@ -1,0 +1,144 @@
+"""Run the cells that are not stored yet, and say what became of each."""
+
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import joblib
+import torch
+
+from bench import provenance
+from bench.cells import Cell, Setup
+from bench.plan import Options, Plan, plan
+from bench.store import SCHEMA, Store, read_rows
+from core.errors import NotApplicable
+
+Engine = Literal["local", "processes"]
+ENGINES: tuple[Engine, ...] = ("local", "processes")
+
+
+class Finished(NamedTuple):
+    """What became of one cell: done, skipped, failed, or stored (by an earlier run)."""
+
+    cell: Cell
+    state: Literal["done", "skipped", "failed", "stored"]
+    seconds: float
+    reason: str = ""
+
+
+Report = Callable[[Finished, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Counts of a run. ``failed`` counts cells and undecodable images."""
+
+    cells: int
+    stored: int
+    skipped: int
+    failed: int
+
+
+def run(
+    options: Options,
+    out: Path,
+    *,
+    engine: Engine = "local",
+    jobs: int | None = None,
+    setup: Setup | None = None,
+    preset: str | None = None,
+    report: Report | None = None,
+) -> Result:
+    """Measure what ``options`` ask for into the folder ``out``; what is stored there already is not measured again.
+
+    ``report(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong wish before anything
+    runs, and for a folder that cannot be written.
+    """
+    setup = setup or Setup()
+    planned = plan(options)
+    store = Store(out)
+    store.open()
+    store.describe(_describe(options, planned, preset))
+    stored = [cell for cell in planned.cells if store.done(cell.id)]
+    waiting = [cell for cell in planned.cells if not store.done(cell.id)]
+    finished = [Finished(cell, "stored", 0.0) for cell in stored]
+    total = len(planned.cells)
+    for done, one in enumerate(finished, 1):
+        if report is not None:
+            report(one, done, total)
+    for one in _dispatch(waiting, out, setup, engine, jobs):
+        finished.append(one)
+        if report is not None:
+            report(one, len(finished), total)
+    unreadable = sum(_failed_rows(store, cell) for cell in planned.cells if store.done(cell.id))
+    return Result(
+        cells=total,
+        stored=len(stored),
+        skipped=sum(one.state == "skipped" for one in finished),
+        failed=sum(one.state == "failed" for one in finished) + unreadable,
+    )
+
+
+def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jobs: int | None) -> Iterator[Finished]:
+    cores = os.cpu_count() or 1
+    jobs = min(jobs or cores, max(len(cells), 1))
+    if engine == "local" or jobs == 1:
+        torch.set_num_threads(cores)
+        for cell in cells:
+            yield _finish(cell, out, setup)
+        return
+    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
+    threads = max(cores // jobs, 1)
+    yield from parallel(joblib.delayed(_in_process)(cell, out, setup, threads) for cell in cells)
+
+
+def _in_process(cell: Cell, out: Path, setup: Setup, threads: int) -> Finished:
+    torch.set_num_threads(threads)
+    return _finish(cell, out, setup)
+
+
+def _finish(cell: Cell, out: Path, setup: Setup) -> Finished:
+    """Measure and store one cell. The one place where a method's failure is caught."""
+    store = Store(out)
+    start = time.perf_counter()
+    try:
+        measured = cell.measure(setup)
+    except NotApplicable as reason:
+        store.keep(cell.id, [cell.row(status="skipped", flags=str(reason))])
+        return Finished(cell, "skipped", time.perf_counter() - start, str(reason))
+    except Exception as error:
+        reason_text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        store.fail(cell.id, cell.row(status="failed", flags=reason_text))
+        return Finished(cell, "failed", time.perf_counter() - start, reason_text)
+    store.keep(cell.id, measured.rows, measured.art)
+    return Finished(cell, "done", time.perf_counter() - start)
+
+
+def _failed_rows(store: Store, cell: Cell) -> int:
+    rows = read_rows(store.run / "cells" / f"{cell.id}.parquet")
+    return int((rows["status"] == "failed").groupby(rows["image"]).any().sum())
+
+
+def _describe(options: Options, planned: Plan, preset: str | None) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "argv": sys.argv[1:],
+        "seed": options.seed,
+        "preset": preset,
+        "options": asdict(options),
+        "code": provenance.code(),
+        "packages": provenance.packages(),
+        "hardware": provenance.hardware(),
+        "models": planned.models,
+        "data": planned.data,
+        "metrics": planned.metrics,
+        "cells": [
+            {"id": c.id, "kind": c.kind, "model": c.model, "data": c.data, "method": c.method} for c in planned.cells
+        ],
+    }

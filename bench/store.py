@@ -1,0 +1,136 @@
+"""What a run keeps on disk: whole shards, written beside and renamed, so that existence means done."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from core.errors import AssayError
+
+SCHEMA = 1
+
+
+class StoreError(AssayError):
+    """A folder that cannot be written, such as a full disk."""
+
+    status = 1
+
+
+COLUMNS = {
+    "model": pa.string(),
+    "data": pa.string(),
+    "image": pa.string(),
+    "label": pa.int64(),
+    "kind": pa.string(),
+    "method": pa.string(),
+    "metric": pa.string(),
+    "value": pa.float64(),
+    "status": pa.string(),
+    "flags": pa.string(),
+    "forwards": pa.float64(),
+    "backwards": pa.float64(),
+    "seconds": pa.float64(),
+}
+_SCHEMA = pa.schema(COLUMNS.items(), metadata={"assay_schema": str(SCHEMA)})
+
+
+class Store:
+    """The folder of a run. ``art`` of a cell is complete before its rows are there."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def open(self) -> None:
+        """Make the folders, and clear what a killed process left half written."""
+        with _writing(self.run):
+            for folder in ("cells", "failed", "art"):
+                (self.run / folder).mkdir(parents=True, exist_ok=True)
+            for left in self.run.rglob("*.part"):
+                left.unlink()
+
+    def done(self, cell: str) -> bool:
+        return (self.run / "cells" / f"{cell}.parquet").exists()
+
+    def keep(self, cell: str, rows: Sequence[Mapping[str, Any]], art: Mapping[str, Any] | None = None) -> None:
+        """Store a finished cell: its art (arrays by file name, or JSON values), then its rows."""
+        with _writing(self.run):
+            if art:
+                folder = self.run / "art" / cell
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                for name, content in art.items():
+                    _keep_art(folder / name, content)
+            _write_rows(self.run / "cells" / f"{cell}.parquet", rows)
+            (self.run / "failed" / f"{cell}.parquet").unlink(missing_ok=True)
+
+    def fail(self, cell: str, row: Mapping[str, Any]) -> None:
+        """Store why a cell failed; it does not count as done."""
+        with _writing(self.run):
+            _write_rows(self.run / "failed" / f"{cell}.parquet", [row])
+
+    def describe(self, info: Mapping[str, Any]) -> None:
+        """Write ``run.json``."""
+        with _writing(self.run):
+            _write_text(self.run / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+
+    def described(self) -> dict[str, Any] | None:
+        """The ``run.json`` that is there."""
+        path = self.run / "run.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The rows of one shard; another schema raises ``AssayError``."""
+    table = pq.read_table(path)
+    schema = int((table.schema.metadata or {}).get(b"assay_schema", b"0"))
+    if schema != SCHEMA:
+        raise AssayError(f"{path} was written with schema {schema}, this version reads {SCHEMA}; run into a new folder")
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+@contextmanager
+def _writing(run: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(
+            f"cannot write to {run}: {reason}; what is stored stays valid, the same command goes on from there"
+        ) from error
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    table = pa.Table.from_pylist([{name: row.get(name) for name in COLUMNS} for row in rows], schema=_SCHEMA)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _keep_art(path: Path, content: Mapping[str, NDArray[Any]] | Any) -> None:
+    if path.suffix == ".npz":
+        np.savez_compressed(path, **content)
+    else:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

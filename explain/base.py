@@ -1,0 +1,47 @@
+"""What every explainer shares at its edge."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from core.borrow import borrowed, check_images
+from core.draws import Draws, as_draws
+from core.errors import AssayError
+from core.targets import Logit, Target
+
+
+class Explainer(ABC):
+    """A frozen record of settings; calling it gives heatmaps."""
+
+    __slots__ = ()
+
+    def __call__(self, model: nn.Module, images: Tensor, target: Target | Tensor, draws: Draws | int = 0) -> Tensor:
+        """Heatmaps (N, H, W) float32, in the target's own units: not normalised, and NaN where the method gives NaN.
+
+        ``model`` maps ``images`` (N, C, H, W) in [0, 1] to logits (N, K); plain classes (N,) mean ``Logit``. An int
+        as ``draws`` seeds one random stream per position. Raises ``AssayError`` for images outside [0, 1] and
+        ``NotApplicable`` where the method has no meaning on the model.
+        """
+        check_images(images)
+        images = images.detach()
+        with borrowed(model):
+            return self.run(model, images, as_target(target, images), as_draws(draws, images)).detach().float()
+
+    def flags(self, model: nn.Module, images: Tensor) -> str:
+        """What a reader of these heatmaps should know about the method on this model, as in the rows; mostly empty."""
+        return ""
+
+    @abstractmethod
+    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        """The method itself, on a borrowed model: (N, H, W)."""
+
+
+def as_target(target: Target | Tensor, images: Tensor) -> Target:
+    """Plain classes, one integer per image, mean ``Logit``; other tensors raise ``AssayError``."""
+    if isinstance(target, Target):
+        return target
+    if target.dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64) or target.shape != (len(images),):
+        found = f"{target.dtype} {tuple(target.shape)}"
+        raise AssayError(f"classes must be integers of shape ({len(images)},), one per image, not {found}")
+    return Logit(target.to(images.device, torch.int64))

@@ -1,0 +1,97 @@
+"""Does the heatmap lie on the object? All three read the positive part of the heat; an empty mask gives NaN."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.draws import Draws
+from core.errors import AssayError
+from core.targets import Target
+from explain.metrics.base import Metric, Need
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointingGame(Metric):
+    """1 where the hottest pixel lies on the object, else 0 (Zhang et al. 2018, arXiv:1608.00507).
+
+    Of several hottest pixels the share that lies there, so a blank map scores the object's share of the image.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = ("masks",)
+    unit: ClassVar[str] = "share"
+    interval: ClassVar[Literal["wilson", "bootstrap"]] = "wilson"
+    meaning: ClassVar[str] = "Share of images whose hottest pixel lies on the object."
+
+    tolerance: int = 0  # pixels from the object that still count, Euclidean; the paper allows 15
+
+    def __post_init__(self) -> None:
+        if self.tolerance < 0:
+            raise AssayError(f"{self}: needs tolerance >= 0")
+
+    def run(
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+    ) -> Tensor:
+        heat, masks = heat.clamp(min=0), given["masks"]
+        hottest = heat == heat.amax((1, 2), keepdim=True)
+        hits = hottest & _widened(masks, self.tolerance)
+        return torch.where(masks.any(2).any(1), _count(hits) / _count(hottest), torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MassAccuracy(Metric):
+    """Share of the positive heat that lies on the object (CLEVR-XAI, Arras et al. 2022, arXiv:2003.07258).
+
+    NaN for a map without positive heat.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = ("masks",)
+    unit: ClassVar[str] = "share"
+    meaning: ClassVar[str] = "Share of the positive heat that lies on the object."
+
+    def run(
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+    ) -> Tensor:
+        heat, masks = heat.double().clamp(min=0), given["masks"]
+        share = (heat * masks).sum((1, 2)) / heat.sum((1, 2))
+        return torch.where(masks.any(2).any(1), share, torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankAccuracy(Metric):
+    """Share of the K hottest pixels that lies on the object of K pixels (CLEVR-XAI, arXiv:2003.07258).
+
+    Where equal heat straddles the K-th place, the mean over all ways to break the tie.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = ("masks",)
+    unit: ClassVar[str] = "share"
+    meaning: ClassVar[str] = "Share of the hottest pixels, as many as the object has, that lies on the object."
+
+    def run(
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+    ) -> Tensor:
+        heat, masks = heat.clamp(min=0), given["masks"]
+        size = _count(masks)
+        place = (size.long() - 1).clamp(min=0)[:, None]
+        border = heat.flatten(1).sort(dim=1, descending=True).values.gather(1, place)[:, :, None]
+        above, level = heat > border, heat == border
+        share_of_level = (size - _count(above)) / _count(level)
+        return (_count(above & masks) + share_of_level * _count(level & masks)) / size
+
+
+def _count(pixels: Tensor) -> Tensor:
+    """True pixels of each (H, W), as float64."""
+    return pixels.sum((1, 2)).double()
+
+
+def _widened(masks: Tensor, tolerance: int) -> Tensor:
+    """Pixels within ``tolerance`` of the mask."""
+    if tolerance == 0:
+        return masks
+    offsets = torch.arange(-tolerance, tolerance + 1, device=masks.device)
+    disc = (offsets[:, None] ** 2 + offsets**2 <= tolerance**2).float()
+    return F.conv2d(masks[:, None].float(), disc[None, None], padding=tolerance).squeeze(1) > 0.5

@@ -1,0 +1,14 @@
+"""Stored results -> tables, figures and a page. Reads only what is on disk and never loads torch.
+
+- ``load``: a run's rows, failures and facts (``stored``)
+- ``tables``: the pandas tables (``frames``, ``ranking``; uncertainty in ``intervals``)
+- ``write``: RUN/tables/*.csv and RUN/report/index.html (``page``; words in ``findings``, plots in ``figures`` and
+  ``quality``, images in ``pictures``, colours in ``look``)
+- ``names``: methods, models and data sets in few words
+"""
+
+from reports.frames import tables
+from reports.page import write
+from reports.stored import Results, load
+
+__all__ = ["Results", "load", "tables", "write"]

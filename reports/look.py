@@ -1,0 +1,165 @@
+"""Colours, type and files of the figures: every figure is drawn once for light and once for dark pages."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+INCH = 72  # points; the page scales a figure to its column
+FONTS = "Inter, 'Segoe UI', 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
+HUES = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#949494", "#ca9161")  # seaborn "colorblind"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # seven, so that hue and marker together name 56 models
+GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One colour scheme."""
+
+    name: str
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+    ramp: tuple[str, ...]  # from none to all
+
+    @property
+    def colours(self) -> Colormap:
+        return LinearSegmentedColormap.from_list(f"assay-{self.name}", list(self.ramp))
+
+
+LIGHT = Look(
+    "light", "#ffffff", "#1b2128", "#66707b", "#e4e7eb", ("#f7f3ec", "#bcd7e6", "#5fa3cc", "#0173b2", "#08405f")
+)
+DARK = Look("dark", "#181d23", "#e8ebee", "#98a3ae", "#2d353e", ("#20262d", "#1d4058", "#1f6f9f", "#56b4e9", "#d9effb"))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What marks a model in every figure and table."""
+
+    label: str
+    colour: str
+    marker: str
+    glyph: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure of the page. ``how`` says in one sentence how to read it, ``alt`` what it shows."""
+
+    name: str  # of the file, without user text
+    title: str
+    how: str
+    alt: str
+    draw: Callable[[Look], Figure]
+
+
+def identities(labels: dict[str, str]) -> dict[str, Identity]:
+    """The mark of each model, by its place in the run."""
+    return {
+        name: Identity(label, HUES[i % len(HUES)], MARKERS[i % len(MARKERS)], GLYPHS[i % len(GLYPHS)])
+        for i, (name, label) in enumerate(labels.items())
+    }
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, outside any global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(plot: Plot, folder: Path) -> tuple[str, str, int]:
+    """Write both schemes as SVG; the names of the light and dark file, and the width in pixels at scale 1."""
+    found = []
+    width = 0.0
+    for look in (LIGHT, DARK):
+        with themed(look):
+            figure = plot.draw(look)
+            width = figure.get_figwidth() * INCH
+            stream = io.StringIO()
+            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        text = re.sub(r"font: ([^;'\"]*?)'DejaVu Sans'[^;\"]*", rf"font: \1{FONTS}", stream.getvalue())
+        name = f"{plot.name}-{look.name}.svg"
+        (folder / name).write_text(text, encoding="utf-8")
+        found.append(name)
+    return found[0], found[1], round(width)
+
+
+@contextmanager
+def themed(look: Look) -> Iterator[None]:
+    """Matplotlib's settings for one scheme, given back after."""
+    settings: dict[str, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "assay",
+        "font.family": "DejaVu Sans",
+        "font.size": 8.5,
+        "figure.facecolor": look.paper,
+        "savefig.facecolor": look.paper,
+        "axes.facecolor": look.paper,
+        "axes.edgecolor": look.soft,
+        "axes.labelcolor": look.ink,
+        "axes.titlecolor": look.ink,
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": look.grid,
+        "grid.linewidth": 0.8,
+        "text.color": look.ink,
+        "xtick.color": look.soft,
+        "ytick.color": look.soft,
+        "xtick.labelcolor": look.ink,
+        "ytick.labelcolor": look.ink,
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+    }
+    with mpl.rc_context(settings):  # type: ignore[arg-type]
+        yield
+
+
+def grid(count: int, most: int = 4) -> tuple[int, int]:
+    """Lines and columns for so many panels, evenly filled."""
+    lines = -(-count // most)
+    return lines, -(-count // lines)
+
+
+def percents(axes: Axes, which: str) -> None:
+    """Ticks at quarters from 0 to 100 %."""
+    ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks])
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move numbers apart until neighbours are ``gap`` away, in order and near where they were, within bounds."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    gap = min(gap, (high - low) / max(1, len(places) - 1))
+    blocks: list[tuple[float, int]] = []  # start and length of runs of touching labels
+    for i in order:
+        start, length = places[i], 1
+        while blocks and blocks[-1][0] + blocks[-1][1] * gap > start:
+            before, many = blocks.pop()
+            start = (before * many + (start - many * gap) * length) / (many + length)
+            length += many
+        start = min(max(start, low), high - (length - 1) * gap)
+        blocks.append((start, length))
+    settled = [start + k * gap for start, length in blocks for k in range(length)]
+    moved = dict(zip(order, settled, strict=True))
+    return [moved[i] for i in range(len(places))]

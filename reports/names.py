@@ -1,0 +1,141 @@
+"""Methods, models and data sets in few words. A method's repr is parsed, never evaluated."""
+
+import ast
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+CONTROLS = frozenset({"RandomMap", "SobelMap", "CenterMap", "InputMagnitude"})
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """``Name(setting=value, ...) goal=...`` taken apart; text that is no such call is all name."""
+
+    name: str
+    settings: dict[str, object] = field(default_factory=dict)
+    goal: str = ""
+
+    @property
+    def control(self) -> bool:
+        """A heatmap that knows nothing of the model: what an explanation has to beat."""
+        return self.name in CONTROLS
+
+    @property
+    def norm(self) -> str:
+        """The ball's norm; a record without one is an Linf attack."""
+        return str(self.settings.get("norm", "linf"))
+
+    @property
+    def eps(self) -> float | None:
+        """The ball's radius for images in [0, 1]; None for an attack without a budget."""
+        eps = self.settings.get("eps")
+        return float(eps) if isinstance(eps, int | float) and not isinstance(eps, bool) else None
+
+    @property
+    def family(self) -> str:
+        """All but the radius: methods of one family differ in how far they may go."""
+        rest = ", ".join(f"{key}={value!r}" for key, value in self.settings.items() if key != "eps")
+        return f"{self.name}({rest})" + (f" goal={self.goal}" if self.goal else "")
+
+
+def read(method: str) -> Method:
+    """Take a repr apart. Values that are no literals (nested records, ``inf``) stay text."""
+    match = re.fullmatch(r"(\w+\(.*\))(?: goal=(.*))?", method, re.DOTALL)
+    try:
+        call = ast.parse(match[1], mode="eval").body if match else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        call = None
+    if match is None or not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return Method(method)
+    settings = {keyword.arg or "**": _value(keyword.value) for keyword in call.keywords}
+    settings |= {f"#{i}": _value(argument) for i, argument in enumerate(call.args)}
+    return Method(call.func.id, settings, match[2] or "")
+
+
+def short(methods: Iterable[str], always: Collection[str] = ()) -> dict[str, str]:
+    """A short name for each repr: the class, and what differs between that class's methods.
+
+    Settings in ``always`` are named even where they do not differ. Names that would collide stay whole.
+    """
+    known = {method: read(method) for method in dict.fromkeys(methods)}
+    groups = defaultdict(list)
+    for parsed in known.values():
+        groups[parsed.name].append(parsed)
+    names = {method: _short(parsed, groups[parsed.name], always) for method, parsed in known.items()}
+    count = Counter(names.values())
+    return {method: name if count[name] == 1 else method for method, name in names.items()}
+
+
+def radius(eps: float, norm: str = "linf") -> str:
+    """``4/255`` where an Linf radius is such a fraction, else four significant digits."""
+    steps = eps * 255
+    whole = abs(steps - round(steps)) < 1e-4 and round(steps) <= 32
+    half = abs(2 * steps - round(2 * steps)) < 1e-4 and steps <= 8
+    if eps > 0 and norm == "linf" and (whole or half):
+        return f"{round(2 * steps) / 2:g}/255"
+    return f"{eps:.4g}"
+
+
+def ball(norm: str, eps: float) -> str:
+    """A budget in words: ``L∞ 4/255``."""
+    return f"{NORMS.get(norm, norm)} {radius(eps, norm)}"
+
+
+def models(names: Iterable[str]) -> dict[str, str]:
+    """Model names without a module or a weights path where that leaves them distinct; long ones shortened."""
+    names = list(dict.fromkeys(names))
+    return _distinct(names, [_clip(re.sub(r"^py:.*:|=.*$", "", name, flags=re.DOTALL) or name, 28) for name in names])
+
+
+def data(specs: Iterable[str]) -> dict[str, str]:
+    """Data specs with a folder's path cut down to its last name where that leaves them distinct."""
+    specs = list(dict.fromkeys(specs))
+    return _distinct(
+        specs, [re.sub(r"^(\w+:).*[/\\](?=[^/\\])", r"\1…/", spec.rstrip("/\\")) or spec for spec in specs]
+    )
+
+
+def _short(method: Method, group: list[Method], always: Collection[str]) -> str:
+    words = [method.name]
+    keys = dict.fromkeys(key for other in group for key in other.settings)
+    for key in keys:
+        differs = len({repr(other.settings.get(key)) for other in group}) > 1
+        if key in method.settings and (differs or key in always):
+            words.append(_setting(key, method.settings[key], method))
+    if method.goal:
+        words.append(f"→ {method.goal}")
+    return " ".join(words)
+
+
+def _setting(key: str, value: object, method: Method) -> str:
+    match value:
+        case bool():
+            return key if value else f"no {key}"
+        case int() | float() if key == "eps":
+            return radius(float(value), method.norm)
+        case str() if key == "norm":
+            return NORMS.get(value, value)
+        case float():
+            return f"{key} {value:.4g}"
+        case str():
+            return _clip(value, 24)
+    return f"{key} {_clip(str(value), 24)}"
+
+
+def _value(node: ast.expr) -> object:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        return ast.unparse(node)
+
+
+def _clip(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-(length // 2 - 1) :]}"
+
+
+def _distinct(full: list[str], brief: list[str]) -> dict[str, str]:
+    count = Counter(brief)
+    return {name: label if count[label] == 1 else name for name, label in zip(full, brief, strict=True)}

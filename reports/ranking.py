@@ -1,0 +1,140 @@
+"""The models side by side: what they know, what survives an attack, and whether they look at the object."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reports.intervals import NOTHING, Estimate, wilson
+from reports.names import NORMS, Method, read
+from reports.stored import Results
+
+QUALITY = ("mass-accuracy", "rank-accuracy", "pointing-game", "part-effect", "insertion", "deletion", "single-deletion")
+COLUMNS = [
+    *("data", "model", "clean_accuracy", "clean_low", "clean_high", "clean_n"),
+    *("norm", "eps", "attacks", "robust_accuracy", "robust_low", "robust_high", "robust_n"),
+    *("quality_metric", "best_explainer", "quality", "quality_low", "quality_high", "best_control", "control_quality"),
+]
+
+
+class Budget(NamedTuple):
+    """How far an attack may go, for images in [0, 1]."""
+
+    norm: str
+    eps: float
+
+
+class Choice(NamedTuple):
+    """The best of several methods."""
+
+    method: str
+    found: Estimate
+
+
+NO_CHOICE = Choice("", NOTHING)
+
+
+def untargeted(methods: pd.Series) -> dict[str, Method]:
+    """The attacks that any wrong class satisfies and whose radius is set beforehand."""
+    known = {method: read(method) for method in sorted(methods.unique())}
+    return {name: method for name, method in known.items() if method.eps and not method.goal}
+
+
+def survivors(results: Results, data: str) -> pd.DataFrame:
+    """Rows of ``robust_accuracy`` under untargeted attacks in a ball, with columns ``norm, eps, family``."""
+    rows = results.rows
+    rows = rows[(rows["kind"] == "attack") & (rows["data"] == data) & (rows["metric"] == "robust_accuracy")]
+    known = untargeted(rows["method"])
+    rows = rows[rows["method"].isin(list(known)) & rows["value"].notna()]
+    return rows.assign(
+        norm=rows["method"].map({name: method.norm for name, method in known.items()}),
+        eps=rows["method"].map({name: method.eps for name, method in known.items()}).astype("float64"),
+        family=rows["method"].map({name: method.family for name, method in known.items()}),
+    )
+
+
+def worst_case(rows: pd.DataFrame) -> Estimate:
+    """Mean over images of the minimum over attacks, from ``survivors`` of one model at one budget."""
+    held = rows.groupby("image")["value"].min()
+    return wilson(int(held.sum()), len(held))
+
+
+def budget(rows: pd.DataFrame) -> Budget | None:
+    """The one most models share: Linf before L2, L1, L0, then the largest radius; from ``survivors``."""
+    shared = rows.groupby(["norm", "eps"])["model"].nunique().reset_index()
+    if not len(shared):
+        return None
+    order = list(NORMS)
+    found = max(
+        shared.to_dict("records"),
+        key=lambda row: (row["model"], -order.index(row["norm"]) if row["norm"] in order else -len(order), row["eps"]),
+    )
+    return Budget(str(found["norm"]), float(found["eps"]))
+
+
+def quality_metric(summary: pd.DataFrame, data: str) -> str:
+    """The first of ``QUALITY`` that was measured on this data set."""
+    known = set(
+        summary.loc[(summary["kind"] == "explain") & (summary["data"] == data) & summary["value"].notna(), "metric"]
+    )
+    return next((name for name in QUALITY if name in known), "")
+
+
+def best(summary: pd.DataFrame, control: bool) -> Choice:
+    """The best explainer, or the best control, among the rows of one model and metric."""
+    chosen = np.array([read(method).control == control for method in summary["method"]], dtype=bool)
+    rows = summary[chosen].dropna(subset="value")
+    if not len(rows):
+        return NO_CHOICE
+    sign = -1 if rows["direction"].iloc[0] == "lower" else 1
+    first = rows.iloc[int(np.argmax(sign * rows["value"].to_numpy()))]
+    return Choice(first["method"], estimate_of(first))
+
+
+def estimate_of(row: "pd.Series[float]") -> Estimate:
+    """A row of the summary as an estimate."""
+    return Estimate(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
+
+
+def ranking(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per data set and model, the most robust first, then the most accurate.
+
+    The robust accuracy is the worst case over untargeted attacks at ``budget``; the quality that of the model's best
+    explainer. Pictures made to look like a class (synthesis) play no part.
+    """
+    records = []
+    for data in results.data:
+        attacked = survivors(results, data)
+        limit = budget(attacked)
+        metric = quality_metric(summary, data)
+        here = summary[summary["data"] == data]
+        for model in results.models:
+            mine = here[here["model"] == model]
+            if len(mine):
+                records.append((data, model, *_row(mine, attacked[attacked["model"] == model], limit, metric)))
+    table = pd.DataFrame(records, columns=COLUMNS)
+    place = {name: i for i, name in enumerate(results.data)}
+    table["place"] = [place[name] for name in table["data"]]
+    table = table.sort_values(
+        ["place", "robust_accuracy", "clean_accuracy", "model"], ascending=[True, False, False, True]
+    )
+    return table.drop(columns="place").reset_index(drop=True)
+
+
+def _row(mine: pd.DataFrame, attacked: pd.DataFrame, limit: Budget | None, metric: str) -> tuple[object, ...]:
+    clean = mine[(mine["kind"] == "clean") & (mine["metric"] == "accuracy")]
+    right = estimate_of(clean.iloc[0]) if len(clean) else NOTHING
+    at = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
+    scores = mine[(mine["kind"] == "explain") & (mine["metric"] == metric)]
+    explainer, control = best(scores, control=False), best(scores, control=True)
+    return (
+        *right,
+        *(limit or ("", np.nan)),
+        at["method"].nunique(),
+        *worst_case(at),
+        metric,
+        explainer.method,
+        *explainer.found[:3],
+        control.method,
+        control.found.value,
+    )

@@ -1,0 +1,37 @@
+"""Settings that cannot be are refused in one line."""
+
+import pytest
+
+from attacks import ATTACKS, FGSM, PGD, GradientFooling, RandomNoise
+from core.errors import AssayError
+
+
+@pytest.mark.parametrize("eps", [-0.1, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "random-noise"])
+def test_eps_outside_0_to_1(name: str, eps: float) -> None:
+    with pytest.raises(AssayError, match="between 0 and 1"):
+        ATTACKS[name](eps=eps)
+
+
+def test_an_l2_radius_may_exceed_1() -> None:
+    assert PGD(norm="l2", eps=3).eps == 3
+    with pytest.raises(AssayError, match="finite"):
+        RandomNoise(norm="l2", eps=-1)
+
+
+def test_counts_must_be_positive() -> None:
+    for make in (
+        lambda: PGD(steps=0),
+        lambda: PGD(step=-1.0),
+        lambda: PGD(restarts=0),
+        lambda: GradientFooling(steps=0),
+    ):
+        with pytest.raises(AssayError, match="above 0"):
+            make()
+
+
+def test_text_gives_the_same_record() -> None:
+    assert ATTACKS.parse("fgsm(eps=8/255)") == FGSM(eps=8 / 255)
+    assert ATTACKS.parse("PGD(norm=l2, eps=1/2, steps=7, random_start=False)") == PGD(
+        norm="l2", eps=0.5, steps=7, random_start=False
+    )

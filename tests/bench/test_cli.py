@@ -1,0 +1,139 @@
+"""The command line: exit statuses, one-line errors, files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench import cli
+from bench.cli import main
+
+MODEL = "py:tests.bench.nets:convolutional"
+SMALL = ["--models", MODEL, "--data", "digits", "--attacks", "fgsm", "--explainers", "--metrics", "--syntheses"]
+
+
+def call(*tokens: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(tokens)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["run", "--preset", "quik"], "did you mean quick"),
+        (["run", "--models", "zoo:resnt"], "did you mean resnet"),
+        (["run", "--models", MODEL, "--data", "digitz"], "did you mean digits"),
+        (["run", "--attacks", "pdg"], "did you mean pgd"),
+        (["run", "--attacks", "pgd(epz=0.1)"], "did you mean eps"),
+        (["run", "--attacks", "pgd(eps=4)"], "between 0 and 1"),
+        (["run", "--explainers", "gradcan"], "did you mean grad-cam"),
+        (["run", "--metrics", "deletions"], "did you mean deletion"),
+        (["run", "--limit", "many"], "many"),
+        (["run", "--nonsense"], "nonsense"),
+        (["run", "--engine", "cloud"], "known: local, processes"),
+        (["run", "--device", "tpu"], "device 'tpu' is not here"),
+        (["run", "--config", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["run", "--data", "folder:/no/such/folder"], "/no/such/folder"),
+        (["list", "modelz"], "did you mean models"),
+        (["train", "resnt"], "did you mean resnet"),
+        (["report", "/no/such/run"], "/no/such/run"),
+        (["attack", MODEL, "nowhere.png"], "no picture at nowhere.png"),
+        (["attack", MODEL, "digits#99999"], "pictures 0 to"),
+        (["explain", MODEL, "digits#0", "--label", "eleven"], "unknown class"),
+        (["fly"], "fly"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    tokens: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*tokens) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.startswith("assay: ")
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_keys_of_a_config_file_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text('modelz = ["zoo:*"]\n')
+    assert call("run", "--config", str(config)) == 2
+    assert "did you mean models" in capsys.readouterr().err
+    config.write_text("models = [")
+    assert call("run", "--config", str(config)) == 2
+    assert "is no TOML" in capsys.readouterr().err
+
+
+def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text("limit = 7\n")
+    settings = cli.read_settings("quick", config)
+    assert settings["limit"] == 7
+    assert settings["models"] == ["zoo:*"]
+    assert call("run", "--config", str(config), "--out", str(tmp_path / "run"), "--engine", "local", *SMALL) == 0
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["options"]["limit"] == 7
+    assert info["options"]["attacks"] == ["fgsm"]
+    assert info["options"]["explainers"] == []
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard", "full"])
+def test_presets_are_sound(preset: str) -> None:
+    from bench.plan import parse_attack
+    from bench.settings import make_options
+    from explain import EXPLAINERS
+    from explain.metrics import METRICS
+    from synthesis import SYNTHESES
+
+    options = make_options(cli.read_settings(preset, None))
+    assert len(set(map(repr, map(parse_attack, options.attacks)))) == len(options.attacks)
+    for table, texts in ((EXPLAINERS, options.explainers), (METRICS, options.metrics), (SYNTHESES, options.syntheses)):
+        assert len({repr(table.parse(text)) for text in texts}) == len(texts) > 0
+
+
+@pytest.mark.parametrize("kind", cli.KINDS)
+def test_lists(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", kind) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_layers_marks_the_grad_cam_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("layers", "test_resnet") == 0
+    (marked,) = [line for line in capsys.readouterr().out.splitlines() if "<- Grad-CAM" in line]
+    assert marked.split()[0] == "layer4"
+    assert "5x5 nchw" in marked
+
+
+def test_one_picture_attacked_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("attack", MODEL, "digits#3", "--method", "pgd(eps=0.3)", "--out", str(tmp_path / "a")) == 0
+    result = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert result["success"]
+    assert result["distances"]["linf"] <= 0.3 + 1e-6
+    assert "fooled" in capsys.readouterr().out
+    picture = tmp_path / "a" / "original.png"
+    with Image.open(picture) as opened:
+        assert opened.size == (8, 8)
+    assert (
+        call("explain", MODEL, str(picture), "--method", "occlusion(window=3, stride=1)", "--out", str(tmp_path)) == 0
+    )
+    assert {"original.png", "heatmap.png", "overlay.png", "heatmap.npy", "result.json"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    assert (
+        call("synthesize", MODEL, "--method", "visualize(steps=8)", "--classes", "3", "5", "--out", str(tmp_path)) == 0
+    )
+    assert (tmp_path / "class-3.png").exists()
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out.strip() == "0.1.0"
+    assert call("run", "--help") == 0
+    assert "--accuracy-data" in capsys.readouterr().out

@@ -1,0 +1,201 @@
+"""Layers by name, layouts, and the default layer of timm architectures of many kinds."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from core.errors import AssayError, NotApplicable
+from core.layers import (
+    Layout,
+    activations,
+    default_layer,
+    describe,
+    find,
+    find_layout,
+    layout,
+    many_activations,
+    record,
+    to_grid,
+)
+from tests.explain.models import Linear, built, pictures, small_cnn, state
+
+TINY_VIT = {"img_size": 64, "embed_dim": 32, "depth": 3, "num_heads": 2}
+TINY_SWIN = {"img_size": 64, "embed_dim": 24, "depths": (1, 2), "num_heads": (2, 4), "window_size": 4}
+NCHW, NHWC, TOKENS = "nchw", "nhwc", "tokens"
+
+DEFAULTS: list[tuple[str, dict[str, Any], str, Layout]] = [
+    ("resnet18", {}, "layer4", Layout(NCHW, 2, 2)),
+    ("test_resnet", {}, "layer4", Layout(NCHW, 2, 2)),
+    ("test_efficientnet", {}, "bn2", Layout(NCHW, 2, 2)),
+    ("test_efficientnet_gn", {}, "bn2", Layout(NCHW, 2, 2)),
+    ("test_byobnet", {}, "stages", Layout(NCHW, 2, 2)),
+    ("test_convnext", {}, "stages", Layout(NCHW, 2, 2)),
+    ("test_nfnet", {}, "final_act", Layout(NCHW, 2, 2)),
+    ("test_mambaout", {}, "stages", Layout(NHWC, 2, 2)),
+    ("densenet121", {"growth_rate": 8, "block_config": (1, 1, 1, 1)}, "features", Layout(NCHW, 2, 2)),
+    ("mobilenetv2_050", {}, "bn2", Layout(NCHW, 2, 2)),
+    ("mobilenetv3_small_050", {}, "blocks", Layout(NCHW, 2, 2)),
+    ("regnetx_002", {}, "s4", Layout(NCHW, 2, 2)),
+    ("ghostnet_050", {}, "blocks", Layout(NCHW, 2, 2)),
+    ("repvgg_a0", {}, "stages", Layout(NCHW, 2, 2)),
+    ("mobilevit_xxs", {}, "final_conv", Layout(NCHW, 2, 2)),
+    ("edgenext_xx_small", {}, "stages", Layout(NCHW, 2, 2)),
+    ("efficientvit_m0", {"img_size": 64}, "stages.2.downsample.patchmerge.conv1", Layout(NCHW, 2, 2)),
+    ("test_vit", {"img_size": 64}, "blocks.4", Layout(TOKENS, 4, 4, 1)),
+    ("test_vit2", {"img_size": 64}, "blocks", Layout(TOKENS, 4, 4, 1)),
+    ("test_vit3", {"img_size": 64}, "norm", Layout(TOKENS, 4, 4, 1)),
+    ("vit_tiny_patch16_224", TINY_VIT, "blocks.1", Layout(TOKENS, 4, 4, 1)),
+    ("deit_tiny_distilled_patch16_224", TINY_VIT, "blocks.1", Layout(TOKENS, 4, 4, 2)),
+    ("beit_base_patch16_224", TINY_VIT, "blocks.2", Layout(TOKENS, 4, 4, 1)),
+    ("cait_xxs24_224", TINY_VIT, "blocks", Layout(TOKENS, 4, 4, 0)),
+    ("swin_tiny_patch4_window7_224", TINY_SWIN, "norm", Layout(NHWC, 8, 8)),
+    ("swinv2_tiny_window8_256", TINY_SWIN, "norm", Layout(NHWC, 8, 8)),
+    ("levit_128s", {"img_size": 64}, "stages.1", Layout(TOKENS, 2, 2, 0)),
+    ("mixer_s32_224", {"img_size": 64}, "norm", Layout(TOKENS, 2, 2, 0)),
+    ("coat_tiny", {"img_size": 64}, "serial_blocks2.1", Layout(TOKENS, 8, 8, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "expected", "grid"), DEFAULTS, ids=[row[0] for row in DEFAULTS])
+def test_default_layer(name: str, settings: dict[str, Any], expected: str, grid: Layout) -> None:
+    model, images = built(name, **settings), pictures(2, size=64)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = default_layer(model, images)
+    assert found == expected
+    with record(model, found) as outputs, torch.no_grad():
+        model(images)
+    assert find_layout(model, found, outputs[found], images) == grid
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_default_layer_holds_all_that_reaches_the_logits() -> None:
+    """The definition itself, by cutting: with the layer detached no gradient comes back to the images."""
+    model, images = built("test_vit", img_size=64), pictures(2, size=64).requires_grad_(True)
+    layer = find(model, default_layer(model, images))
+    handle = layer.register_forward_hook(lambda module, inputs, output: output.detach())
+    logits = model(images)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logits.sum() + 0 * images.sum(), images)
+    assert not gradient.any()
+
+
+class Shared(nn.Module):
+    """One activation module at two places; branches that meet after their grids are gone."""
+
+    def __init__(self, branches: bool) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4 if not branches else 3, 4, 8, padding=0)
+        self.act = nn.GELU()
+        self.head = nn.Linear(8 if branches else 4, 5)
+        self.branches = branches
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.branches:
+            both = [self.act(self.one(images)).mean((2, 3)), self.act(self.two(images)).mean((2, 3))]
+            return self.head(torch.cat(both, 1))  # type: ignore[no-any-return]
+        return self.head(self.act(self.two(self.act(self.one(images)))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_of_a_module_called_twice_the_last_call_counts() -> None:
+    """The shared activation's last output is one cell, so it is no candidate although its first output was a grid."""
+    torch.manual_seed(0)
+    assert default_layer(Shared(branches=False), pictures(1, size=8)) == "one"
+
+
+def test_branches_that_never_meet_in_a_grid_give_the_last_of_them() -> None:
+    torch.manual_seed(0)
+    assert default_layer(Shared(branches=True), pictures(1, size=12)) == "act"
+
+
+def test_a_network_without_grids_has_no_default() -> None:
+    with pytest.raises(NotApplicable, match="Linear has no layer with a live grid"):
+        default_layer(Linear(), pictures(1, size=8))
+
+
+def test_default_layer_is_kept_per_size_and_leaves_the_model() -> None:
+    model = small_cnn()
+    before = state(model)
+    assert default_layer(model, pictures(1)) == default_layer(model, pictures(3)) == "body"
+    assert default_layer(model, pictures(1, size=3)) == "body"
+    assert state(model) == before
+
+
+def test_record_keeps_what_the_layer_gave() -> None:
+    model, images = small_cnn().eval(), pictures()
+    with record(model, "stem.1", "body") as outputs:
+        model(images)
+    before = model.stem[1](model.stem[0](images))
+    torch.testing.assert_close(outputs["stem.1"], before)
+    assert (outputs["stem.1"] < 0).any(), "the in-place ReLU behind it wrote elsewhere"
+    assert list(outputs) == ["stem.1", "body"]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_activations_end_the_pass_at_the_deepest_layer() -> None:
+    model, images = small_cnn().eval(), pictures()
+    model.head.register_forward_pre_hook(_never)
+    one, two = many_activations(model, images, ["body", "stem.0"])
+    assert one.shape == (4, 12, 12, 12)
+    assert two.shape == (4, 8, 24, 24)
+    assert torch.equal(activations(model, images, "body"), one)
+
+
+def _never(module: nn.Module, inputs: object) -> None:
+    raise AssertionError("the pass went on")
+
+
+def test_find_names_what_is_near() -> None:
+    with pytest.raises(AssayError, match=r"unknown layer 'stem\.9'; did you mean"):
+        find(small_cnn(), "stem.9")
+    with pytest.raises(AssayError, match="unknown layer ''"):
+        find(small_cnn(), "")
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "size", "expected"),
+    [
+        (nn.Conv2d(1, 1, 1), (2, 64, 7, 7), (224, 224), Layout(NCHW, 7, 7)),
+        (nn.Conv2d(1, 1, 1), (2, 64, 6, 12), (96, 192), Layout(NCHW, 6, 12)),
+        (nn.LayerNorm(7), (2, 7, 7, 64), (224, 224), Layout(NHWC, 7, 7)),
+        (nn.LayerNorm(7), (2, 7, 7, 7), (224, 224), Layout(NHWC, 7, 7)),
+        (nn.Identity(), (2, 50, 64), (224, 224), Layout(TOKENS, 7, 7, 1)),
+        (nn.Identity(), (2, 49, 64), (224, 224), Layout(TOKENS, 7, 7, 0)),
+        (nn.Identity(), (2, 21, 64), (64, 64), Layout(TOKENS, 4, 4, 5)),
+        (nn.Identity(), (2, 20, 64), (100, 130), Layout(TOKENS, 4, 5, 0)),
+        (nn.Identity(), (2, 19, 64), (96, 192), Layout(TOKENS, 3, 6, 1)),
+        (nn.Identity(), (2, 3, 8, 64), (224, 224), None),
+        (nn.Identity(), (2, 64), (224, 224), None),
+    ],
+)
+def test_layout(module: nn.Module, shape: tuple[int, ...], size: tuple[int, int], expected: Layout | None) -> None:
+    assert layout(nn.Sequential(module), module, torch.zeros(shape), size) == expected
+
+
+def test_layout_reads_the_grid_and_the_prefix_off_the_patch_embedding() -> None:
+    model = timm.create_model("test_vit", img_size=(32, 128), num_classes=10).eval()
+    images = torch.rand(1, 3, 32, 128)
+    with record(model, "blocks.1") as outputs, torch.no_grad():
+        model(images)
+    assert find_layout(model, "blocks.1", outputs["blocks.1"], images) == Layout(TOKENS, 2, 8, 1)
+
+
+def test_grids_are_put_back_in_place() -> None:
+    grid = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    assert to_grid(grid, Layout(NCHW, 4, 5)) is grid
+    assert torch.equal(to_grid(grid.permute(0, 2, 3, 1), Layout(NHWC, 4, 5)), grid)
+    tokens = torch.cat([torch.full((2, 2, 3), -1.0), grid.flatten(2).transpose(1, 2)], 1)
+    assert torch.equal(to_grid(tokens, Layout(TOKENS, 4, 5, 2)), grid)
+
+
+def test_describe_lists_layers_as_they_finish() -> None:
+    model = small_cnn()
+    before = state(model)
+    rows = describe(model, pictures(2))
+    assert [row.name for row in rows] == ["stem.0", "stem.1", "stem.2", "stem", "dropout", "body"]
+    assert rows[-1].kind == "Conv2d"
+    assert rows[-1].shape == (12, 12, 12)
+    assert rows[-1].layout == Layout(NCHW, 12, 12)
+    assert state(model) == before

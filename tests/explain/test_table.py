@@ -1,0 +1,54 @@
+import subprocess
+import sys
+
+import pytest
+
+import explain
+import explain.metrics
+from core.errors import AssayError
+from explain import EXPLAINERS, METRICS
+
+
+def test_listing_loads_no_torch() -> None:
+    code = "import sys, explain; print(*explain.EXPLAINERS, *explain.METRICS); assert 'torch' not in sys.modules"
+    listed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert listed == [*EXPLAINERS, *METRICS]
+
+
+@pytest.mark.parametrize("name", ["Target", "Logit", "Probability", "Margin", "Channel", "Neuron"])
+def test_targets_are_exported(name: str) -> None:
+    assert getattr(explain, name).__module__ == "core.targets"
+
+
+def test_classes_are_exported() -> None:
+    assert [getattr(explain, EXPLAINERS[name].__name__) for name in EXPLAINERS] == [EXPLAINERS[n] for n in EXPLAINERS]
+    assert [getattr(explain.metrics, METRICS[name].__name__) for name in METRICS] == [METRICS[name] for name in METRICS]
+    with pytest.raises(AttributeError, match="GradCAM"):
+        explain.GradCam  # noqa: B018
+
+
+def test_settings_are_parsed() -> None:
+    assert repr(EXPLAINERS.parse("occlusion(window=8, stride=4, baseline=blur)")) == (
+        "Occlusion(window=8, stride=4, baseline='blur')"
+    )
+    assert repr(EXPLAINERS.parse("grad-cam(layer='blocks.3')")) == "GradCAM(layer='blocks.3')"
+    assert repr(METRICS.parse("insertion(steps=8)")) == "Insertion(steps=8, baseline='blur')"
+
+
+@pytest.mark.parametrize(
+    "text", ["occlusion(stride=20)", "occlusion(window=0)", "occlusion(batch=0)", "center-map(sigma=0)"]
+)
+def test_impossible_explainers_are_refused(text: str) -> None:
+    with pytest.raises(AssayError, match="needs"):
+        EXPLAINERS.parse(text)
+
+
+@pytest.mark.parametrize("text", ["deletion(steps=0)", "single-deletion(grid=1)", "pointing-game(tolerance=-1)"])
+def test_impossible_metrics_are_refused(text: str) -> None:
+    with pytest.raises(AssayError, match="needs"):
+        METRICS.parse(text)
+
+
+def test_unknown_baseline_is_refused() -> None:
+    with pytest.raises(AssayError, match="zero, mean, blur"):
+        EXPLAINERS.parse("occlusion(baseline=noise)")

@@ -1,0 +1,83 @@
+"""What a method costs beyond its bare forward and backward passes.
+
+The bare side runs the same number of passes on the same images with frozen parameters, and nothing else.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attacks import PGD
+from core.borrow import borrowed
+from explain import GradCAM, GuidedBackprop, Occlusion, Saliency
+
+pytestmark = pytest.mark.perf
+STEPS = 40
+
+
+class Steadfast(nn.Module):
+    """A network that is always right, so that no image ever leaves the batch of an attack."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        return logits + 100 * F.one_hot(torch.zeros(len(logits), dtype=torch.int64), logits.shape[1])
+
+
+def network() -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    body = timm.create_model("resnet18", num_classes=10)
+    return Steadfast(body).eval(), torch.rand(16, 3, 64, 64), torch.zeros(16, dtype=torch.int64)
+
+
+def passes(model: nn.Module, images: Tensor, labels: Tensor, count: int) -> None:
+    with borrowed(model):
+        for _ in range(count):
+            x = images.detach().requires_grad_(True)
+            torch.autograd.grad(F.cross_entropy(model(x), labels, reduction="sum"), x)
+
+
+def forwards(model: nn.Module, images: Tensor, count: int) -> None:
+    with torch.no_grad():
+        for _ in range(count):
+            model(images)
+
+
+def measure(benchmark: Any, group: str, what: str, work: Callable[[], object]) -> None:
+    benchmark.group, benchmark.extra_info["what"] = group, what
+    benchmark.pedantic(work, rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("what", ["bare", "PGD"])
+def test_pgd(benchmark: Any, what: str, repeat: int) -> None:
+    model, images, labels = network()
+    attack = PGD(eps=1 / 255, steps=STEPS)
+    bare = lambda: passes(model, images, labels, STEPS)  # noqa: E731
+    measure(benchmark, f"PGD-{STEPS}", what, bare if what == "bare" else lambda: attack(model, images, labels))
+
+
+@pytest.mark.parametrize("what", ["bare", "Saliency", "GuidedBackprop", "GradCAM"])
+def test_one_gradient(benchmark: Any, what: str, repeat: int) -> None:
+    model, images, labels = network()
+    methods = {"Saliency": Saliency(), "GuidedBackprop": GuidedBackprop(), "GradCAM": GradCAM(layer="body.layer4")}
+    if what == "bare":
+        measure(benchmark, "one gradient", what, lambda: passes(model, images, labels, 1))
+    else:
+        measure(benchmark, "one gradient", what, lambda: methods[what](model, images, labels))
+
+
+@pytest.mark.parametrize("what", ["bare", "Occlusion"])
+def test_occlusion(benchmark: Any, what: str, repeat: int) -> None:
+    model, images, labels = network()
+    count = 1 + 7 * 7  # 48 pixels beyond the window in steps of 8, both ends included
+    attribute = Occlusion(window=16, stride=8)
+    bare = lambda: forwards(model, images, count)  # noqa: E731
+    measure(benchmark, "occlusion", what, bare if what == "bare" else lambda: attribute(model, images, labels))

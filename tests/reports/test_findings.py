@@ -1,0 +1,46 @@
+import pandas as pd
+import pytest
+
+import reports
+from reports.findings import findings, listed
+from reports.look import identities
+from reports.ranking import COLUMNS
+from tests.reports.builder import Builder
+
+
+def robustness(tmp_path_factory: pytest.TempPathFactory, **held: tuple[float, float, float]) -> str:
+    """The sentence for models with these robust accuracies and intervals."""
+    records = [
+        {"data": "d", "model": name, "norm": "linf", "eps": 4 / 255, "attacks": 3, "quality_metric": ""}
+        | dict(zip(("robust_accuracy", "robust_low", "robust_high"), found, strict=True))
+        for name, found in held.items()
+    ]
+    results = reports.load(Builder(models=(), data=()).write(tmp_path_factory.mktemp("empty")))
+    marks = identities({name: name for name in held})
+    found = findings(results, pd.DataFrame(records, columns=COLUMNS), "d", marks)
+    return next(finding.text for finding in found if finding.topic == "Robustness").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_clear_leader(tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = robustness(tmp_path_factory, a=(0.62, 0.52, 0.71), b=(0.1, 0.05, 0.2), c=(0.04, 0.01, 0.1))
+    assert text == (
+        "Within L∞ 4/255, under the worst of 3 attacks for each image, a keeps 62 % [52, 71] of the images; "
+        "every other model keeps at most 10 % [5, 20]."
+    )
+
+
+def test_overlapping_intervals_are_ties(tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = robustness(tmp_path_factory, a=(0.62, 0.52, 0.71), b=(0.6, 0.5, 0.69), c=(0.04, 0.01, 0.1))
+    assert "b (60 % [50, 69]) overlaps with it, so their order is open; c keeps 4 % [1, 10]." in text
+
+
+def test_nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> None:
+    nothing = (0.0, 0.0, 0.04)
+    assert robustness(tmp_path_factory, a=nothing, b=nothing).endswith("no model keeps a single image.")
+    assert robustness(tmp_path_factory, a=nothing).endswith("a does not keep a single image.")
+
+
+def test_lists_are_counted_past_six() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"
