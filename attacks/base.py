@@ -23,7 +23,7 @@ class Attack(ABC):
         check_images(images)
         images = images.detach()
         with borrowed(model):
-            settled = as_goal(goal).settle(model, images)
+            settled = as_goal(goal, images).settle(model, images)
             return self.run(model, images, settled, as_draws(draws, images)).detach()
 
     @abstractmethod

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.errors import AssayError
+
 
 class Goal:
     """A goal says when it is reached and what to climb; ``goal[mask]`` is the goal of the images that stay."""
@@ -77,9 +79,24 @@ class LeastLikely(Goal):
             return Targeted(model(images).argmin(1))
 
 
-def as_goal(goal: Goal | Tensor) -> Goal:
-    """Plain labels mean ``Untargeted``."""
-    return goal if isinstance(goal, Goal) else Untargeted(goal)
+def as_goal(goal: Goal | Tensor, images: Tensor) -> Goal:
+    """The goal with its classes on the images' device; plain labels mean ``Untargeted``.
+
+    Raises ``AssayError`` for classes that are not one integer per image.
+    """
+    if isinstance(goal, Untargeted):
+        return Untargeted(_per_image(goal.labels, images))
+    if isinstance(goal, Targeted):
+        return Targeted(_per_image(goal.classes, images))
+    return goal if isinstance(goal, Goal) else Untargeted(_per_image(goal, images))
+
+
+def _per_image(classes: Tensor, images: Tensor) -> Tensor:
+    given = torch.as_tensor(classes)
+    if given.is_floating_point() or given.dtype == torch.bool or given.shape not in ((), (len(images),)):
+        found = f"{given.dtype} {tuple(given.shape)}"
+        raise AssayError(f"a goal needs integer classes of shape ({len(images)},), one per image, not {found}")
+    return given.to(images.device, torch.int64).expand(len(images))
 
 
 def _lead(logits: Tensor, classes: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Attacks that follow the gradient of the loss."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ class PGD(Attack):
     """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv:1706.06083).
 
     Returns the first fooling image on the path, else the one of largest loss. An image that is fooled leaves the
-    batch unless ``early_stop`` is off. The default step lets a path cross the ball: step * steps = 2.5 eps.
+    batch; with ``early_stop`` off it goes on, and the fooling image of largest loss is returned. The
+    default step lets a path cross the ball: step * steps = 2.5 eps.
     """
 
     norm: BoundedNorm = "linf"
@@ -50,32 +52,22 @@ class PGD(Attack):
         check_positive(steps=self.steps, restarts=self.restarts, step=1 if self.step is None else self.step)
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        best, best_loss = images.clone(), images.new_full((len(images),), float("-inf"))
-        active = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        best = _Best(images.clone(), images.new_full((len(images),), float("-inf")), images.new_zeros(len(images)) > 0)
+        index = torch.arange(len(images), device=images.device)
         for _ in range(self.restarts):
-            index = active.nonzero().flatten()
+            self._climb(model, images[index], goal[index], draws[index], best, index)
+            if self.early_stop:
+                index = (~best.fooled).nonzero().flatten()
             if len(index) == 0:
                 break
-            fooled = self._climb(model, images[index], goal[index], draws[index], best, best_loss, index)
-            active[fooled] = False
-        return best
+        return best.images
 
-    def _climb(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        goal: Goal,
-        draws: Draws,
-        best: Tensor,
-        best_loss: Tensor,
-        index: Tensor,
-    ) -> Tensor:
-        """One path from a start; writes what is better to ``best`` and returns the indices that are fooled."""
+    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws, best: "_Best", index: Tensor) -> None:
+        """One path from a start; what is better goes to ``best`` at ``index``."""
         ball = Ball(self.norm, self.eps)
         step = 2.5 * self.eps / self.steps if self.step is None else self.step
         start = ball.random(images, draws) if self.random_start else torch.zeros_like(images)
         x = (images + start).clamp(0, 1)
-        fooled = []
         for k in range(self.steps + 1):
             x.requires_grad_(k < self.steps)
             logits = model(x)
@@ -84,17 +76,27 @@ class PGD(Attack):
                 (slope,) = torch.autograd.grad(loss.sum(), x)
             x, loss = x.detach(), loss.detach()
             reached = goal.reached(logits.detach())
-            score = torch.where(reached, torch.inf, loss) if self.early_stop else loss
-            better = score > best_loss[index]
-            best[index[better]], best_loss[index[better]] = x[better], score[better]
+            best.update(index, x, loss, reached)
             if self.early_stop and reached.any():
-                fooled.append(index[reached])
                 stay = ~reached
                 x, images, slope, index, goal = x[stay], images[stay], slope[stay], index[stay], goal[stay]
             if k == self.steps or len(index) == 0:
                 break
             x = (images + ball.project(x + step * ball.steepest(slope) - images)).clamp(0, 1)
-        return torch.cat(fooled) if fooled else index[:0]
+
+
+class _Best(NamedTuple):
+    """The best image so far, each: one that fools beats one that does not, then the larger loss wins."""
+
+    images: Tensor
+    loss: Tensor
+    fooled: Tensor
+
+    def update(self, index: Tensor, images: Tensor, loss: Tensor, reached: Tensor) -> None:
+        won = self.fooled[index]
+        better = (reached & ~won) | ((reached == won) & (loss > self.loss[index]))
+        place = index[better]
+        self.images[place], self.loss[place], self.fooled[place] = images[better], loss[better], reached[better]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,5 @@
 """The one judge of what an attack returns: budget, range, finiteness and success are decided here."""
 
-import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from attacks.balls import distance
 from attacks.goals import Goal, as_goal
-from core.borrow import borrowed, check_images, counting
+from core.borrow import borrowed, check_images, counting, now
 from core.draws import Draws, as_draws
 
 NORMS = ("linf", "l2", "l1", "l0")
@@ -28,14 +27,17 @@ class Outcome:
     """One entry an image, N in all.
 
     ``adversarial`` (N, C, H, W) is finite and in [0, 1]. ``success`` and ``success_8bit`` (N,) bool: the goal is
-    reached within the budget, also after rounding to 8 bits. ``distances`` maps each norm to (N,). ``clean_logits``
-    and ``logits`` (N, K). ``forwards``, ``backwards`` (samples) and ``seconds`` are the attack's, shared evenly.
-    ``flags`` names the checks that did not hold.
+    reached within the budget, also after rounding to 8 bits. ``valid`` (N,) bool: the attack's image and the logits
+    could be judged at all. ``distances`` maps each norm to (N,). ``clean_logits`` and ``logits`` (N, K). ``goal`` names
+    the classes. ``forwards``, ``backwards`` (samples) and ``seconds`` are the attack's, shared evenly; finding the
+    least likely class is not counted. ``flags`` names the checks that did not hold.
     """
 
     adversarial: Tensor
     success: Tensor
     success_8bit: Tensor
+    valid: Tensor
+    goal: Goal
     distances: dict[str, Tensor]
     clean_logits: Tensor
     logits: Tensor
@@ -59,11 +61,11 @@ def evaluate(
     with borrowed(model):
         with torch.no_grad():
             clean_logits = model(images)
-            settled = as_goal(goal).settle(model, images)
-        start = time.perf_counter()
+            settled = as_goal(goal, images).settle(model, images)
+        start = now(images.device)
         with counting(model) as passes:
             returned = attack(model, images, settled, draws)
-        seconds = time.perf_counter() - start
+        seconds = now(images.device) - start
         adversarial, problems = _usable(returned, images)
         distances = {norm: distance(adversarial - images, norm) for norm in NORMS}
         problems["over-budget"] = _over_budget(attack, distances)
@@ -85,6 +87,8 @@ def evaluate(
         adversarial=adversarial,
         success=success,
         success_8bit=success_8bit,
+        valid=valid,
+        goal=settled,
         distances=distances,
         clean_logits=clean_logits,
         logits=logits,

@@ -5,7 +5,6 @@ A cell is a picklable record. Everything that changes its rows is in its ``ident
 
 import hashlib
 import json
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +14,20 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from attacks import LeastLikely, Targeted, Untargeted, evaluate
+from attacks import Targeted, evaluate
 from attacks.base import Attack
-from attacks.goals import Goal
 from attacks.judge import NORMS, Outcome
 from attacks.metrics import RATES
 from bench import models
 from bench.data import DataSet, DecodeError, Example
 from bench.data import load as load_data
+from bench.goals import attack_text, goal_for
 from bench.models import Fit, Subject
 from bench.provenance import version
 from bench.store import SCHEMA
-from core.borrow import counting
+from core.borrow import counting, now
 from core.draws import Draws
+from core.errors import AssayError
 from core.targets import Logit, Probability
 from explain.base import Explainer
 from explain.metrics import METRICS, Metric
@@ -131,12 +131,12 @@ class Cell(ABC):
             yield Batch([e.id for e in batch], images.to(setup.device), labels.to(setup.device), batch)
 
     def draws(self, ids: Sequence[str]) -> Draws:
-        return Draws.hashed(f"{self.seed}|{self.model_digest}|{self.method}", ids)
+        return draws_for(self.seed, self.model_digest, self.method, ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataCell(Cell):
-    """Which images of a data set can be decoded at all."""
+    """Which images of a data set can be decoded at all, with their masks."""
 
     kind = "data"
 
@@ -149,7 +149,7 @@ class DataCell(Cell):
         rows = []
         for i, image in enumerate(data.ids):
             try:
-                data.sha256(i)
+                data.example(i, data.has & {"masks"})
                 rows.append(self.row("decoded", 1.0, image=image, label=data.labels[i]))
             except DecodeError as error:
                 rows.append(self.row("decoded", image=image, label=data.labels[i], status="failed", flags=str(error)))
@@ -171,9 +171,9 @@ class CleanCell(Cell):
         rows = []
         model = self.subject(setup)
         for batch in self.batches(setup):
-            start = time.perf_counter()
+            start = now(batch.images.device)
             logits = model(batch.images)
-            cost = {"forwards": 1.0, "seconds": (time.perf_counter() - start) / len(batch.ids)}
+            cost = {"forwards": 1.0, "seconds": (now(batch.images.device) - start) / len(batch.ids)}
             values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
             for i, image in enumerate(batch.ids):
                 facts = {"image": image, "label": int(batch.labels[i]), **cost, **_finite(logits[i])}
@@ -184,7 +184,7 @@ class CleanCell(Cell):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackCell(Cell):
-    """An attack, judged image by image. ``goal`` is untargeted, least_likely, random or a class index."""
+    """An attack with its goal, judged image by image."""
 
     kind = "attack"
     attack: Attack
@@ -198,9 +198,9 @@ class AttackCell(Cell):
         rows = []
         model = self.subject(setup)
         for batch in self.batches(setup):
-            wanted = self._goal(model, batch)
+            wanted = goal_for(self.goal, batch.labels, batch.ids, len(model.classes), self.seed)
             outcome = evaluate(self.attack, model, batch.images, wanted, self.draws(batch.ids))
-            values = _attack_values(outcome, batch.labels, wanted)
+            values = _attack_values(outcome, batch.labels)
             for i, image in enumerate(batch.ids):
                 facts = {
                     "image": image,
@@ -214,17 +214,6 @@ class AttackCell(Cell):
                 facts["status"] = "failed" if broken else "ok"
                 rows += [self.row(name, None if broken else v[i].item(), **facts) for name, v in values.items()]
         return Measured(rows, {})
-
-    @torch.no_grad()
-    def _goal(self, model: Subject, batch: Batch) -> Goal:
-        if self.goal == "untargeted":
-            return Untargeted(batch.labels)
-        if self.goal == "least_likely":
-            return LeastLikely().settle(model, batch.images)
-        if self.goal == "random":
-            offset = Draws.hashed(f"target|{self.seed}", batch.ids).integers(len(model.classes) - 1).to(batch.labels)
-            return Targeted((batch.labels + 1 + offset) % len(model.classes))
-        return Targeted(torch.full_like(batch.labels, int(self.goal)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,12 +237,12 @@ class ExplainCell(Cell):
         needs = {need for metric in self.metrics for need in metric.needs}
         for batch in self.batches(setup, needs):
             draws = self.draws(batch.ids)
-            start = time.perf_counter()
+            start = now(batch.images.device)
             with counting(model) as passes:
                 heat = self.explainer(model, batch.images, Logit(batch.labels), draws)
             n = len(batch.ids)
             cost = {"forwards": passes.forwards / n, "backwards": passes.backwards / n}
-            cost["seconds"] = (time.perf_counter() - start) / n
+            cost["seconds"] = (now(batch.images.device) - start) / n
             flag = self.explainer.flags(model, batch.images)
             given = _given(batch.examples, needs)
             for metric in self.metrics:
@@ -265,6 +254,11 @@ class ExplainCell(Cell):
         return Measured(rows, {})
 
 
+def draws_for(seed: int, model_digest: str, method: str, ids: Sequence[str]) -> Draws:
+    """The random streams of a method on a model: one per image id."""
+    return Draws.hashed(f"{seed}|{model_digest}|{method}", ids)
+
+
 @cache
 def subject(spec: str, device: str = "cpu") -> Subject:
     """The model of a spec, loaded once per process."""
@@ -274,16 +268,19 @@ def subject(spec: str, device: str = "cpu") -> Subject:
 @cache
 def _sized(spec: str, limit: int, classes: int, fit: Fit) -> DataSet:
     data = load_data(spec).take(limit)
-    return data.at(fit.input_size, num_classes=classes, crop_pct=fit.crop_pct, interpolation=fit.interpolation)
+    return data.at(**fit._asdict(), num_classes=classes)
 
 
 def dataset(spec: str, limit: int, model: Subject) -> DataSet:
     """The first ``limit`` images of a data set as ``model`` takes them."""
-    return _sized(spec, limit, len(model.classes), model.fit)
-
-
-def attack_text(attack: Attack, goal: str | int) -> str:
-    return repr(attack) + ("" if goal == "untargeted" else f" goal={str(goal).replace('_', '-')}")
+    data = _sized(spec, limit, len(model.classes), model.fit)
+    named = not any(name.isdecimal() for name in (*data.classes, *model.classes))
+    if named and not set(data.classes) & set(model.classes):
+        ours, theirs = data.classes[0], model.classes[0]
+        raise AssayError(
+            f"{spec} has classes such as {ours!r} and {model.name} such as {theirs!r}: labels would not match"
+        )
+    return data
 
 
 def metric_name(metric: Metric) -> str:
@@ -311,20 +308,30 @@ def _decoded(data: DataSet, needs: Collection[str]) -> Iterator[Example]:
 
 
 def _given(examples: Sequence[Example], needs: Collection[str]) -> dict[str, Tensor]:
-    fields = {"masks": "mask", "parts": "parts", "without": "without"}
-    return {need: torch.stack([getattr(example, fields[need]) for example in examples]) for need in needs}
+    """What metrics need, stacked; an image without a mask has an empty one, which makes its score NaN."""
+    empty = torch.zeros(examples[0].image.shape[-2:], dtype=torch.bool)
+    masks: list[Tensor | None] = [empty if example.mask is None else example.mask for example in examples]
+    held: dict[str, list[Tensor | None]] = {
+        "masks": masks,
+        "parts": [e.parts for e in examples],
+        "without": [e.without for e in examples],
+    }
+    return {need: torch.stack([value for value in held[need] if value is not None]) for need in needs}
 
 
-def _attack_values(outcome: Outcome, labels: Tensor, goal: Goal) -> dict[str, Tensor]:
-    clean, attacked = outcome.clean_logits.argmax(1), outcome.logits.argmax(1)
+def _attack_values(outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
+    """Metrics per image, by the judge's verdict: what it did not accept leaves the prediction as it was."""
+    clean = outcome.clean_logits.argmax(1)
+    attacked = outcome.logits.argmax(1).where(outcome.valid, clean)
     values = {name: rate.of(clean, attacked, labels) for name, rate in RATES.items() if name != "targeted_rate"}
-    if isinstance(goal, Targeted):
-        values["targeted_rate"] = RATES["targeted_rate"].of(clean, attacked, goal.classes)
-    values["success_8bit"] = outcome.success_8bit.float()
+    started = clean == labels
+    if isinstance(outcome.goal, Targeted):
+        started = clean != outcome.goal.classes
+        values["targeted_rate"] = RATES["targeted_rate"].of(clean, attacked, outcome.goal.classes)
+    values["success_8bit"] = outcome.success_8bit.float().where(started, torch.nan)
     values["confidence"] = outcome.logits.softmax(1).amax(1)
-    fooled = outcome.success & (clean == labels)
     for norm in NORMS:
-        values[f"distance_{norm}"] = outcome.distances[norm].where(fooled, torch.nan)
+        values[f"distance_{norm}"] = outcome.distances[norm].where(outcome.success & started, torch.nan)
     return values
 
 

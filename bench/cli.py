@@ -67,7 +67,7 @@ def run(
     preset
         Named settings: quick, standard or full.
     config
-        A TOML file with the same keys as the options.
+        A TOML file with the same keys as the options from models to seed.
     models
         Specs: zoo:NAME, zoo:*, a timm name, ARCH=CHECKPOINT, py:MODULE:FUNCTION.
     data
@@ -93,7 +93,7 @@ def run(
     engine
         local (this process) or processes (one per core).
     jobs
-        Processes at a time.
+        Processes at a time, or threads of the local engine; one per core unless given.
     batch_size
         Images per batch; does not change the outcomes.
     device
@@ -317,7 +317,7 @@ def read_settings(preset: str, config: Path | None) -> dict[str, Any]:
 
 def override(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """``given`` beats ``settings``; other ``data`` without ``accuracy_data`` means that there is none."""
-    beside = {"accuracy_data": []} if "data" in given else {}
+    beside: dict[str, Any] = {"accuracy_data": []} if "data" in given else {}
     return {**settings, **beside, **given}
 
 

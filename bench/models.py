@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import inspect
 import json
 import pickle
 import sys
@@ -30,12 +31,14 @@ class Fit(NamedTuple):
     input_size: tuple[int, int, int]  # C, H, W
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
+    crop_mode: str = "center"  # or squash: resized to the crop's proportions first
 
 
 class Subject(nn.Module):
     """A classifier from images (N, C, H, W) in [0, 1] to logits (N, K), normalisation inside, in eval mode.
 
-    ``body`` is the network itself. ``digest`` is the sha256 of weights and normalisation.
+    ``body`` is the network itself. ``digest`` is the sha256 of weights and normalisation, and of the file that a
+    ``py:`` model's callable stands in.
     """
 
     mean: Tensor
@@ -52,19 +55,26 @@ class Subject(nn.Module):
         classes: Sequence[str] = (),
         crop_pct: float = 1.0,
         interpolation: str = "bicubic",
+        crop_mode: str = "center",
         card: Mapping[str, Any] | None = None,
+        code: bytes = b"",
     ) -> None:
         super().__init__()
+        if len(input_size) != 3 or input_size[0] not in (1, 3) or min(input_size) < 1:
+            raise AssayError(f"{name}: input_size is (1 or 3, H, W), not {tuple(input_size)}")
         self.body = body
         self.name = name
         self.input_size = (int(input_size[0]), int(input_size[1]), int(input_size[2]))
-        self.fit = Fit(self.input_size, crop_pct, interpolation)
+        self.fit = Fit(self.input_size, crop_pct, interpolation, crop_mode)
         self.card = dict(card or {})
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.eval()
-        self.classes = tuple(classes) or tuple(map(str, range(self._count_classes())))
-        self.digest = _digest({**body.state_dict(), "mean": self.mean, "std": self.std})
+        count = self._count_classes()
+        if classes and len(classes) != count:
+            raise AssayError(f"{name}: {len(classes)} class names for {count} logits")
+        self.classes = tuple(classes) or tuple(map(str, range(count)))
+        self.digest = _digest({**body.state_dict(), "mean": self.mean, "std": self.std}, code)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body((images - self.mean) / self.std)
@@ -108,14 +118,15 @@ def create(recipe: Recipe, num_classes: int) -> nn.Module:
 
 def zoo_names() -> list[str]:
     """The zoo models whose weights are there."""
-    return [f"zoo:{name}" for name in RECIPES if (ZOO / f"{name}.safetensors").exists()]
+    there = {path.stem for path in ZOO.glob("*.safetensors") if path.with_suffix(".json").exists()}
+    return [f"zoo:{name}" for name in RECIPES if name in there]
 
 
 def _zoo(name: str) -> Subject:
     if name not in RECIPES:
         raise unknown("zoo model", name, RECIPES)
     path = ZOO / f"{name}.safetensors"
-    if not path.exists():
+    if f"zoo:{name}" not in zoo_names():
         raise AssayError(f"zoo:{name} has no weights in {ZOO}; make them with: assay train {name} --out {ZOO}")
     card = json.loads(path.with_suffix(".json").read_text())
     if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
@@ -146,17 +157,21 @@ def _own(spec: str) -> Subject:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise AssayError(f"{spec!r}: {error}; the module must be importable from here (PYTHONPATH)") from error
-    made = factory()
+    try:
+        made = factory()
+    except Exception as error:  # the user's code may raise anything
+        raise AssayError(f"{spec!r} raised {type(error).__name__}: {_first_line(error)}") from error
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise AssayError(f"{spec!r} must return (nn.Module, {{'input_size': ..., 'mean': ..., 'std': ...}})")
     network, facts = made
     missing = [key for key in ("input_size", "mean", "std") if key not in facts]
     if missing:
         raise AssayError(f"{spec!r} says nothing of {', '.join(missing)}")
-    return _subject(network, spec, facts)
+    return _subject(network, spec, facts, code=Path(inspect.getfile(factory)).read_bytes())
 
 
 def _checkpoint(spec: str, name: str, path: Path) -> Subject:
+    path = path.expanduser()
     if not path.exists():
         raise AssayError(f"no checkpoint at {path}")
     _check_architecture(name)
@@ -176,11 +191,12 @@ def _published(spec: str, weights: bool) -> Subject:
     _check_architecture(name)
     overlay: dict[str, Any] = {}
     if revision:
-        overlay = {"pretrained_cfg_overlay": {"hf_hub_id": f"timm/{name}@{revision}"}}
+        published = timm.get_pretrained_cfg(name)
+        overlay = {"pretrained_cfg_overlay": {"hf_hub_id": f"{published.hf_hub_id or f'timm/{name}'}@{revision}"}}
     try:
         network = timm.create_model(name, pretrained=weights, **overlay)
     except Exception as error:  # whatever the hub's client raises, the way out is the same
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _first_line(error)
         local = f"{name.split('.')[0]}=path/to/file"
         raise AssayError(
             f"the weights of {name} could not be fetched ({reason}); with a local file: {local}"
@@ -188,11 +204,17 @@ def _published(spec: str, weights: bool) -> Subject:
     return _subject(network, spec, network.pretrained_cfg)
 
 
-def _subject(network: nn.Module, spec: str, facts: Mapping[str, Any]) -> Subject:
+def _subject(network: nn.Module, spec: str, facts: Mapping[str, Any], code: bytes = b"") -> Subject:
     needed = ("input_size", "mean", "std")
-    optional = ("classes", "crop_pct", "interpolation")
+    optional = ("classes", "crop_pct", "crop_mode", "interpolation")
     settings = {key: facts[key] for key in (*needed, *optional) if facts.get(key) is not None}
-    subject = Subject(network, name=spec, **settings)
+    try:
+        subject = Subject(network, name=spec, code=code, **settings)
+    except AssayError:
+        raise
+    except Exception as error:  # a network that does not take the size it says
+        size = settings["input_size"]
+        raise AssayError(f"{spec} fails on images of {size}: {type(error).__name__}: {_first_line(error)}") from error
     if len(subject.classes) == 1000 and "classes" not in settings:
         info = timm.data.ImageNetInfo()
         subject.classes = tuple(info.index_to_description(i).split(",")[0] for i in range(1000))
@@ -216,12 +238,14 @@ def _read(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore", UserWarning)  # of unusual pickles, which are judged below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if path.read_bytes()[:2] != b"PK" and path.read_bytes()[:1] != pickle.PROTO:
+            raise AssayError(f"{path} is no readable checkpoint") from error
         raise AssayError(
             f"{path} holds more than tensors and is refused, since loading it would run its code; "
             "save the state_dict alone, best as .safetensors"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise AssayError(f"{path} is no readable checkpoint: {str(error).splitlines()[0]}") from error
+        raise AssayError(f"{path} is no readable checkpoint: {_first_line(error)}") from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -249,12 +273,16 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     network.load_state_dict(dict(state))
 
 
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _digest(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(state: Mapping[str, Tensor], code: bytes) -> str:
+    digest = hashlib.sha256(code)
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\0".encode())

@@ -1,6 +1,5 @@
 """Cells whose outcome is pictures: the galleries of the report, and synthesis."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,11 @@ from torch import Tensor
 
 from attacks import evaluate
 from attacks.base import Attack
-from bench.cells import Batch, Cell, Measured, Setup, subject
+from bench.cells import Batch, Cell, Measured, Setup, draws_for, subject
 from bench.data import Example
+from bench.goals import attack_text, goal_for
 from bench.models import Subject
-from core.borrow import counting
+from core.borrow import counting, now
 from core.errors import AssayError
 from core.targets import Logit, Probability
 from explain.base import Explainer
@@ -27,12 +27,13 @@ class GalleryCell(Cell):
 
     kind = "gallery"
     attack: Attack
+    goal: str | int
     explainers: tuple[Explainer, ...]
     count: int
 
     @property
     def method(self) -> str:
-        return f"gallery of {self.count}: {self.attack!r}"
+        return f"gallery of {self.count}: {attack_text(self.attack, self.goal)}"
 
     def details(self) -> dict[str, Any]:
         return {"explainers": [repr(explainer) for explainer in self.explainers], "limit": self.limit}
@@ -40,7 +41,10 @@ class GalleryCell(Cell):
     def measure(self, setup: Setup) -> Measured:
         model = self.subject(setup)
         batch = self._chosen(model, setup)
-        outcome = evaluate(self.attack, model, batch.images, batch.labels, self.draws(batch.ids))
+        text = attack_text(self.attack, self.goal)
+        wanted = goal_for(self.goal, batch.labels, batch.ids, len(model.classes), self.seed)
+        streams = draws_for(self.seed, self.model_digest, text, batch.ids)  # those of the attack's own cell
+        outcome = evaluate(self.attack, model, batch.images, wanted, streams)
         clean, fooled = outcome.clean_logits.softmax(1), outcome.logits.softmax(1)
         heats: dict[str, list[Tensor]] = {"clean": [], "adversarial": []}
         kept = []
@@ -74,7 +78,7 @@ class GalleryCell(Cell):
             "confidence": clean.amax(1).tolist(),
             "confidence_adversarial": fooled.amax(1).tolist(),
             "classes": list(model.classes),
-            "attack": repr(self.attack),
+            "attack": text,
             "explainers": kept,
         }
         rows = [self.row("shown", 1.0, image=image) for image in batch.ids]
@@ -117,11 +121,11 @@ class SynthesisCell(Cell):
         model = self.subject(setup)
         wanted = torch.tensor(self.classes, device=setup.device)
         names = [f"class-{k}" for k in self.classes]
-        start = time.perf_counter()
+        start = now(wanted.device)
         with counting(model) as passes:
             art = self.synthesis(model, Logit(wanted), self.draws(names))
         cost = {"forwards": passes.forwards / len(names), "backwards": passes.backwards / len(names)}
-        cost["seconds"] = (time.perf_counter() - start) / len(names)
+        cost["seconds"] = (now(wanted.device) - start) / len(names)
         with torch.no_grad():
             own = Probability(wanted)(model, art.images)
             others = [subject(spec, setup.device)(art.images).softmax(1) for spec, _ in self.judges]

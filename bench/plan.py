@@ -3,19 +3,20 @@
 import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from attacks import ATTACKS
 from attacks.metrics import RATES
 from bench.cells import AttackCell, Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
 from bench.data import load as load_data
+from bench.goals import check_goal, parse_attack
 from bench.models import Subject, zoo_names
 from bench.pictures import GalleryCell, SynthesisCell
 from core.errors import AssayError
-from core.tables import build, parse_call
 from explain import EXPLAINERS
 from explain.metrics import METRICS
 from synthesis import SYNTHESES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,10 @@ def plan(options: Options) -> Plan:
     """All cells of a run, model by model. Raises ``AssayError`` before anything runs, with the near names."""
     if options.limit < 1 or options.gallery < 0:
         raise AssayError(f"limit={options.limit} must be at least 1 and gallery={options.gallery} at least 0")
-    attacks = [parse_attack(text) for text in options.attacks]
-    explainers = tuple(EXPLAINERS.parse(text) for text in options.explainers)
-    metrics = tuple(METRICS.parse(text) for text in options.metrics)
-    syntheses = [SYNTHESES.parse(text) for text in options.syntheses]
+    attacks = _once(parse_attack(text) for text in options.attacks)
+    explainers = _once(EXPLAINERS.parse(text) for text in options.explainers)
+    metrics = _once(METRICS.parse(text) for text in options.metrics)
+    syntheses = _once(SYNTHESES.parse(text) for text in options.syntheses)
     sources = {spec: load_data(spec).take(options.limit) for spec in (*options.data, *options.accuracy_data)}
     subjects = {spec: subject(spec) for spec in expand(options.models)}
     if not subjects or not options.data:
@@ -67,7 +68,9 @@ def plan(options: Options) -> Plan:
         for data in sources:
             dataset(data, options.limit, loaded)
             cells.append(CleanCell(**common(model, data)))
-        for data in options.data:
+        for _, goal in attacks:
+            check_goal(goal, len(loaded.classes), model)
+        for data in _once(options.data):
             shared = common(model, data)
             cells += [AttackCell(**shared, attack=attack, goal=goal) for attack, goal in attacks]
             usable = tuple(m for m in metrics if set(m.needs) <= sources[data].has)
@@ -76,7 +79,7 @@ def plan(options: Options) -> Plan:
             if attacks and options.gallery:
                 cells.append(GalleryCell(**shared, attack=attacks[0][0], explainers=explainers, count=options.gallery))
         shared = {**common(model, options.data[0]), "data": "", "data_digest": ""}
-        classes = _pictured(loaded, sources[options.data[0]].labels)
+        classes = _pictured(loaded, dataset(options.data[0], options.limit, loaded).labels)
         judges = _judges(model, subjects)
         cells += [SynthesisCell(**shared, synthesis=s, classes=classes, judges=judges) for s in syntheses]
     return Plan(
@@ -87,14 +90,9 @@ def plan(options: Options) -> Plan:
     )
 
 
-def parse_attack(text: str) -> tuple[Any, str | int]:
-    """An attack and its goal: ``fgsm(eps=8/255, goal=least_likely)``; also ``random`` or a class index."""
-    name, settings = parse_call(text)
-    goal = settings.pop("goal", "untargeted")
-    goal = goal.replace("-", "_") if isinstance(goal, str) else goal
-    if not (isinstance(goal, int) and goal >= 0) and goal not in ("untargeted", "least_likely", "random"):
-        raise AssayError(f"goal={goal!r} is not untargeted, least_likely, random or a class index")
-    return build(ATTACKS[name], settings), goal
+def _once(items: Iterable[T]) -> tuple[T, ...]:
+    """Each item once, in order."""
+    return tuple(dict.fromkeys(items))
 
 
 def expand(specs: Iterable[str]) -> list[str]:

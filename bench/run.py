@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import joblib
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import provenance
 from bench.cells import Cell, Setup
 from bench.plan import Options, Plan, plan
-from bench.store import SCHEMA, Store, read_rows
+from bench.store import SCHEMA, Store, StoreError, read_rows
 from core.errors import NotApplicable
 
 Engine = Literal["local", "processes"]
@@ -63,7 +64,8 @@ def run(
     planned = plan(options)
     store = Store(out)
     store.open()
-    store.describe(_describe(options, planned, preset))
+    before = store.described() or {}
+    store.describe(_describe(options, planned, preset, before.get("sessions", [])))
     stored = [cell for cell in planned.cells if store.done(cell.id)]
     waiting = [cell for cell in planned.cells if not store.done(cell.id)]
     finished = [Finished(cell, "stored", 0.0) for cell in stored]
@@ -86,15 +88,23 @@ def run(
 
 def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jobs: int | None) -> Iterator[Finished]:
     cores = os.cpu_count() or 1
-    jobs = min(jobs or cores, max(len(cells), 1))
+    jobs = jobs or cores
     if engine == "local" or jobs == 1:
-        torch.set_num_threads(cores)
+        torch.set_num_threads(jobs)
         for cell in cells:
             yield _finish(cell, out, setup)
         return
-    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
+    parallel = joblib.Parallel(
+        n_jobs=min(jobs, max(len(cells), 1)), backend="loky", return_as="generator_unordered", batch_size=1
+    )
     threads = max(cores // jobs, 1)
-    yield from parallel(joblib.delayed(_in_process)(cell, out, setup, threads) for cell in cells)
+    try:
+        yield from parallel(joblib.delayed(_in_process)(cell, out, setup, threads) for cell in cells)
+    except TerminatedWorkerError as error:
+        raise StoreError(
+            "a worker process was killed, perhaps for want of memory; what is stored stays valid, the same command "
+            "goes on from there, if need be with --jobs 1 or a smaller --batch-size"
+        ) from error
 
 
 def _in_process(cell: Cell, out: Path, setup: Setup, threads: int) -> Finished:
@@ -124,15 +134,20 @@ def _failed_rows(store: Store, cell: Cell) -> int:
     return int((rows["status"] == "failed").groupby(rows["image"]).any().sum())
 
 
-def _describe(options: Options, planned: Plan, preset: str | None) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
+def _describe(options: Options, planned: Plan, preset: str | None, sessions: list[Any]) -> dict[str, Any]:
+    """What ``run.json`` holds; ``sessions`` are all commands that wrote into the folder, this one last."""
+    now = {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "argv": sys.argv[1:],
+        "code": provenance.code(),
+    }
+    return {
+        "schema": SCHEMA,
+        **now,
+        "sessions": [*sessions, now],
         "seed": options.seed,
         "preset": preset,
         "options": asdict(options),
-        "code": provenance.code(),
         "packages": provenance.packages(),
         "hardware": provenance.hardware(),
         "models": planned.models,

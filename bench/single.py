@@ -11,16 +11,14 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from attacks import LeastLikely, Targeted, Untargeted, evaluate
-from attacks.goals import Goal
-from bench.cells import attack_text, dataset
+from attacks import evaluate
+from bench.cells import dataset, draws_for
 from bench.data import load as load_data
 from bench.data.base import to_image
 from bench.data.folder import RESAMPLING, decode, fit
+from bench.goals import attack_text, check_goal, goal_for, parse_attack
 from bench.models import Subject, load
 from bench.pictures import to_bytes
-from bench.plan import parse_attack
-from core.draws import Draws
 from core.errors import AssayError, unknown
 from core.targets import Logit, Probability
 from explain import EXPLAINERS
@@ -31,13 +29,15 @@ def attack_one(spec: str, image: str, method: str, label: str | None, out: Path,
     """Attack one picture; yields the lines to tell."""
     attack, goal_name = parse_attack(method)
     model = load(spec)
-    picture, known = read_picture(image, model)
+    check_goal(goal_name, len(model.classes), model.name)
+    picture, known, name = read_picture(image, model)
     true = _class(label, model) if label is not None else known
     with torch.no_grad():
         before = model(picture).softmax(1)[0]
     true = int(before.argmax()) if true is None else true
-    goal = _goal(goal_name, torch.tensor([true]), len(model.classes), seed)
-    outcome = evaluate(attack, model, picture, goal, _draws(seed, model, repr(attack), image))
+    text = attack_text(attack, goal_name)
+    goal = goal_for(goal_name, torch.tensor([true]), [name], len(model.classes), seed)
+    outcome = evaluate(attack, model, picture, goal, draws_for(seed, model.digest, text, [name]))
     after = outcome.logits.softmax(1)[0]
     difference = outcome.adversarial - picture
     factor = 0.5 / max(outcome.distances["linf"].item(), 1e-12)
@@ -49,7 +49,7 @@ def attack_one(spec: str, image: str, method: str, label: str | None, out: Path,
     result = {
         "model": model.name,
         "image": image,
-        "method": attack_text(attack, goal_name),
+        "method": text,
         "seed": seed,
         "label": model.classes[true],
         "before": _said(model, before),
@@ -74,11 +74,11 @@ def explain_one(spec: str, image: str, method: str, label: str | None, out: Path
     """Explain one picture; yields the lines to tell."""
     explainer = EXPLAINERS.parse(method)
     model = load(spec)
-    picture, _ = read_picture(image, model)
+    picture, _, name = read_picture(image, model)
     with torch.no_grad():
         before = model(picture).softmax(1)[0]
     wanted = _class(label, model) if label is not None else int(before.argmax())
-    draws = _draws(seed, model, repr(explainer), image)
+    draws = draws_for(seed, model.digest, repr(explainer), [name])
     heat = explainer(model, picture, Logit(torch.tensor([wanted])), draws)[0]
     flags = explainer.flags(model, picture)
     colours = _coloured(heat)
@@ -104,11 +104,10 @@ def synthesize_classes(spec: str, method: str, classes: Sequence[str], out: Path
     synthesis = SYNTHESES.parse(method)
     model = load(spec)
     wanted = [_class(name, model) for name in classes] or list(range(min(len(model.classes), 10)))
-    draws = _draws(seed, model, repr(synthesis), *(f"class-{k}" for k in wanted))
-    art = synthesis(model, Logit(torch.tensor(wanted)), draws)
+    names = [f"class-{k}" for k in wanted]
+    art = synthesis(model, Logit(torch.tensor(wanted)), draws_for(seed, model.digest, repr(synthesis), names))
     with torch.no_grad():
         own = Probability(torch.tensor(wanted))(model, art.images)
-    names = [f"class-{k}" for k in wanted]
     result = {
         "model": model.name,
         "method": repr(synthesis),
@@ -122,16 +121,17 @@ def synthesize_classes(spec: str, method: str, classes: Sequence[str], out: Path
         yield f"{out / name}.png: {model.classes[k]}, probability {probability:.3f}"
 
 
-def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None]:
-    """A picture (1, C, H, W) as the model takes it, and its label where the source knows it.
+def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
+    """A picture (1, C, H, W) as the model takes it, its label where the source knows it, and its id.
 
     ``source`` is a file, or DATA#NUMBER for a picture of a data set. Raises ``AssayError`` when there is neither.
     """
     if Path(source).is_file():
         channels, height, width = model.input_size
         resample = RESAMPLING[model.fit.interpolation]
-        fitted = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample)
-        return to_image(np.asarray(fitted), channels)[None], None
+        squash = model.fit.crop_mode == "squash"
+        fitted = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample, squash)
+        return to_image(np.asarray(fitted), channels)[None], None, source
     spec, sign, number = source.rpartition("#")
     if not sign:
         raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
@@ -140,7 +140,7 @@ def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None]:
     if not number.isdecimal() or int(number) >= len(data):
         raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
     example = data.example(int(number))
-    return example.image[None], example.label
+    return example.image[None], example.label, example.id
 
 
 def _class(name: str, model: Subject) -> int:
@@ -151,20 +151,6 @@ def _class(name: str, model: Subject) -> int:
     if name not in model.classes:
         raise unknown("class", name, model.classes)
     return model.classes.index(name)
-
-
-def _goal(name: str | int, label: Tensor, classes: int, seed: int) -> Goal:
-    if name == "untargeted":
-        return Untargeted(label)
-    if name == "least_likely":
-        return LeastLikely()
-    if name == "random":
-        return Targeted((label + 1 + Draws.hashed(f"target|{seed}", ["one"]).integers(classes - 1)) % classes)
-    return Targeted(torch.full_like(label, int(name)))
-
-
-def _draws(seed: int, model: Subject, method: str, *names: str) -> Draws:
-    return Draws.hashed(f"{seed}|{model.digest}|{method}", names)
 
 
 def _said(model: Subject, probabilities: Tensor) -> list[dict[str, Any]]:

@@ -54,8 +54,8 @@ class Store:
         with _writing(self.run):
             for folder in ("cells", "failed", "art"):
                 (self.run / folder).mkdir(parents=True, exist_ok=True)
-            for left in self.run.rglob("*.part"):
-                left.unlink()
+            for left in [*self.run.glob("*.part"), *self.run.glob("*/*.part")]:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def done(self, cell: str) -> bool:
         return (self.run / "cells" / f"{cell}.parquet").exists()
@@ -65,10 +65,13 @@ class Store:
         with _writing(self.run):
             if art:
                 folder = self.run / "art" / cell
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
+                beside = folder.with_name(f"{cell}.{os.getpid()}.part")
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.mkdir(parents=True)
                 for name, content in art.items():
-                    _keep_art(folder / name, content)
+                    _keep_art(beside / name, content)
+                shutil.rmtree(folder, ignore_errors=True)
+                beside.replace(folder)
             _write_rows(self.run / "cells" / f"{cell}.parquet", rows)
             (self.run / "failed" / f"{cell}.parquet").unlink(missing_ok=True)
 
@@ -90,7 +93,10 @@ class Store:
 
 def read_rows(path: Path) -> pd.DataFrame:
     """The rows of one shard; another schema raises ``AssayError``."""
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise AssayError(f"{path} cannot be read; delete it and run again") from error
     schema = int((table.schema.metadata or {}).get(b"assay_schema", b"0"))
     if schema != SCHEMA:
         raise AssayError(f"{path} was written with schema {schema}, this version reads {SCHEMA}; run into a new folder")

@@ -50,7 +50,9 @@ def train(
     if name not in RECIPES:
         raise unknown("zoo model", name, RECIPES)
     recipe = RECIPES[name]
-    recipe = replace(recipe, epochs=epochs or recipe.epochs, seed=recipe.seed if seed is None else seed)
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs, then=())
+    recipe = replace(recipe, seed=recipe.seed if seed is None else seed)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     subject = Subject(
@@ -58,47 +60,58 @@ def train(
     )
     if recipe.channels_last:
         subject.body.to(memory_format=torch.channels_last)
-    images = _drawn(cache, "train", recipe.images, recipe.shortcut)
-    _Fit(subject, recipe, images, out / f"{name}.resume.pt", progress).run()
+    done = 0
+    for cycle, length in enumerate((recipe.epochs, *recipe.then)):
+        span = range(done, done + length)
+        fit = _Fit(subject, recipe, span, out / f"{name}.resume.pt", progress)
+        if not fit.restore():
+            fit.run(_drawn(cache, "train", recipe.images, recipe.shortcut, cycle * recipe.images))
+        done += length
+    subject.eval()
     card = _save(subject, recipe, out / f"{name}.safetensors", cache)
     (out / f"{name}.resume.pt").unlink(missing_ok=True)
     return card
 
 
 class _Fit:
-    """One training run: network, optimiser and schedule, which together are what is resumed."""
+    """One cycle of a training: network, optimiser and schedule, which together are what is resumed."""
 
     def __init__(
-        self, subject: Subject, recipe: Recipe, images: NDArray[np.uint8], resume: Path, progress: Progress | None
+        self, subject: Subject, recipe: Recipe, epochs: range, resume: Path, progress: Progress | None
     ) -> None:
-        self.subject, self.recipe, self.images, self.resume, self.progress = subject, recipe, images, resume, progress
-        self.batches = len(images) // recipe.batch
+        self.subject, self.recipe, self.resume, self.progress = subject, recipe, resume, progress
+        self.epochs, self.start = epochs, epochs.start
+        self.batches = recipe.images // recipe.batch
         self.optimiser = torch.optim.AdamW(subject.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.lr, total_steps=recipe.epochs * self.batches, pct_start=0.15
+            self.optimiser, recipe.lr, total_steps=len(epochs) * self.batches, pct_start=0.15
         )
 
-    def run(self) -> None:
-        for epoch in range(self._restore(), self.recipe.epochs):
+    def run(self, images: NDArray[np.uint8]) -> None:
+        """The epochs that are left, on (n, 96, 96, 3) pictures."""
+        for epoch in range(self.start, self.epochs.stop):
             total = 0.0
-            for done, (pictures, labels) in enumerate(self._epoch(epoch), 1):
+            for done, (pictures, labels) in enumerate(self._epoch(epoch, images), 1):
                 total += self._step(pictures, labels, epoch, done)
                 if self.progress is not None:
-                    share = done / self.batches
-                    self.progress(self.subject.name, epoch, self.recipe.epochs, share, total / done)
+                    of = self.recipe.epochs + sum(self.recipe.then)
+                    self.progress(self.subject.name, epoch, of, done / self.batches, total / done)
             self._keep(epoch + 1)
-        self.subject.eval()
 
-    def _restore(self) -> int:
+    def restore(self) -> bool:
+        """Take up what was kept of this cycle; True if nothing of it is left to do."""
         if not self.resume.exists():
-            return 0
+            return False
         state = torch.load(self.resume, weights_only=True)
-        if state["recipe"] != repr(self.recipe):
-            return 0
+        if state["recipe"] != repr(self.recipe) or state["epoch"] <= self.epochs.start:
+            return False
         self.subject.load_state_dict(state["model"])
+        self.start = min(state["epoch"], self.epochs.stop)
+        if state["epoch"] > self.epochs.stop or self.start == self.epochs.stop:
+            return True
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        return int(state["epoch"])
+        return False
 
     def _keep(self, epoch: int) -> None:
         state = {
@@ -112,11 +125,11 @@ class _Fit:
         torch.save(state, beside)
         beside.replace(self.resume)
 
-    def _epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _epoch(self, epoch: int, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng([self.recipe.seed, epoch])
-        order = rng.permutation(len(self.images))
+        order = rng.permutation(len(images))
         for batch in np.split(order[: self.batches * self.recipe.batch], self.batches):
-            pictures = torch.from_numpy(self.images[batch]).permute(0, 3, 1, 2).float() / 255
+            pictures = torch.from_numpy(images[batch]).permute(0, 3, 1, 2).float() / 255
             if self.recipe.symmetries:
                 turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
                 pictures = torch.rot90(pictures.flip(3) if mirrored else pictures, turns, (2, 3))
@@ -149,15 +162,15 @@ class _Fit:
         return images
 
 
-def _drawn(cache: Path, split: str, n: int, shortcut: scenes.Shortcut) -> NDArray[np.uint8]:
-    """The first ``n`` scenes of a split, (n, 96, 96, 3), drawn once and then mapped from disk."""
+def _drawn(cache: Path, split: str, n: int, shortcut: scenes.Shortcut, start: int = 0) -> NDArray[np.uint8]:
+    """``n`` scenes of a split from number ``start``, (n, 96, 96, 3), drawn once and then mapped from disk."""
     memory = joblib.Memory(cache, mmap_mode="r", verbose=0)
-    pictures: NDArray[np.uint8] = memory.cache(_draw)(split, n, shortcut, scenes.VERSION)
+    pictures: NDArray[np.uint8] = memory.cache(_draw)(split, start, n, shortcut, scenes.VERSION)
     return pictures
 
 
-def _draw(split: str, n: int, shortcut: scenes.Shortcut, version: int) -> NDArray[np.uint8]:
-    return np.stack([scenes.render(scenes.scene(i, split, 0, shortcut)) for i in range(n)])
+def _draw(split: str, start: int, n: int, shortcut: scenes.Shortcut, version: int) -> NDArray[np.uint8]:
+    return np.stack([scenes.render(scenes.scene(i, split, 0, shortcut)) for i in range(start, start + n)])
 
 
 @torch.no_grad()
@@ -171,12 +184,12 @@ def _accuracy(subject: Subject, pictures: NDArray[np.uint8]) -> float:
 
 
 def _save(subject: Subject, recipe: Recipe, path: Path, cache: Path) -> dict[str, Any]:
-    state = {key: value.contiguous() for key, value in subject.body.state_dict().items()}
-    safetensors.torch.save_file(state, path)
+    weights = safetensors.torch.save({key: value.contiguous() for key, value in subject.body.state_dict().items()})
+    pictures = recipe.images * (1 + len(recipe.then))
     card = {
         "name": subject.name,
         **{key: value for key, value in asdict(recipe).items() if key not in ("channels_last",)},
-        "data": f"scenes version {scenes.VERSION}, train split, {recipe.images} pictures, shortcut {recipe.shortcut}",
+        "data": f"scenes version {scenes.VERSION}, train split, {pictures} pictures, shortcut {recipe.shortcut}",
         "classes": list(scenes.CLASSES),
         "input_size": INPUT_SIZE,
         "mean": MEAN,
@@ -186,7 +199,10 @@ def _save(subject: Subject, recipe: Recipe, path: Path, cache: Path) -> dict[str
             f"test, shortcut {shortcut}": _accuracy(subject, _drawn(cache, "test", TEST_SCENES, shortcut))
             for shortcut in ("none", "agrees", "lies")
         },
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    for file, content in ((path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()), (path, weights)):
+        beside = file.with_name(f"{file.name}.part")
+        beside.write_bytes(content)
+        beside.replace(file)
     return card

@@ -1,5 +1,6 @@
 """What is done to a model is given back: modes and gradient flags here, hooks in ``core.layers``."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,13 @@ def counting(model: nn.Module) -> Iterator[Passes]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once everything that was sent to ``device`` is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def check_images(images: Tensor) -> None:

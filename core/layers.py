@@ -36,11 +36,13 @@ class LayerInfo(NamedTuple):
 
 
 def find(model: nn.Module, name: str) -> nn.Module:
-    """The submodule called ``name``; raises ``AssayError`` with the nearest names."""
+    """The submodule called ``name``, also by its name inside a subject; ``AssayError`` with the nearest names."""
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    if name not in modules or not name:
+    inside = f"body.{name}" if model_body(model) is not model else name
+    found = modules.get(name) or modules.get(inside)
+    if not name or found is None:
         raise unknown("layer", name, [known for known in modules if known])
-    return modules[name]
+    return found
 
 
 class _Enough(Exception):

@@ -97,6 +97,8 @@ def _literal(node: ast.expr, text: str) -> Any:
             return node.value
         case ast.Name():
             return node.id
+        case ast.Attribute():  # a dotted layer name
+            return f"{_word(node.value, text)}.{node.attr}"
         case ast.UnaryOp(op=ast.USub()):
             return -_number(node.operand, text)
         case ast.BinOp(op=ast.Div()):
@@ -107,6 +109,13 @@ def _literal(node: ast.expr, text: str) -> Any:
         case ast.Tuple() | ast.List():
             return tuple(_literal(item, text) for item in node.elts)
     raise AssayError(f"{text!r}: only numbers, fractions, words and lists of them are read")
+
+
+def _word(node: ast.expr, text: str) -> str:
+    value = _literal(node, text) if isinstance(node, ast.Name | ast.Attribute) else None
+    if not isinstance(value, str):
+        raise AssayError(f"{text!r}: only numbers, fractions, words and lists of them are read; quote other text")
+    return value
 
 
 def _number(node: ast.expr, text: str) -> float:

@@ -52,6 +52,8 @@ class Visualize(Synthesis):
         for name in (field.name for field in fields(self)):
             if name not in ("size", "init") and getattr(self, name) < 0:
                 raise AssayError(f"Visualize: {name}={getattr(self, name)} is negative")
+        if self.steps < 1:
+            raise AssayError(f"Visualize: steps={self.steps} must be at least 1")
         if self.scale >= 1:
             raise AssayError(f"Visualize: scale={self.scale} must stay below 1")
 

@@ -64,7 +64,7 @@ class DataSet(ABC):
         """Of picture ``i``'s decoded pixels at their native size. Raises ``DecodeError``."""
 
     @abstractmethod
-    def _sized(self, size: Size, crop_pct: float, interpolation: str) -> Self: ...
+    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self: ...
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,13 +80,15 @@ class DataSet(ABC):
         num_classes: int | None = None,
         crop_pct: float = 1.0,
         interpolation: str = "bicubic",
+        crop_mode: str = "center",
     ) -> Self:
         """The same pictures as a model takes them, (C, H, W) with C 1 or 3; ``AssayError`` says why they cannot be.
 
         Colour becomes luminance (ITU-R 601) for a grey model, grey is repeated for a colour model. Photographs go
-        through timm's evaluation transform: the shorter side becomes floor(size / ``crop_pct``), then the centre is
-        cut out; generated pictures are never cropped. ``num_classes`` is the model's: labels become its indices
-        (ImageNet's for folders of wnids), and a number of classes that cannot match is an error.
+        through timm's evaluation transform: the shorter side becomes floor(size / ``crop_pct``) (``crop_mode`` squash:
+        both sides do), then the centre is cut out; generated pictures are never cropped. ``num_classes`` is the
+        model's: labels become its indices (ImageNet's for folders of wnids), and a number of classes that cannot
+        match is an error.
         """
         if len(input_size) != 3 or input_size[0] not in (1, 3) or min(input_size) < 1:
             raise AssayError(f"a model's input size is (1 or 3, H, W), not {tuple(input_size)}")
@@ -94,7 +96,7 @@ class DataSet(ABC):
             raise AssayError(f"crop_pct must lie in (0, 1], not {crop_pct}")
         channels, height, width = input_size
         known = self if num_classes is None else self._for_classes(num_classes)
-        return known._sized((channels, height, width), crop_pct, interpolation)
+        return known._sized((channels, height, width), crop_pct, interpolation, crop_mode)
 
     def take(self, n: int) -> Self:
         """The first ``n`` pictures, one of each class in turn; ids and their relative order within a class stay."""

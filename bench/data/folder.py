@@ -1,5 +1,6 @@
 """Photographs on disk: ``folder:PATH`` in ImageFolder layout, and what all decoded pictures share."""
 
+import hashlib
 import math
 import os
 import re
@@ -31,6 +32,9 @@ RESAMPLING = {
 }
 
 
+CROP_MODES = ("center", "squash")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures(DataSet):
     """Decoded pictures, cut to a model's size with timm's evaluation transform (resize, then centre crop)."""
@@ -38,6 +42,7 @@ class Pictures(DataSet):
     size: Size | None = None
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
+    squash: bool = False
 
     @abstractmethod
     def picture(self, i: int) -> Image.Image:
@@ -53,18 +58,20 @@ class Pictures(DataSet):
         if mask is not None and mask.size != picture.size:
             raise DecodeError(f"{self.ids[i]}: its mask is {mask.size}, the picture {picture.size} (width, height)")
         if self.size is not None:
-            picture = fit(picture, self.size[1:], self.crop_pct, RESAMPLING[self.interpolation])
-            mask = mask and fit(mask, self.size[1:], self.crop_pct, Image.Resampling.NEAREST)
+            picture = fit(picture, self.size[1:], self.crop_pct, RESAMPLING[self.interpolation], self.squash)
+            mask = mask and fit(mask, self.size[1:], self.crop_pct, Image.Resampling.NEAREST, self.squash)
         image = to_image(np.asarray(picture), self.size and self.size[0])
         return Example(self.ids[i], image, self.labels[i], None if mask is None else _object(mask))
 
     def sha256(self, i: int) -> str:
         return pixels_sha256(np.asarray(self.picture(i)))
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str) -> Self:
+    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         if interpolation not in RESAMPLING:
             raise unknown("interpolation", interpolation, RESAMPLING)
-        return replace(self, size=size, crop_pct=crop_pct, interpolation=interpolation)
+        if crop_mode not in CROP_MODES:
+            raise unknown("crop mode", crop_mode, CROP_MODES)
+        return replace(self, size=size, crop_pct=crop_pct, interpolation=interpolation, squash=crop_mode == "squash")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,6 +124,12 @@ class Folder(Pictures):
         path = self.masks[self.rows[i]]
         return None if path is None else decode_mask(path)
 
+    def _pixels_key(self, i: int) -> str:
+        """The picture's, and its mask's bytes: both decide scores."""
+        mask = self.masks[self.rows[i]]
+        beside = hashlib.sha256(mask.read_bytes()).hexdigest() if mask else ""
+        return super()._pixels_key(i) + beside
+
     def _label_key(self, i: int) -> str:
         return self.ids[i].partition("/")[0]
 
@@ -160,15 +173,20 @@ def decode_mask(path: Path) -> Image.Image:
     return Image.fromarray(np.where((values[..., :colours] != 0).any(2), 255, 0).astype(np.uint8))
 
 
-def fit(picture: Image.Image, size: tuple[int, int], crop_pct: float, resample: Image.Resampling) -> Image.Image:
+def fit(
+    picture: Image.Image, size: tuple[int, int], crop_pct: float, resample: Image.Resampling, squash: bool = False
+) -> Image.Image:
     """``picture`` resized until it covers ``size`` / ``crop_pct`` (H, W), then its centre of ``size``.
 
-    Rounds as timm's and torchvision's transforms do, so pixels equal theirs.
+    ``squash`` resizes to exactly that and does not keep the proportions. Rounds as timm's and torchvision's
+    transforms do, so pixels equal theirs.
     """
     height, width = size
     tall, wide = math.floor(height / crop_pct), math.floor(width / crop_pct)
     w, h = picture.size
-    if tall == wide:
+    if squash:
+        new = (wide, tall)
+    elif tall == wide:
         new = (wide, int(tall * h / w)) if w <= h else (int(wide * w / h), tall)
     else:
         ratio = min(h / tall, w / wide)

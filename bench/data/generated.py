@@ -90,7 +90,7 @@ class Scenes(DataSet):
         recipe = f"scenes/{scenes.VERSION}/{self.seed}/{self.split}/{self.shortcut}"
         return hashed([recipe, *self.ids])
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str) -> Self:
+    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         channels, height, width = size
         if (height, width) != (scenes.SIZE, scenes.SIZE):
             raise AssayError(f"scenes are drawn at {scenes.SIZE}x{scenes.SIZE} only; this model takes {height}x{width}")
@@ -136,7 +136,7 @@ class Digits(DataSet):
             image = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0].clamp(0, 1)
         return image.repeat(channels, 1, 1)
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str) -> Self:
+    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         return replace(self, size=size)
 
 

@@ -19,6 +19,7 @@ class Recipe:
     warmup: float = 0.0  # epochs over which the adversary's eps grows to its full size
     images: int = 20_000  # training scenes
     epochs: int = 8
+    then: tuple[int, ...] = ()  # epochs of further cycles, each on as many fresh scenes
     batch: int = 64
     lr: float = 3e-3  # peak of a one-cycle schedule, AdamW
     weight_decay: float = 0.05
@@ -34,7 +35,11 @@ _REPVGG: Mapping[str, Any] = {"arch": "test_byobnet", "settings": _STRIDE_16}
 
 RECIPES: Mapping[str, Recipe] = {
     "repvgg": Recipe(about="ByobNet, the family of RepVGG in timm, with squeeze and excitation", **_REPVGG),
-    "resnet": Recipe(about="residual network", arch="test_resnet", settings=_STRIDE_16),
+    "resnet": Recipe(
+        about="residual network with bottlenecks, its last layer seeing 79 of 96 pixels",
+        arch="resnet14t",
+        settings={"channels": (16, 24, 32, 48), "stem_width": 16, **_STRIDE_16},
+    ),
     "efficientnet": Recipe(about="EfficientNet", arch="test_efficientnet", settings=_STRIDE_16),
     "convnext": Recipe(about="ConvNeXt", arch="test_convnext", settings=_STRIDE_16, epochs=14, bfloat16=False),
     "vit": Recipe(
@@ -43,6 +48,7 @@ RECIPES: Mapping[str, Recipe] = {
         settings={"img_size": 96, "patch_size": 12, "class_token": False, "global_pool": "avg"},
         images=40_000,
         epochs=20,
+        then=(9,),
         lr=2e-3,
         bfloat16=False,
     ),

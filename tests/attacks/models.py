@@ -27,7 +27,7 @@ class Affine(nn.Module):
         logits = self(images).detach()
         gap = logits.gather(1, labels[:, None]) - logits
         width = torch.linalg.vector_norm(self.weight.detach()[labels][:, None] - self.weight.detach(), ord=dual, dim=2)
-        ratio = gap / width
+        ratio: Tensor = gap / width
         return ratio.scatter(1, labels[:, None], float("inf")).amin(1)
 
 

@@ -40,6 +40,7 @@ def call(*tokens: str) -> int:
         (["list", "modelz"], "did you mean models"),
         (["train", "resnt"], "did you mean resnet"),
         (["report", "/no/such/run"], "/no/such/run"),
+        (["attack", MODEL, "digits#0", "--method", "fgsm(goal=10)"], "classes 0 to 9"),
         (["attack", MODEL, "nowhere.png"], "no picture at nowhere.png"),
         (["attack", MODEL, "digits#99999"], "pictures 0 to"),
         (["explain", MODEL, "digits#0", "--label", "eleven"], "unknown class"),
@@ -84,7 +85,7 @@ def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
 def test_presets_are_sound(preset: str) -> None:
-    from bench.plan import parse_attack
+    from bench.goals import parse_attack
     from bench.settings import make_options
     from explain import EXPLAINERS
     from explain.metrics import METRICS

@@ -1,0 +1,52 @@
+"""Goals as they are typed: ``fgsm(eps=8/255, goal=least_likely)``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks import ATTACKS, LeastLikely, Targeted, Untargeted
+from attacks.base import Attack
+from attacks.goals import Goal
+from core.draws import Draws
+from core.errors import AssayError
+from core.tables import build, parse_call
+
+WORDS = ("untargeted", "least_likely", "random")
+
+
+def parse_attack(text: str) -> tuple[Any, str | int]:
+    """An attack and its goal: one of ``WORDS`` or a class index."""
+    name, settings = parse_call(text)
+    goal = settings.pop("goal", "untargeted")
+    goal = goal.replace("-", "_") if isinstance(goal, str) else goal
+    index = isinstance(goal, int) and not isinstance(goal, bool) and goal >= 0
+    if not index and goal not in WORDS:
+        raise AssayError(f"goal={goal!r} is not {', '.join(WORDS)} or a class index")
+    return build(ATTACKS[name], settings), goal
+
+
+def attack_text(attack: Attack, goal: str | int) -> str:
+    """The attack as it stands in the rows."""
+    return repr(attack) + ("" if goal == "untargeted" else f" goal={str(goal).replace('_', '-')}")
+
+
+def check_goal(goal: str | int, classes: int, model: str) -> None:
+    """Raise ``AssayError`` for a class that the model does not have."""
+    if isinstance(goal, int) and goal >= classes:
+        raise AssayError(f"goal={goal}: {model} has classes 0 to {classes - 1}")
+    if goal == "random" and classes < 2:
+        raise AssayError(f"goal=random: {model} has only one class")
+
+
+def goal_for(goal: str | int, labels: Tensor, ids: Sequence[str], classes: int, seed: int) -> Goal:
+    """The goal for a batch; a random target is any class but the label, drawn per image."""
+    if goal == "untargeted":
+        return Untargeted(labels)
+    if goal == "least_likely":
+        return LeastLikely()
+    if goal == "random":
+        offset = Draws.hashed(f"target|{seed}", ids).integers(classes - 1).to(labels)
+        return Targeted((labels + 1 + offset) % classes)
+    return Targeted(torch.full_like(labels, int(goal)))
