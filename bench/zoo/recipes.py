@@ -73,7 +73,6 @@ RECIPES: Mapping[str, Recipe] = {
         shortcut="agrees",
         epochs=4,
     ),
-    "nfnet": Recipe(about="normaliser-free residual network", arch="test_nfnet", settings=_STRIDE_16, lr=2e-3),
     "mlp": Recipe(
         about="multi-layer perceptron on 32x32 averages",
         arch="bench.zoo.nets:MLP",

@@ -28,13 +28,13 @@ def test_fgsm_is_the_closed_form_for_two_classes(eps: float, seed: int) -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_pgd_reaches_the_exact_robust_accuracy_for_two_classes(norm: str, seed: int) -> None:
-    """In Linf to the image; in L2 a path from the rim turns towards the optimum as tanh(2.5), 0.987 of it."""
+    """In L2 a path turns towards the optimum like tanh: to 0.97 of it from a start 3 sigma on the wrong side."""
     model, images = Affine(2, seed=seed), near_grey(200)
     labels = model(images).argmax(1)
     distances = model.distance(images, labels, norm)
     eps = distances.median().item()
     stands = model(PGD(norm=norm, eps=eps)(model, images, labels)).argmax(1) == labels  # type: ignore[arg-type]
-    reach = 0.9999 if norm == "linf" else 0.985
+    reach = 0.9999 if norm == "linf" else 0.97
     assert not stands[distances < reach * eps].any()
     assert stands[distances > eps * 1.0001].all()
 
