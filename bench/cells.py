@@ -7,7 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -285,9 +285,11 @@ def dataset(spec: str, limit: int, model: Subject) -> DataSet:
 
 def metric_name(metric: Metric) -> str:
     """The table's name, with the settings that are not the defaults."""
-    name = METRICS.name_of(metric)
-    plain, full = repr(type(metric)()), repr(metric)
-    return name if plain == full else name + full[full.index("(") :]
+    record: Any = metric
+    plain = type(record)()
+    shown = [f.name for f in fields(record) if f.repr and getattr(record, f.name) != getattr(plain, f.name)]
+    settings = ", ".join(f"{name}={getattr(record, name)!r}" for name in shown)
+    return METRICS.name_of(metric) + (f"({settings})" if settings else "")
 
 
 def score(

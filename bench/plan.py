@@ -77,7 +77,9 @@ def plan(options: Options) -> Plan:
             if usable:
                 cells += [ExplainCell(**shared, explainer=explainer, metrics=usable) for explainer in explainers]
             if attacks and options.gallery:
-                cells.append(GalleryCell(**shared, attack=attacks[0][0], explainers=explainers, count=options.gallery))
+                first, goal = attacks[0]
+                shown = {"attack": first, "goal": goal, "explainers": explainers, "count": options.gallery}
+                cells.append(GalleryCell(**shared, **shown))
         shared = {**common(model, options.data[0]), "data": "", "data_digest": ""}
         classes = _pictured(loaded, dataset(options.data[0], options.limit, loaded).labels)
         judges = _judges(model, subjects)

@@ -181,18 +181,27 @@ def _together(rows: pd.DataFrame) -> str:
 
 
 def _shift(ranked: pd.DataFrame, data: str, marks: dict[str, Identity]) -> str:
+    """The model that loses most against the other setting of the same data in which it is best."""
     base = data.partition("?")[0]
-    if base == data:
+    others = [spec for spec in ranked["data"].unique() if spec != data and spec.partition("?")[0] == base]
+    if base == data or not others:
         return ""
-    here, there = (estimates(ranked[ranked["data"] == spec], "clean_accuracy", "clean") for spec in (data, base))
-    both = {model: there[model].value - here[model].value for model in here if model in there}
-    if not both:
+    here = estimates(ranked[ranked["data"] == data], "clean_accuracy", "clean")
+    elsewhere = {spec: estimates(ranked[ranked["data"] == spec], "clean_accuracy", "clean") for spec in sorted(others)}
+    lost: dict[str, tuple[float, str]] = {}
+    for model, found in here.items():
+        known = {spec: there[model].value for spec, there in elsewhere.items() if model in there}
+        if known:
+            best = max(known, key=lambda spec: known[spec])
+            lost[model] = (known[best] - found.value, best)
+    if not lost:
         return ""
-    model = max(both, key=lambda name: (both[name], name))
-    if both[model] <= 0 or overlap(here[model], there[model]):
-        who = "no model loses" if len(both) > 1 else f"{marks[model].label} does not lose"
-        return f"From {base} to {data}, {who} clean accuracy beyond the intervals."
+    model = max(lost, key=lambda name: (lost[name][0], name))
+    loss, best = lost[model]
+    if loss <= 0 or overlap(here[model], elsewhere[best][model]):
+        who = "no model loses" if len(lost) > 1 else f"{marks[model].label} does not lose"
+        return f"Against {listed(sorted(others))}, {who} clean accuracy here beyond the intervals."
     return (
-        f"From {base} to {data}, {marks[model].label} changes most for the worse: clean accuracy goes from "
-        f"{percent(there[model])} to {percent(here[model])}."
+        f"{marks[model].label} loses most by the change of setting: it gets {percent(elsewhere[best][model])} right on "
+        f"{best} and {percent(here[model])} here."
     )

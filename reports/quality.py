@@ -10,7 +10,7 @@ from reports import names
 from reports.figures import WIDTH, heat_map
 from reports.intervals import estimate
 from reports.look import Identity, Look, Plot, canvas, grid, percents, spread
-from reports.ranking import QUALITY
+from reports.ranking import worth
 from reports.stored import Results
 
 BETTER = {"higher": "higher is better →", "lower": "← lower is better", "none": ""}
@@ -50,9 +50,7 @@ def pooled(results: Results, data: str) -> pd.DataFrame:
 
 def metrics_of(scores: pd.DataFrame) -> list[str]:
     """Metrics in the order in which ``ranking.QUALITY`` asks for them, then the rest by name."""
-    return sorted(
-        set(scores["metric"]), key=lambda name: (QUALITY.index(name) if name in QUALITY else len(QUALITY), name)
-    )
+    return sorted(set(scores["metric"]), key=worth)
 
 
 def _by_method(
@@ -83,7 +81,7 @@ def _by_method(
                 ax.axvline(best, color=look.soft, lw=1, ls=(0, (4, 3)), zorder=1)
             for y, method in enumerate(methods):
                 _strip(ax, y, mine[mine["method"] == method], means_of, method, marks, look)
-            ax.set_title(metric)
+            ax.set_title(metric if len(metric) < 24 else metric.replace("(", "\n(", 1))
             ax.set_xlabel(
                 " ".join(
                     word

@@ -77,7 +77,13 @@ def quality_metric(summary: pd.DataFrame, data: str) -> str:
     known = set(
         summary.loc[(summary["kind"] == "explain") & (summary["data"] == data) & summary["value"].notna(), "metric"]
     )
-    return next((name for name in QUALITY if name in known), "")
+    return min((name for name in known if worth(name)[0] < len(QUALITY)), key=worth, default="")
+
+
+def worth(metric: str) -> tuple[int, str]:
+    """A metric's place in ``QUALITY``, whatever its settings are; what is not there comes last, by name."""
+    name = metric.partition("(")[0]
+    return (QUALITY.index(name) if name in QUALITY else len(QUALITY), metric)
 
 
 def best(summary: pd.DataFrame, control: bool) -> Choice:

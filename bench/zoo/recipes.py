@@ -41,7 +41,14 @@ RECIPES: Mapping[str, Recipe] = {
         settings={"channels": (16, 24, 32, 48), "stem_width": 16, **_STRIDE_16},
     ),
     "efficientnet": Recipe(about="EfficientNet", arch="test_efficientnet", settings=_STRIDE_16),
-    "convnext": Recipe(about="ConvNeXt", arch="test_convnext", settings=_STRIDE_16, epochs=14, bfloat16=False),
+    "convnext": Recipe(
+        about="ConvNeXt with an overlapping stem and layer scales that start at 1",
+        arch="test_convnext",
+        settings={"stem_type": "overlap", "ls_init_value": 1.0, **_STRIDE_16},
+        epochs=12,
+        lr=2e-3,
+        bfloat16=False,
+    ),
     "vit": Recipe(
         about="vision transformer on patches of 12 pixels, averaged tokens",
         arch="test_vit",

@@ -1,7 +1,5 @@
 """Photographs on disk: layout, decoding, masks, sizes, labels; and sets that torchvision reads."""
 
-import gzip
-import importlib
 import os
 import struct
 import sys
@@ -17,9 +15,9 @@ from timm.data import create_transform
 from bench.data import DecodeError, Folder, load
 from bench.data.folder import RESAMPLING, decode, decode_mask, fit
 from core.errors import AssayError
+from tests.bench.real import mnist
 
 RNG = np.random.default_rng(0)
-REAL = Path(os.environ.get("ASSAY_REAL", Path(__file__).parents[2].parent / "shared" / "real"))
 
 
 def _pixels(h: int = 20, w: int = 30) -> NDArray[np.uint8]:
@@ -273,33 +271,7 @@ def test_torchvision_reads_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_photographs_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (REAL / "subjects.py").exists():
-        pytest.skip(f"no real weights and images in {REAL}; set ASSAY_REAL")
-    monkeypatch.syspath_prepend(str(REAL))
-    subjects = importlib.import_module("subjects")
-    network, facts = subjects.mobilenetv2_100()
-    data = load(f"folder:{REAL / 'images' / 'imagenet'}").at(facts["input_size"], num_classes=1000)
-    mean, std = (torch.tensor(facts[key])[:, None, None] for key in ("mean", "std"))
-    right = 0
-    with torch.no_grad():
-        for i in range(len(data)):
-            example = data[i]
-            right += int(network(((example.image - mean) / std)[None]).argmax()) == example.label
-    assert len(data) == 100
-    assert right in (90, 91, 92)
-
-
-@pytest.mark.real
 def test_real_mnist(tmp_path: Path) -> None:
-    if not (REAL / "images" / "mnist").exists():
-        pytest.skip(f"no real images in {REAL}; set ASSAY_REAL")
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
-        data = gzip.decompress((REAL / "images" / "mnist" / f"{name}.gz").read_bytes())
-        for prefix in ("t10k", "train"):
-            (raw / name.replace("t10k", prefix)).write_bytes(data)
-    digits = load(f"torchvision:MNIST?root={tmp_path}")
+    digits = load(mnist(tmp_path))
     assert len(digits) == 10_000
     assert digits.labels[:5] == [7, 2, 1, 0, 4]

@@ -1,7 +1,5 @@
 """The main job on published weights and photographs, where they are there."""
 
-import gzip
-import os
 import sys
 from pathlib import Path
 
@@ -12,17 +10,14 @@ from bench.cells import Setup
 from bench.plan import Options
 from bench.run import run
 from reports import write
+from tests.bench.real import REAL, mnist, needed
 
-REAL = Path(os.environ.get("ASSAY_REAL", Path(__file__).parents[2].parent / "shared" / "real"))
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(not (REAL / "subjects.py").exists(), reason=f"no real weights in {REAL}; set ASSAY_REAL"),
-]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(REAL))
+    monkeypatch.syspath_prepend(str(needed(REAL / "subjects.py").parent))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
@@ -41,12 +36,12 @@ def test_mobilenet_knows_the_photographs(tmp_path: Path) -> None:
 
 def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
     options = Options(
-        models=("py:subjects:mobilenetv2_100", "py:subjects:mobilenetv1_100"),
+        models=("py:subjects:mobilenetv2_100",),
         data=(f"folder:{REAL / 'images' / 'imagenet'}",),
         attacks=("pgd(eps=2/255, steps=5)", "fgsm(eps=2/255)"),
-        explainers=("saliency", "guided-backprop", "grad-cam", "occlusion(window=64, stride=40)", "sobel-map"),
+        explainers=("saliency", "guided-backprop", "grad-cam", "occlusion(window=80, stride=48)", "sobel-map"),
         metrics=("deletion(steps=8)", "insertion(steps=8)"),
-        limit=6,
+        limit=4,
         gallery=2,
     )
     result = run(options, tmp_path)
@@ -60,13 +55,7 @@ def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
 
 
 def test_lenet_is_as_right_on_mnist_as_published(tmp_path: Path) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
-        data = gzip.decompress((REAL / "images" / "mnist" / f"{name}.gz").read_bytes())
-        for prefix in ("t10k", "train"):
-            (raw / name.replace("t10k", prefix)).write_bytes(data)
-    options = Options(models=("py:subjects:mnist_lenet5",), data=(f"torchvision:MNIST?root={tmp_path}",), limit=10_000)
+    options = Options(models=("py:subjects:mnist_lenet5",), data=(mnist(tmp_path),), limit=10_000)
     assert run(options, tmp_path / "run", setup=Setup(batch_size=500)).failed == 0
     accuracy = table(tmp_path / "run").query("metric == 'accuracy'").iloc[0]
     assert accuracy["n"] == 10_000
