@@ -42,12 +42,15 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "efficientnet": Recipe(about="EfficientNet", arch="test_efficientnet", settings=_STRIDE_16),
     "convnext": Recipe(
-        about="ConvNeXt with an overlapping stem and layer scales that start at 1",
+        about="ConvNeXt with batch normalisation and an overlapping stem",
         arch="test_convnext",
-        settings={"stem_type": "overlap", "ls_init_value": 1.0, **_STRIDE_16},
-        epochs=12,
-        lr=2e-3,
-        bfloat16=False,
+        settings={
+            "stem_type": "overlap",
+            "conv_mlp": True,
+            "norm_layer": "batchnorm2d",
+            "ls_init_value": 1.0,
+            **_STRIDE_16,
+        },
     ),
     "vit": Recipe(
         about="vision transformer on patches of 12 pixels, averaged tokens",
@@ -80,6 +83,7 @@ RECIPES: Mapping[str, Recipe] = {
         shortcut="agrees",
         epochs=4,
     ),
+    "nfnet": Recipe(about="normaliser-free residual network", arch="test_nfnet", settings=_STRIDE_16, lr=2e-3),
     "mlp": Recipe(
         about="multi-layer perceptron on 32x32 averages",
         arch="bench.zoo.nets:MLP",
