@@ -51,6 +51,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ls_init_value": 1.0,
             **_STRIDE_16,
         },
+        then=(5,),
     ),
     "vit": Recipe(
         about="vision transformer on patches of 12 pixels, averaged tokens",
@@ -83,7 +84,6 @@ RECIPES: Mapping[str, Recipe] = {
         shortcut="agrees",
         epochs=4,
     ),
-    "nfnet": Recipe(about="normaliser-free residual network", arch="test_nfnet", settings=_STRIDE_16, lr=2e-3),
     "mlp": Recipe(
         about="multi-layer perceptron on 32x32 averages",
         arch="bench.zoo.nets:MLP",

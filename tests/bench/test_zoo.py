@@ -1,6 +1,8 @@
 """What the shipped zoo is good for, measured."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from attacks import PGD, evaluate
 from bench.data import load as load_data
 from bench.models import load
+from bench.zoo.recipes import RECIPES
 from explain import EXPLAINERS, Logit
 from explain.metrics import MassAccuracy
 from reports.intervals import estimate
@@ -78,6 +81,15 @@ def test_explanations_of_the_residual_net_beat_the_controls() -> None:
     best_control = max(intervals[name].high for name in ("random-map", "sobel-map", "center-map"))
     assert intervals["grad-cam"].low > best_control
     assert intervals["guided-backprop"].low > best_control
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_cards_tell_the_recipe(name: str) -> None:
+    recipe = json.loads(json.dumps(asdict(RECIPES[name])))
+    card = load(f"zoo:{name}").card
+    assert {key: card[key] for key in recipe if key in card} == {
+        k: v for k, v in recipe.items() if k != "channels_last"
+    }
 
 
 @pytest.mark.slow

@@ -44,5 +44,7 @@ def test_the_page_opens_from_disk_without_errors_or_requests(index: Path, tmp_pa
     assert "CONSOLE" not in browser.stderr
     assert shot.stat().st_size > 20_000
     facts = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    of_the_page = [str(fact.get("url", "file:")) for fact in facts if "file://" in str(fact.get("network_isolation_key"))]
+    of_the_page = [
+        str(fact.get("url", "file:")) for fact in facts if "file://" in str(fact.get("network_isolation_key"))
+    ]
     assert not [url for url in of_the_page if not url.startswith("file:")]
