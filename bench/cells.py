@@ -7,7 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -136,17 +136,22 @@ class Cell(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DataCell(Cell):
-    """Which images of a data set can be decoded at all, with their masks."""
+    """Which images of a data set can be decoded at all, with their masks, and which metrics it cannot give."""
 
     kind = "data"
+
+    unmet: tuple[tuple[str, str], ...] = ()  # a metric, and what it needs that the data has not
 
     @property
     def method(self) -> str:
         return "decode"
 
+    def details(self) -> dict[str, Any]:
+        return {"unmet": self.unmet}
+
     def measure(self, setup: Setup) -> Measured:
         data = load_data(self.data).take(self.limit)
-        rows = []
+        rows = [self.row(metric, status="skipped", flags=f"the data has no {need}") for metric, need in self.unmet]
         for i, image in enumerate(data.ids):
             try:
                 data.example(i, data.has & {"masks"})
@@ -272,14 +277,19 @@ def _sized(spec: str, limit: int, classes: int, fit: Fit) -> DataSet:
 
 
 def dataset(spec: str, limit: int, model: Subject) -> DataSet:
-    """The first ``limit`` images of a data set as ``model`` takes them."""
+    """The first ``limit`` images of a data set as ``model`` takes them, labels in the model's order of class names."""
     data = _sized(spec, limit, len(model.classes), model.fit)
-    named = not any(name.isdecimal() for name in (*data.classes, *model.classes))
-    if named and not set(data.classes) & set(model.classes):
-        ours, theirs = data.classes[0], model.classes[0]
+    if model.classes == tuple(map(str, range(len(model.classes)))):
+        return data  # the model's classes have no names: labels are its indices
+    ours, theirs = set(data.classes), set(model.classes)
+    if not ours & theirs:
         raise AssayError(
-            f"{spec} has classes such as {ours!r} and {model.name} such as {theirs!r}: labels would not match"
+            f"{spec} has classes such as {data.classes[0]!r} and {model.name} such as {model.classes[0]!r}: "
+            "labels would not match"
         )
+    if ours == theirs and len(ours) == len(data.classes) and data.classes != model.classes:
+        place = [model.classes.index(name) for name in data.classes]
+        return replace(data, classes=model.classes, labels=[place[label] for label in data.labels])
     return data
 
 

@@ -63,7 +63,11 @@ def plan(options: Options) -> Plan:
         known = {"model_digest": subjects[model].digest, "fit": subjects[model].fit} if model else {"model_digest": ""}
         return {**facts, **known, "data_digest": sources[data].digest}
 
-    cells: list[Cell] = [DataCell(**common("", data)) for data in sources]
+    cells: list[Cell] = []
+    for data, source in sources.items():
+        asked = metrics if data in options.data and explainers else ()
+        unmet = [(metric_name(m), ", ".join(sorted(set(m.needs) - source.has))) for m in asked]
+        cells.append(DataCell(**common("", data), unmet=tuple((name, needs) for name, needs in unmet if needs)))
     for model, loaded in subjects.items():
         for data in sources:
             dataset(data, options.limit, loaded)

@@ -28,7 +28,7 @@ def findings(results: Results, ranked: pd.DataFrame, data: str, marks: dict[str,
         Finding("Robustness", _robust(rows, marks)),
         Finding("Direction or size", _noise(results, rows, data, marks)),
         Finding("Explanations", _explained(results, rows, data)),
-        Finding("Both together", _together(rows)),
+        Finding("Both together", _together(results, rows)),
         Finding("Changed setting", _shift(ranked, data, marks)),
     ]
     return [finding for finding in found if finding.text]
@@ -125,7 +125,7 @@ def _points(share: float) -> str:
 
 def _explained(results: Results, rows: pd.DataFrame, data: str) -> str:
     metric = next((name for name in rows["quality_metric"] if name), "")
-    means = pooled(results, data)
+    means = pooled(results, data, common=True)
     means = means[means["metric"] == metric]
     if not len(means):
         return ""
@@ -140,8 +140,10 @@ def _explained(results: Results, rows: pd.DataFrame, data: str) -> str:
     if not methods:
         return ""
     first, unit = methods[0], results.metric(metric)["unit"]
+    used, everyone = int(means["models"].max()), rows["model"].nunique()
+    where = "over all models" if used == everyone else f"over the {used} of {everyone} models that all methods apply to"
     tied = [method for method in methods[1:] if overlap(found[method], found[first])]
-    text = f"By {metric}, {brief[first]} is the best explainer over all models with {_number(found[first], unit)}"
+    text = f"By {metric}, {brief[first]} is the best explainer {where} with {_number(found[first], unit)}"
     if tied:
         top = listed([brief[method] for method in (first, *tied)])
         text = f"By {metric}, {top} share the top: their intervals overlap"
@@ -168,14 +170,18 @@ def _number(found: Estimate, unit: str) -> str:
     return f"{found.value:.2f}" + ("" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]")
 
 
-def _together(rows: pd.DataFrame) -> str:
+def _together(results: Results, rows: pd.DataFrame) -> str:
     known = rows.dropna(subset=["robust_accuracy", "quality"])
     if len(known) < 5 or known["robust_accuracy"].nunique() < 2 or known["quality"].nunique() < 2:
         return ""
-    found = stats.spearmanr(known["robust_accuracy"], known["quality"])
-    verdict = "go together" if found.pvalue < 0.05 else "show no clear relation"
+    metric = known["quality_metric"].iloc[0]
+    sign = -1 if results.metric(metric)["direction"] == "lower" else 1
+    found = stats.spearmanr(known["robust_accuracy"], sign * known["quality"])
+    verdict = "go together" if found.statistic > 0 else "run against each other"
+    if not found.pvalue < 0.05:
+        verdict = "show no clear relation"
     return (
-        f"Over {len(known)} models, robust accuracy and {known['quality_metric'].iloc[0]} {verdict} "
+        f"Over {len(known)} models, robust accuracy and the quality of heatmaps by {metric} {verdict} "
         f"(Spearman's rank correlation {found.statistic:.2f}, p = {found.pvalue:.2g})."
     )
 
@@ -196,11 +202,12 @@ def _shift(ranked: pd.DataFrame, data: str, marks: dict[str, Identity]) -> str:
             lost[model] = (known[best] - found.value, best)
     if not lost:
         return ""
-    model = max(lost, key=lambda name: (lost[name][0], name))
-    loss, best = lost[model]
-    if loss <= 0 or overlap(here[model], elsewhere[best][model]):
+    clear = [m for m, (loss, best) in lost.items() if loss > 0 and not overlap(here[m], elsewhere[best][m])]
+    if not clear:
         who = "no model loses" if len(lost) > 1 else f"{marks[model].label} does not lose"
         return f"Against {listed(sorted(others))}, {who} clean accuracy here beyond the intervals."
+    model = max(clear, key=lambda name: (lost[name][0], name))
+    best = lost[model][1]
     return (
         f"{marks[model].label} loses most by the change of setting: it gets {percent(elsewhere[best][model])} right on "
         f"{best} and {percent(here[model])} here."

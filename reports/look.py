@@ -101,6 +101,7 @@ def themed(look: Look) -> Iterator[None]:
     """Matplotlib's settings for one scheme, given back after."""
     settings: dict[str, Any] = {
         "svg.fonttype": "none",
+        "text.parse_math": False,
         "svg.hashsalt": "assay",
         "font.family": "DejaVu Sans",
         "font.size": 8.5,

@@ -90,11 +90,14 @@ def models(names: Iterable[str]) -> dict[str, str]:
     return _distinct(names, [_clip(re.sub(r"^py:.*:|=.*$", "", name, flags=re.DOTALL) or name, 28) for name in names])
 
 
+_LONG_PATH = re.compile(r"^(folder:).*[/\\](?=[^/\\])|(?<=[?&]root=)[^&]*[/\\](?=[^/\\&])")
+
+
 def data(specs: Iterable[str]) -> dict[str, str]:
     """Data specs with a folder's path cut down to its last name where that leaves them distinct."""
     specs = list(dict.fromkeys(specs))
     return _distinct(
-        specs, [re.sub(r"^(\w+:).*[/\\](?=[^/\\])", r"\1…/", spec.rstrip("/\\")) or spec for spec in specs]
+        specs, [re.sub(_LONG_PATH, lambda found: (found[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
     )
 
 

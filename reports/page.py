@@ -31,7 +31,8 @@ FLAGS = {
 }
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
 STATUSES = {
-    "failed": "Went wrong. The next run tries it again; nothing of it is in the numbers.",
+    "failed": "Went wrong, and is not in the numbers it concerns. A whole cell is tried again by the next run, "
+    "an image once its file has changed.",
     "skipped": "Has no meaning for this model or data, so it is left out.",
     "missing": "Planned but not run yet.",
 }
@@ -118,7 +119,7 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
         costs=_costs(tables["costs"]),
         glossary=_glossary(results),
         cells=len(results.info["cells"]),
-        done=len(results.info["cells"]) - len(results.missing),
+        done=sum((results.path / "cells" / f"{cell['id']}.parquet").is_file() for cell in results.info["cells"]),
         models=tables["models"].to_dict("records"),
         facts=_provenance(results),
     )

@@ -185,10 +185,10 @@ def _gallery(results: Results, cell: dict[str, str], album: Album) -> Gallery | 
                 label=label,
                 original=album.add(images[i], f"Image {image}, a {label}", exact=True),
                 said=f"{said} {_percent(meta['confidence'][i])}",
-                right=said == label,
+                right=meta["predicted"][i] == meta["labels"][i],
                 adversarial=album.add(adversarial[i], f"Image {image} after the attack", exact=True),
                 said_adversarial=f"{now} {_percent(meta['confidence_adversarial'][i])}",
-                right_adversarial=now == label,
+                right_adversarial=meta["predicted_adversarial"][i] == meta["labels"][i],
                 difference=album.add(
                     difference, f"What the attack changed in image {image}, times {factor}", exact=False
                 ),

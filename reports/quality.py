@@ -32,13 +32,16 @@ def figures(
     return plots
 
 
-def pooled(results: Results, data: str) -> pd.DataFrame:
+def pooled(results: Results, data: str, common: bool = False) -> pd.DataFrame:
     """``method, metric, models, value, low, high, n``: each image's mean over models, then the statistic over images.
 
-    The interval is a bootstrap over images: it holds for these models, not for models in general.
+    With ``common``, only the models that every method applies to count, so that methods compare. The interval is a
+    bootstrap over images: it holds for these models, not for models in general.
     """
     rows = results.rows
     rows = rows[(rows["kind"] == "explain") & (rows["data"] == data) & (rows["metric"] != "")].dropna(subset="value")
+    if common and len(rows):
+        rows = rows[rows["model"].isin(set.intersection(*(set(g["model"]) for _, g in rows.groupby("method"))))]
     records = []
     for (method, metric), group in rows.groupby(["method", "metric"]):
         per_image = group.groupby("image")["value"].mean().to_numpy()
@@ -115,7 +118,12 @@ def _by_model(results: Results, scores: pd.DataFrame, marks: dict[str, Identity]
     table = scores[scores["metric"] == metric].pivot_table(
         index="model", columns="method", values="value", aggfunc="first"
     )
-    best = table.mean().sort_values(ascending=direction == "lower", kind="stable").index
+    best = (
+        (table.dropna() if len(table.dropna()) else table)
+        .mean()
+        .sort_values(ascending=direction == "lower", kind="stable")
+        .index
+    )
     order = [*(m for m in best if not names.read(m).control), *(m for m in best if names.read(m).control)]
     brief = names.short(order)
     table = table.reindex(columns=order, index=[model for model in marks if model in table.index])

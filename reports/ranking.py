@@ -1,6 +1,7 @@
 """The models side by side: what they know, what survives an attack, and whether they look at the object."""
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,21 +55,27 @@ def survivors(results: Results, data: str) -> pd.DataFrame:
 
 
 def worst_case(rows: pd.DataFrame) -> Estimate:
-    """Mean over images of the minimum over attacks, from ``survivors`` of one model at one budget."""
-    held = rows.groupby("image")["value"].min()
+    """Mean over images of the minimum over attacks, from ``survivors`` of one model at one budget.
+
+    An image that one of the attacks failed on is left out.
+    """
+    tried = rows.groupby("image")["value"]
+    held = tried.min()[tried.count() == rows["method"].nunique()]
     return wilson(int(held.sum()), len(held))
 
 
 def budget(rows: pd.DataFrame) -> Budget | None:
-    """The one most models share: Linf before L2, L1, L0, then the largest radius; from ``survivors``."""
-    shared = rows.groupby(["norm", "eps"])["model"].nunique().reset_index()
+    """The one most models share: Linf before L2, L1, L0, then most attacks, then the largest radius."""
+    shared = rows.groupby(["norm", "eps"]).agg(models=("model", "nunique"), attacks=("method", "nunique")).reset_index()
     if not len(shared):
         return None
     order = list(NORMS)
-    found = max(
-        shared.to_dict("records"),
-        key=lambda row: (row["model"], -order.index(row["norm"]) if row["norm"] in order else -len(order), row["eps"]),
-    )
+
+    def key(row: dict[Hashable, Any]) -> tuple[Any, ...]:
+        place = order.index(row["norm"]) if row["norm"] in order else len(order)
+        return row["models"], -place, row["attacks"], row["eps"]
+
+    found = max(shared.to_dict("records"), key=key)
     return Budget(str(found["norm"]), float(found["eps"]))
 
 
@@ -105,19 +112,22 @@ def estimate_of(row: "pd.Series[float]") -> Estimate:
 def ranking(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
     """One row per data set and model, the most robust first, then the most accurate.
 
-    The robust accuracy is the worst case over untargeted attacks at ``budget``; the quality that of the model's best
-    explainer. Pictures made to look like a class (synthesis) play no part.
+    The robust accuracy is the worst case over untargeted attacks at ``budget``, and unknown for a model on which one
+    of them is missing; the quality is that of the model's best explainer. Pictures made to look like a class
+    (synthesis) play no part.
     """
     records = []
     for data in results.data:
         attacked = survivors(results, data)
         limit = budget(attacked)
+        attacked = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
         metric = quality_metric(summary, data)
         here = summary[summary["data"] == data]
         for model in results.models:
             mine = here[here["model"] == model]
             if len(mine):
-                records.append((data, model, *_row(mine, attacked[attacked["model"] == model], limit, metric)))
+                at = attacked[attacked["model"] == model]
+                records.append((data, model, *_row(mine, at, attacked["method"].nunique(), limit, metric)))
     table = pd.DataFrame(records, columns=COLUMNS)
     place = {name: i for i, name in enumerate(results.data)}
     table["place"] = [place[name] for name in table["data"]]
@@ -127,17 +137,16 @@ def ranking(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="place").reset_index(drop=True)
 
 
-def _row(mine: pd.DataFrame, attacked: pd.DataFrame, limit: Budget | None, metric: str) -> tuple[object, ...]:
+def _row(mine: pd.DataFrame, at: pd.DataFrame, attacks: int, limit: Budget | None, metric: str) -> tuple[object, ...]:
     clean = mine[(mine["kind"] == "clean") & (mine["metric"] == "accuracy")]
     right = estimate_of(clean.iloc[0]) if len(clean) else NOTHING
-    at = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
     scores = mine[(mine["kind"] == "explain") & (mine["metric"] == metric)]
     explainer, control = best(scores, control=False), best(scores, control=True)
     return (
         *right,
         *(limit or ("", np.nan)),
         at["method"].nunique(),
-        *worst_case(at),
+        *(worst_case(at) if at["method"].nunique() == attacks else NOTHING),
         metric,
         explainer.method,
         *explainer.found[:3],

@@ -45,7 +45,7 @@ class PointingGame(Metric):
 class MassAccuracy(Metric):
     """Share of the positive heat that lies on the object (CLEVR-XAI, Arras et al. 2022, arXiv:2003.07258).
 
-    NaN for a map without positive heat.
+    A map without positive heat scores as chance would: the object's share of the picture.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("masks",)
@@ -56,7 +56,8 @@ class MassAccuracy(Metric):
         self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
     ) -> Tensor:
         heat, masks = heat.double().clamp(min=0), given["masks"]
-        share = (heat * masks).sum((1, 2)) / heat.sum((1, 2))
+        total = heat.sum((1, 2))
+        share = torch.where(total > 0, (heat * masks).sum((1, 2)) / total, masks.double().mean((1, 2)))
         return torch.where(masks.any(2).any(1), share, torch.nan)
 
 

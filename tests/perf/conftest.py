@@ -12,7 +12,11 @@ REPEATS = 6
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    random.Random(torch.seed()).shuffle(items)
+    places = [i for i, item in enumerate(items) if item.get_closest_marker("perf")]
+    measured = [items[i] for i in places]
+    random.Random(torch.seed()).shuffle(measured)
+    for place, item in zip(places, measured, strict=True):
+        items[place] = item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

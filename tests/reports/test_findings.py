@@ -44,3 +44,50 @@ def test_lists_are_counted_past_six() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"
+
+
+def told(tmp_path_factory: pytest.TempPathFactory, topic: str, records: list[dict[str, object]], data: str) -> str:
+    """The finding on a topic for rows of the ranking."""
+    results = reports.load(Builder(models=(), data=()).write(tmp_path_factory.mktemp("empty")))
+    table = pd.DataFrame(records, columns=COLUMNS)
+    marks = identities({str(name): str(name) for name in table["model"].unique()})
+    found = {finding.topic: finding.text for finding in findings(results, table, data, marks)}
+    return found.get(topic, "").replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("metric", "falling", "verdict"),
+    [
+        ("mass-accuracy", False, "go together"),
+        ("mass-accuracy", True, "run against each other"),
+        ("deletion", True, "go together"),
+    ],
+)
+def test_a_relation_has_a_direction(
+    tmp_path_factory: pytest.TempPathFactory, metric: str, falling: bool, verdict: str
+) -> None:
+    records: list[dict[str, object]] = [
+        {"data": "d", "model": str(i), "norm": "linf", "eps": 0.1, "attacks": 1, "quality_metric": metric}
+        | {"robust_accuracy": i / 10, "quality": (9 - i if falling else i) / 10}
+        for i in range(8)
+    ]
+    assert verdict in told(tmp_path_factory, "Both together", records, "d")
+
+
+def test_a_changed_setting_names_a_model_that_clearly_lost(tmp_path_factory: pytest.TempPathFactory) -> None:
+    accuracies = {
+        ("s", "unsure"): (1.0, 0.7, 1.0),
+        ("s?x=1", "unsure"): (0.8, 0.6, 0.9),
+        ("s", "sure"): (1.0, 0.98, 1.0),
+        ("s?x=1", "sure"): (0.95, 0.93, 0.97),
+    }
+    records: list[dict[str, object]] = [
+        {"data": data, "model": model, "quality_metric": ""}
+        | dict(zip(("clean_accuracy", "clean_low", "clean_high"), found, strict=True))
+        for (data, model), found in accuracies.items()
+    ]
+    text = told(tmp_path_factory, "Changed setting", records, "s?x=1")
+    assert text.startswith("sure loses most")
+    assert "100 % [98, 100] right on s and 95 % [93, 97] here" in text
+    calm = [record for record in records if record["model"] == "unsure"]
+    assert "does not lose" in told(tmp_path_factory, "Changed setting", calm, "s?x=1")
