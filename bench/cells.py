@@ -119,7 +119,11 @@ class Cell(ABC):
         }
 
     def subject(self, setup: Setup) -> Subject:
-        return subject(self.model, setup.device)
+        """The model, which must be the one that was planned with."""
+        loaded = subject(self.model, setup.device)
+        if loaded.digest != self.model_digest:
+            raise AssayError(f"{self.model} gives other weights each time it is loaded; seed what makes them")
+        return loaded
 
     def batches(self, setup: Setup, needs: Collection[str] = ()) -> Iterator[Batch]:
         """The images at the model's size; those that cannot be decoded are left to the data's own cell."""
@@ -265,7 +269,7 @@ def draws_for(seed: int, model_digest: str, method: str, ids: Sequence[str]) -> 
 
 
 @cache
-def subject(spec: str, device: str = "cpu") -> Subject:
+def subject(spec: str, device: str) -> Subject:
     """The model of a spec, loaded once per process."""
     return models.load(spec).to(device)
 

@@ -54,7 +54,7 @@ def plan(options: Options) -> Plan:
     metrics = _once(METRICS.parse(text) for text in options.metrics)
     syntheses = _once(SYNTHESES.parse(text) for text in options.syntheses)
     sources = {spec: load_data(spec).take(options.limit) for spec in (*options.data, *options.accuracy_data)}
-    subjects = {spec: subject(spec) for spec in expand(options.models)}
+    subjects = {spec: subject(spec, "cpu") for spec in expand(options.models)}
     if not subjects or not options.data:
         raise AssayError("a run needs at least one model and one data set")
 

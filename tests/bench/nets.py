@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,24 +35,32 @@ def _digits() -> tuple[Tensor, Any]:
     return torch.from_numpy(data.images).float()[:, None] / 16, data.target
 
 
+def _fitted(features: Tensor, labels: Any) -> nn.Linear:
+    """Ridge regression by its closed form, the same in every process; about 95 % on the digits."""
+    fitted = RidgeClassifier(alpha=1.0, solver="cholesky").fit(features.double().numpy(), labels)
+    layer = nn.Linear(features.shape[1], 10)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(fitted.coef_).mul(8))
+        layer.bias.copy_(torch.from_numpy(fitted.intercept_).mul(8))
+    return layer
+
+
 def convolutional() -> tuple[nn.Module, dict[str, Any]]:
     model = Convolutional().eval()
     images, labels = _digits()
     with torch.no_grad():
-        fitted = LogisticRegression(max_iter=2000).fit(model.features(images).numpy(), labels)
-        model.head.weight.copy_(torch.from_numpy(fitted.coef_))
-        model.head.bias.copy_(torch.from_numpy(fitted.intercept_))
+        model.head = _fitted(model.features(images), labels)
     return model, FACTS
 
 
 def linear() -> tuple[nn.Module, dict[str, Any]]:
     images, labels = _digits()
-    fitted = LogisticRegression(max_iter=2000).fit(images.flatten(1).numpy(), labels)
-    layer = nn.Linear(64, 10)
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(fitted.coef_))
-        layer.bias.copy_(torch.from_numpy(fitted.intercept_))
-    return nn.Sequential(nn.Flatten(), layer), FACTS
+    return nn.Sequential(nn.Flatten(), _fitted(images.flatten(1), labels)), FACTS
+
+
+def different_each_time() -> tuple[nn.Module, dict[str, Any]]:
+    torch.seed()
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), FACTS
 
 
 class _NaNWhereDark(Convolutional):

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from bench.cells import Setup, dataset, metric_name
+from bench.cells import subject as loaded
 from bench.models import Subject
 from bench.plan import Options, plan
 from core.errors import AssayError
@@ -45,6 +46,16 @@ def test_other_names_are_refused(tmp_path: Path) -> None:
     spec = folder(tmp_path, "cat", "dog")
     with pytest.raises(AssayError, match="'cat' and mine such as 'fish': labels would not match"):
         dataset(spec, 4, subject("fish", "bird"))
+
+
+def test_a_model_that_changes_between_loads_is_refused() -> None:
+    (cell,) = [
+        cell for cell in plan(Options(models=(OWN + "different_each_time",), data=("digits",))).cells if cell.model
+    ]
+    assert cell.subject(Setup()).name == cell.model
+    loaded.cache_clear()
+    with pytest.raises(AssayError, match="other weights each time"):
+        cell.measure(Setup())
 
 
 def test_names_of_metrics_say_what_differs() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
+from core.draws import Draws, as_draws
 from core.errors import AssayError
 from synthesis import SYNTHESES, Channel, Logit, Margin, Visualize
 
@@ -62,7 +62,7 @@ def test_history_grows() -> None:
 def test_the_model_prefers_its_pictures() -> None:
     model, target = Net().eval(), Margin(torch.arange(5))
     method = Visualize(steps=32)
-    made, start = (dataclasses.replace(method, steps=steps)(model, target).images for steps in (32, 0))
+    made, start = (dataclasses.replace(method, steps=steps)(model, target).images for steps in (32, 1))
     with torch.no_grad():
         assert (target(model, made) > target(model, start)).all()
 
@@ -95,12 +95,17 @@ def test_a_picture_does_not_depend_on_its_neighbours() -> None:
         torch.testing.assert_close(alone.history[:, 0], together.history[:, i], atol=2e-3, rtol=1e-3)
 
 
-def test_no_steps_give_the_start() -> None:
-    art = Visualize(steps=0, init="grey")(Net(), Logit(1))
-    assert torch.equal(art.images, torch.full((1, 3, 24, 24), 0.5))
-    assert art.history.shape == (0, 1)
-    noise = Visualize(steps=0, contrast=0.1)(Net(), Logit(1)).images - 0.5
+def test_starts_are_grey_or_faint_noise() -> None:
+    grey = torch.full((1, 3, 24, 24), 0.5)
+    start = Visualize(init="grey").start(grey, as_draws(0, grey))
+    assert torch.equal(start, grey)
+    noise = Visualize(contrast=0.1).start(grey, as_draws(0, grey)) - 0.5
     assert noise.std().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(AssayError, match="steps=0 must be at least 1"):
+        Visualize(steps=0)
 
 
 def test_size_is_the_models_or_the_settings() -> None:
