@@ -103,8 +103,8 @@ def _by_method(
 
     who = "Each small mark is one model, the bar the mean over models" if models > 1 else "The bar is the mean"
     shaded = (
-        "The shaded rows are controls that know nothing of the model; the dashed line is the best of them, and a method "
-        "that does not pass it has shown nothing."
+        "The shaded rows are controls that know nothing of the model; the dashed line is the best of them, and a "
+        "method that does not pass it has shown nothing."
         if controls
         else "No control map was measured beside them, so it is open whether they say more than one would."
     )
