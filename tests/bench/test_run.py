@@ -83,17 +83,10 @@ def test_a_second_run_measures_nothing(whole: Path) -> None:
 def test_batch_size_and_engine_change_no_outcome(whole: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     quick(tmp_path / "run", **settings)
     one, other = outcomes(whole), outcomes(tmp_path / "run")
-    for rows in (one, other):
-        rows["flags"] = rows["flags"].str.replace("lost-at-8-bit", "")
     pd.testing.assert_frame_equal(one.drop(columns="value"), other.drop(columns="value"))
-    rounded = one["metric"] == "success_8bit"  # rounding makes a change of a whole step out of float noise
-    assert (one["value"][rounded].fillna(-1) != other["value"][rounded].fillna(-1)).mean() <= 0.01
-    unbounded = one["method"].str.startswith("GradientFooling")  # as long a path as it takes, so noise grows with it
     continuous = one["metric"].str.startswith(("distance", "confidence", "deletion", "single"))
-    exact = ~continuous & ~rounded
-    pd.testing.assert_series_equal(one["value"][exact], other["value"][exact])
-    close = continuous & ~unbounded
-    np.testing.assert_allclose(one["value"][close], other["value"][close], rtol=1e-3, atol=1e-4)
+    pd.testing.assert_series_equal(one["value"][~continuous], other["value"][~continuous])
+    np.testing.assert_allclose(one["value"][continuous], other["value"][continuous], rtol=1e-3, atol=1e-4)
 
 
 def test_the_seed_changes_what_is_random(whole: Path, tmp_path: Path) -> None:
