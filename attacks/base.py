@@ -1,18 +1,36 @@
 """What every attack shares at its edge."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from attacks.goals import Goal, as_goal
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 
+Access = Literal["gradient", "score", "decision", "none"]
+
 
 class Attack(ABC):
-    """A frozen record of settings; calling it gives adversarial images."""
+    """A frozen record of settings; calling it gives adversarial images.
+
+    ``access`` is what it needs of the model: gradients, scores (logits), decisions (the class alone), or nothing.
+    ``single`` attacks take one step. ``universal`` ones make one perturbation for all images they are given.
+    """
 
     __slots__ = ()
+
+    access: ClassVar[Access] = "gradient"
+    single: ClassVar[bool] = False
+    universal: ClassVar[bool] = False
+
+    @property
+    def from_nothing(self) -> bool:
+        """Whether only the shape of its images counts: it draws what the model takes for a class."""
+        return False
 
     def __call__(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Tensor:
         """Adversarial images, (N, C, H, W) in [0, 1].
@@ -22,10 +40,52 @@ class Attack(ABC):
         """
         check_images(images)
         images = images.detach()
+        if len(images) == 0:
+            return images.clone()
         with borrowed(model):
             settled = as_goal(goal, images).settle(model, images)
             return self.run(model, images, settled, as_draws(draws, images)).detach()
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        """The attack itself, on a borrowed model and a goal that names its classes."""
+        """The attack itself, on a borrowed model, at least one image and a goal that names its classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a black box attack found, and what it asked for that.
+
+    ``images`` (N, C, H, W). ``queries`` (N,) int64: evaluations of the model for each image until it was done: a
+    bounded attack stops at its first success. ``history``: the queries so far (N,) and the smallest distance so far in
+    the attack's norm (N,), from time to time, of attacks that make the distance small; infinite before a success.
+    """
+
+    images: Tensor
+    queries: Tensor
+    history: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+class BlackBox(Attack):
+    """An attack that only asks the model, whose questions are counted image by image."""
+
+    __slots__ = ()
+
+    access: ClassVar[Access] = "score"
+
+    def trace(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Trace:
+        """As a call, with the queries that each image took."""
+        check_images(images)
+        images = images.detach()
+        if len(images) == 0:
+            return Trace(images.clone(), torch.zeros(0, dtype=torch.int64, device=images.device))
+        with borrowed(model), torch.no_grad():
+            settled = as_goal(goal, images).settle(model, images)
+            return self.search(model, images, settled, as_draws(draws, images))
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        with torch.no_grad():
+            return self.search(model, images, goal, draws).images
+
+    @abstractmethod
+    def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
+        """The attack itself, without gradients; the model is borrowed, and the goal names its classes."""

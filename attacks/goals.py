@@ -1,12 +1,15 @@
 """What an attack wants of the model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import AssayError
+from core.errors import AssayError, NotApplicable
+
+Loss = Literal["ce", "dlr", "margin"]
 
 
 class Goal:
@@ -20,8 +23,24 @@ class Goal:
         """Whether each row of ``logits`` (N, K) is what the attack wants, (N,) bool."""
         raise NotImplementedError
 
-    def loss(self, logits: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, name: Loss = "ce") -> Tensor:
+        """What to climb, (N,): cross-entropy, the difference of logits ratio, or the margin with its sign turned.
+
+        ``dlr`` (Croce and Hein 2020, arXiv:2003.01690, eq. 6 and 7) does not change when logits are shifted or scaled;
+        it raises ``NotApplicable`` below 3 classes, with a wanted class below 4.
+        """
+        if name == "ce":
+            return self.cross_entropy(logits)
+        if name == "margin":
+            return -self.margin(logits)
+        return -self.margin(logits) / self.spread(logits).clamp(min=1e-12)
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
         """The cross-entropy to climb, (N,)."""
+        raise NotImplementedError
+
+    def spread(self, logits: Tensor) -> Tensor:
+        """What the difference of logits ratio divides by, (N,)."""
         raise NotImplementedError
 
     def margin(self, logits: Tensor) -> Tensor:
@@ -41,11 +60,15 @@ class Untargeted(Goal):
     def reached(self, logits: Tensor) -> Tensor:
         return logits.argmax(1) != self.labels
 
-    def loss(self, logits: Tensor) -> Tensor:
+    def cross_entropy(self, logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, self.labels, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
         return _lead(logits, self.labels)
+
+    def spread(self, logits: Tensor) -> Tensor:
+        top = _top(logits, 3)
+        return top[:, 0] - top[:, 2]
 
     def __getitem__(self, index: Tensor) -> "Untargeted":
         return Untargeted(self.labels[index])
@@ -60,14 +83,68 @@ class Targeted(Goal):
     def reached(self, logits: Tensor) -> Tensor:
         return logits.argmax(1) == self.classes
 
-    def loss(self, logits: Tensor) -> Tensor:
+    def cross_entropy(self, logits: Tensor) -> Tensor:
         return -F.cross_entropy(logits, self.classes, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
         return -_lead(logits, self.classes)
 
+    def spread(self, logits: Tensor) -> Tensor:
+        top = _top(logits, 4)
+        return top[:, 0] - top[:, 2:].mean(1)
+
     def __getitem__(self, index: Tensor) -> "Targeted":
         return Targeted(self.classes[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Towards(Untargeted):
+    """Any class but the label, by the way of another class: what targeted attacks try in turn (APGD-T, FAB-T)."""
+
+    classes: Tensor
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        return -F.cross_entropy(logits, self.classes, reduction="none")
+
+    def margin(self, logits: Tensor) -> Tensor:
+        pair = logits.gather(1, torch.stack([self.labels, self.classes], 1))
+        return pair[:, 0] - pair[:, 1]
+
+    def spread(self, logits: Tensor) -> Tensor:
+        top = _top(logits, 4)
+        return top[:, 0] - top[:, 2:].mean(1)
+
+    def __getitem__(self, index: Tensor) -> "Towards":
+        return Towards(self.labels[index], self.classes[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Goal):
+    """Another goal whose cross-entropy is that of logits times a factor for each image."""
+
+    goal: Goal
+    factor: Tensor
+
+    @classmethod
+    def by(cls, goal: Goal, logits: Tensor, spread: float = 10.0) -> "Scaled":
+        """Factors that put the first of ``logits`` (N, K) ``spread`` above the third, or the second of two."""
+        top = logits.topk(min(3, logits.shape[1]), 1).values
+        return cls(goal, spread / (top[:, 0] - top[:, -1]).clamp(min=1e-12))
+
+    def reached(self, logits: Tensor) -> Tensor:
+        return self.goal.reached(logits)
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        return self.goal.cross_entropy(logits * self.factor[:, None])
+
+    def margin(self, logits: Tensor) -> Tensor:
+        return self.goal.margin(logits)
+
+    def spread(self, logits: Tensor) -> Tensor:
+        return self.goal.spread(logits)
+
+    def __getitem__(self, index: Tensor) -> "Scaled":
+        return Scaled(self.goal[index], self.factor[index])
 
 
 @dataclass(frozen=True)
@@ -84,9 +161,9 @@ def as_goal(goal: Goal | Tensor, images: Tensor) -> Goal:
 
     Raises ``AssayError`` for classes that are not one integer per image.
     """
-    if isinstance(goal, Untargeted):
+    if type(goal) is Untargeted:
         return Untargeted(_per_image(goal.labels, images))
-    if isinstance(goal, Targeted):
+    if type(goal) is Targeted:
         return Targeted(_per_image(goal.classes, images))
     return goal if isinstance(goal, Goal) else Untargeted(_per_image(goal, images))
 
@@ -97,6 +174,22 @@ def _per_image(classes: Tensor, images: Tensor) -> Tensor:
         found = f"{given.dtype} {tuple(given.shape)}"
         raise AssayError(f"a goal needs integer classes of shape ({len(images)},), one per image, not {found}")
     return given.to(images.device, torch.int64).expand(len(images))
+
+
+def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:
+    """The other classes that an untargeted goal may reach, likeliest first, (N, at most ``count``); else the goal's."""
+    if isinstance(goal, Targeted):
+        return goal.classes[:, None]
+    labels = goal.labels if isinstance(goal, Untargeted) else logits.argmax(1)
+    others = logits.scatter(1, labels[:, None], float("-inf"))
+    return others.topk(min(count, logits.shape[1] - 1), 1).indices
+
+
+def _top(logits: Tensor, count: int) -> Tensor:
+    if logits.shape[1] < count:
+        need = f"{count} classes" + (" with a wanted class" if count == 4 else "")
+        raise NotApplicable(f"loss=dlr needs {need}, the model has {logits.shape[1]}; use loss=margin or loss=ce")
+    return logits.topk(count, 1).values
 
 
 def _lead(logits: Tensor, classes: Tensor) -> Tensor:

@@ -1,59 +1,103 @@
-"""Attacks that follow the gradient of the loss."""
+"""Attacks that follow the gradient of the loss inside a ball."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, check_eps, check_positive
+from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, room
 from attacks.base import Attack
-from attacks.goals import Goal, Targeted, Untargeted
+from attacks.best import Best, everyone
+from attacks.goals import Goal, Loss
 from core.draws import Draws
-from core.targets import Logit, gradient
+
+
+class Slope(NamedTuple):
+    """A model's answer to images and the way up from there."""
+
+    logits: Tensor  # (N, K)
+    loss: Tensor  # (N,)
+    gradient: Tensor  # (N, C, H, W)
+
+
+def slope(model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], samples: int = 1) -> Slope:
+    """Logits, loss and its gradient by the images, with ``samples`` > 1 the mean of several answers.
+
+    That mean is the expectation over transformation of Athalye et al. 2018 (arXiv:1707.07397) for a randomised model.
+    """
+    parts = []
+    for _ in range(samples):
+        x = images.detach().requires_grad_(True)
+        logits = model(x)
+        value = loss(logits)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        parts.append(Slope(logits.detach(), value.detach(), gradient))
+    return parts[0] if samples == 1 else Slope(*(torch.stack(part).mean(0) for part in zip(*parts, strict=True)))
+
+
+def ask(model: nn.Module, images: Tensor, samples: int = 1) -> Tensor:
+    """Logits without a gradient, the mean of ``samples`` answers."""
+    with torch.no_grad():
+        answers = [model(images) for _ in range(samples)]
+    return answers[0] if samples == 1 else torch.stack(answers).mean(0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FGSM(Attack):
     """One signed gradient step (Goodfellow et al. 2015, eq. 1, arXiv:1412.6572).
 
-    With ``LeastLikely`` as the goal it is the one-step least likely class method of Kurakin et al. 2017.
+    With ``LeastLikely`` as the goal it is the one-step least likely class method of Kurakin et al. 2017. The random
+    start is that of Wong et al. 2020 (arXiv:2001.03994): uniform in the ball, then a step of 1.25 eps.
     """
 
+    single: ClassVar[bool] = True
+
     eps: float = 4 / 255  # Linf radius, images in [0, 1]
+    random_start: bool = False
+    samples: int = 1  # answers of a randomised model to average
 
     def __post_init__(self) -> None:
         check_eps(self.eps, "linf")
+        check_positive(samples=self.samples)
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        slope = gradient(lambda net, x: goal.loss(net(x)), model, images)
-        return (images + self.eps * slope.sign()).clamp(0, 1)
+        ball = Ball("linf", self.eps)
+        start = ball.inside(images, images + ball.random(images, draws)) if self.random_start else images
+        step = 1.25 * self.eps if self.random_start else self.eps
+        return ball.inside(images, start + step * slope(model, start, goal.loss, self.samples).gradient.sign())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PGD(Attack):
-    """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv:1706.06083).
+    """Projected gradient descent (Madry et al. 2018, arXiv:1706.06083).
 
     Returns the first fooling image on the path, else the one of largest loss. An image that is fooled leaves the
-    batch; with ``early_stop`` off it goes on, and the fooling image of largest loss is returned. The
-    default step lets a path cross the ball: step * steps = 2.5 eps.
+    batch; with ``early_stop`` off it goes on, and the fooling image of largest loss is returned. The default steps
+    shrink from 2 eps to 0 along a half cosine, so that a path can cross the ball and then settle. A step in L1 moves
+    the values of largest gradient that have room (Tramer and Boneh 2019, arXiv:1904.13000), 1 % of them at first and
+    one at the end.
     """
 
     norm: BoundedNorm = "linf"
     eps: float = 4 / 255  # radius in that norm, images in [0, 1]
     steps: int = 40
-    step: float | None = None  # length of a step in that norm; None means 2.5 eps / steps
+    step: float | None = None  # length of every step in that norm; None: from 2 eps to 0
     restarts: int = 1
     random_start: bool = True
     early_stop: bool = True
+    loss: Loss = "ce"
+    samples: int = 1  # answers of a randomised model to average
 
     def __post_init__(self) -> None:
         check_eps(self.eps, self.norm)
-        check_positive(steps=self.steps, restarts=self.restarts, step=1 if self.step is None else self.step)
+        check_positive(steps=self.steps, restarts=self.restarts, samples=self.samples)
+        check_positive(step=1 if self.step is None else self.step)
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        best = _Best(images.clone(), images.new_full((len(images),), float("-inf")), images.new_zeros(len(images)) > 0)
-        index = torch.arange(len(images), device=images.device)
+        best, index = Best.of(images), everyone(images)
         for _ in range(self.restarts):
             self._climb(model, images[index], goal[index], draws[index], best, index)
             if self.early_stop:
@@ -62,76 +106,44 @@ class PGD(Attack):
                 break
         return best.images
 
-    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws, best: "_Best", index: Tensor) -> None:
+    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws, best: Best, index: Tensor) -> None:
         """One path from a start; what is better goes to ``best`` at ``index``."""
         ball = Ball(self.norm, self.eps)
-        step = 2.5 * self.eps / self.steps if self.step is None else self.step
-        start = ball.random(images, draws) if self.random_start else torch.zeros_like(images)
-        x = (images + start).clamp(0, 1)
-        for k in range(self.steps + 1):
-            x.requires_grad_(k < self.steps)
-            logits = model(x)
-            loss = goal.loss(logits)
-            if k < self.steps:
-                (slope,) = torch.autograd.grad(loss.sum(), x)
-            x, loss = x.detach(), loss.detach()
-            reached = goal.reached(logits.detach())
-            best.update(index, x, loss, reached)
+        x = ball.inside(images, images + ball.random(images, draws)) if self.random_start else images
+        for k in range(self.steps):
+            found = slope(model, x, lambda logits: goal.loss(logits, self.loss), self.samples)  # noqa: B023
+            gradient, reached = found.gradient, goal.reached(found.logits)
+            best.update(index, x, found.loss, reached)
             if self.early_stop and reached.any():
                 stay = ~reached
-                x, images, slope, index, goal = x[stay], images[stay], slope[stay], index[stay], goal[stay]
-            if k == self.steps or len(index) == 0:
-                break
-            x = (images + ball.project(x + step * ball.steepest(slope) - images)).clamp(0, 1)
+                x, images, gradient, index, goal = x[stay], images[stay], gradient[stay], index[stay], goal[stay]
+                if len(index) == 0:
+                    return
+            x = ball.inside(images, x + self._length(k) * ascent(ball.norm, x, gradient, 0.01 * (1 - k / self.steps)))
+        logits = ask(model, x, self.samples)
+        best.update(index, x, goal.loss(logits, self.loss), goal.reached(logits))
+
+    def _length(self, k: int) -> float:
+        return self.eps * (1 + math.cos(math.pi * k / self.steps)) if self.step is None else self.step
 
 
-class _Best(NamedTuple):
-    """The best image so far, each: one that fools beats one that does not, then the larger loss wins."""
-
-    images: Tensor
-    loss: Tensor
-    fooled: Tensor
-
-    def update(self, index: Tensor, images: Tensor, loss: Tensor, reached: Tensor) -> None:
-        won = self.fooled[index]
-        better = (reached & ~won) | ((reached == won) & (loss > self.loss[index]))
-        place = index[better]
-        self.images[place], self.loss[place], self.fooled[place] = images[better], loss[better], reached[better]
+def ascent(norm: BoundedNorm, x: Tensor, gradient: Tensor, share: float) -> Tensor:
+    """A move of norm 1 up the gradient; in L1 it is spread evenly over a ``share`` of the values, at least one."""
+    if norm != "l1":
+        return Ball(norm, 1.0).steepest(gradient)
+    useful = (gradient * (room(x, gradient) > 0)).flatten(1)
+    count = max(1, round(share * useful.shape[1]))
+    top = useful.abs().topk(count, 1).indices
+    return torch.zeros_like(useful).scatter(1, top, useful.gather(1, top).sign() / count).view_as(gradient)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GradientFooling(Attack):
-    """Climb the logit of one chosen class with L2-normalised steps until it wins (CS231n, fooling images).
+class BIM(PGD):
+    """The basic iterative method (Kurakin et al. 2017, arXiv:1607.02533): PGD from the image itself, in short steps."""
 
-    No bound on the distance. The class is the goal's; ``Untargeted`` chooses the runner-up on the clean image.
-    """
+    steps: int = 10
+    step: float | None = None  # length of every step in that norm; None means eps / steps
+    random_start: bool = False
 
-    step: float = 0.25  # L2 length of a step, images in [0, 1]
-    steps: int = 100
-
-    def __post_init__(self) -> None:
-        check_positive(step=self.step, steps=self.steps)
-
-    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        classes = self._chosen(model, images, goal)
-        ball = Ball("l2", self.step)
-        x, index = images.clone(), torch.arange(len(images), device=images.device)
-        for k in range(self.steps + 1):
-            current = x[index].requires_grad_(k < self.steps)
-            logits = model(current)
-            stay = ~goal[index].reached(logits.detach())
-            if k == self.steps or not stay.any():
-                break
-            (slope,) = torch.autograd.grad(Logit.of(logits, classes[index])[stay].sum(), current)
-            index = index[stay]
-            x[index] = (x[index] + self.step * ball.steepest(slope[stay])).clamp(0, 1)
-        return x
-
-    @staticmethod
-    def _chosen(model: nn.Module, images: Tensor, goal: Goal) -> Tensor:
-        if isinstance(goal, Targeted):
-            return goal.classes
-        labels = goal.labels if isinstance(goal, Untargeted) else model(images).argmax(1)
-        with torch.no_grad():
-            chosen: Tensor = model(images).scatter(1, labels[:, None], float("-inf")).argmax(1)
-        return chosen
+    def _length(self, k: int) -> float:
+        return self.eps / self.steps if self.step is None else self.step

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from attacks.balls import distance
+from attacks.base import BlackBox
+from attacks.checks import NOISE, SLACK, Watch, inspect
 from attacks.goals import Goal, as_goal
+from attacks.metrics import ssim
 from core.borrow import borrowed, check_images, counting, now
 from core.draws import Draws, as_draws
 
 NORMS = ("linf", "l2", "l1", "l0")
-TOLERANCE = 1e-6  # of range and budget, for the rounding of float32
-NOISE = 1e-4  # of a margin, relative to the largest logit: what another batch split can change
 
 
 class AttackLike(Protocol):
@@ -28,9 +29,10 @@ class Outcome:
 
     ``adversarial`` (N, C, H, W) is finite and in [0, 1]. ``success`` and ``success_8bit`` (N,) bool: the goal is
     reached within the budget, also after rounding to 8 bits. ``valid`` (N,) bool: the attack's image and the logits
-    could be judged at all. ``distances`` maps each norm to (N,). ``clean_logits`` and ``logits`` (N, K). ``goal`` names
-    the classes. ``forwards``, ``backwards`` (samples) and ``seconds`` are the attack's, shared evenly; finding the
-    least likely class is not counted. ``flags`` names the checks that did not hold.
+    could be judged at all. ``distances`` maps each norm to (N,); ``ssim`` (N,) is the similarity to the clean image.
+    ``clean_logits`` and ``logits`` (N, K). ``goal`` names the classes. ``forwards``, ``backwards`` (samples) and
+    ``seconds`` are the attack's, shared evenly; finding the least likely class is not counted. ``queries`` (N,) and
+    ``history`` are a black box attack's own (see ``Trace``). ``flags`` names the checks that did not hold.
     """
 
     adversarial: Tensor
@@ -39,11 +41,14 @@ class Outcome:
     valid: Tensor
     goal: Goal
     distances: dict[str, Tensor]
+    ssim: Tensor
     clean_logits: Tensor
     logits: Tensor
     forwards: float
     backwards: float
     seconds: float
+    queries: Tensor | None
+    history: tuple[tuple[Tensor, Tensor], ...]
     flags: list[tuple[str, ...]]
 
 
@@ -54,7 +59,8 @@ def evaluate(
 
     Flags: ``wrong-shape``, ``non-finite``, ``out-of-range`` and ``over-budget`` (the image counts as not fooled and the
     clean image stands in for what cannot be used), ``non-finite-logits``, ``not-repeatable`` (the same images give
-    other logits), ``boundary`` (decided within float noise), ``lost-at-8-bit``.
+    other logits), ``boundary`` (decided within float noise), ``lost-at-8-bit``, ``unchanged`` (the attack left an
+    image that it should fool as it was), and those of ``checks``.
     """
     check_images(images)
     draws = as_draws(draws, images)
@@ -62,13 +68,20 @@ def evaluate(
         with torch.no_grad():
             clean_logits = model(images)
             settled = as_goal(goal, images).settle(model, images)
+        suspect = inspect(model, images, clean_logits)
+        norm, eps = budget(attack)
+        watch = Watch(images, settled, norm, eps)
         start = now(images.device)
-        with counting(model) as passes:
-            returned = attack(model, images, settled, draws)
+        with counting(model) as passes, watch.on(model):
+            if isinstance(attack, BlackBox):
+                trace = attack.trace(model, images, settled, draws)
+                returned, queries, history = trace.images, trace.queries, trace.history
+            else:
+                returned, queries, history = attack(model, images, settled, draws), None, ()
         seconds = now(images.device) - start
         adversarial, problems = _usable(returned, images)
         distances = {norm: distance(adversarial - images, norm) for norm in NORMS}
-        problems["over-budget"] = _over_budget(attack, distances)
+        problems["over-budget"] = distances[norm] > eps * (1 + SLACK) + SLACK
         with torch.no_grad():
             logits = model(adversarial)
             again = model(adversarial)
@@ -82,6 +95,12 @@ def evaluate(
     success = settled.reached(logits) & valid
     success_8bit = settled.reached(rounded) & valid
     problems["lost-at-8-bit"] = success & ~success_8bit
+    problems["unchanged"] = ~settled.reached(clean_logits) & (distances["linf"] == 0) & (eps > 0)
+    seen = watch.flags(success)
+    if getattr(attack, "universal", False):  # what fools one image on the way is not what fools most in the end
+        seen = {"zero-gradient": seen["zero-gradient"]}
+    problems.update(seen)
+    problems.update({name: torch.ones_like(valid) for name in suspect})
     n = max(len(images), 1)
     return Outcome(
         adversarial=adversarial,
@@ -90,11 +109,14 @@ def evaluate(
         valid=valid,
         goal=settled,
         distances=distances,
+        ssim=ssim(images, adversarial),
         clean_logits=clean_logits,
         logits=logits,
         forwards=passes.forwards / n,
         backwards=passes.backwards / n,
         seconds=seconds / n,
+        queries=queries,
+        history=history,
         flags=[tuple(name for name, holds in problems.items() if holds[i]) for i in range(len(images))],
     )
 
@@ -107,10 +129,10 @@ def _usable(returned: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]
     returned = returned.detach().to(images)
     broken = ~returned.isfinite().flatten(1).all(1)
     returned = torch.where(broken.view(-1, 1, 1, 1), images, returned)
-    outside = ((returned < -TOLERANCE) | (returned > 1 + TOLERANCE)).flatten(1).any(1)
+    outside = ((returned < -SLACK) | (returned > 1 + SLACK)).flatten(1).any(1)
     return returned.clamp(0, 1), {"wrong-shape": none, "non-finite": broken, "out-of-range": outside}
 
 
-def _over_budget(attack: AttackLike, distances: dict[str, Tensor]) -> Tensor:
-    eps, norm = getattr(attack, "eps", float("inf")), getattr(attack, "norm", "linf")
-    return distances[norm] > eps * (1 + TOLERANCE) + TOLERANCE
+def budget(attack: object) -> tuple[str, float]:
+    """The norm and radius that bound an attack; an infinite radius where nothing does."""
+    return getattr(attack, "norm", "linf"), getattr(attack, "eps", float("inf"))

@@ -7,7 +7,9 @@ class. Per image they are 1.0, 0.0 or NaN (not defined for that image); the mean
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 
@@ -55,3 +57,16 @@ RATES: Mapping[str, Rate] = {
     "flip_rate": Rate(flip_rate, "lower", "share of images whose predicted class changes under attack"),
     "targeted_rate": Rate(targeted_rate, "lower", "share of images given the class that the attack wants"),
 }
+
+
+def ssim(images: Tensor, others: Tensor) -> Tensor:
+    """Structural similarity of (N, C, H, W) pairs in [0, 1], (N,) (Wang et al. 2004, 10.1109/TIP.2003.819861).
+
+    The paper's Gaussian window of 11 pixels on each channel, averaged; NaN for sides below 11.
+    """
+    if min(images.shape[-2:]) < 11:
+        return images.new_full((len(images),), float("nan"))
+    pairs = zip(images.cpu().numpy(), others.cpu().numpy(), strict=True)
+    how = {"channel_axis": 0, "data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False}
+    values = [1.0 if np.array_equal(one, other) else structural_similarity(one, other, **how) for one, other in pairs]
+    return images.new_tensor(values)

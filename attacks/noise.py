@@ -1,12 +1,14 @@
 """The control: noise of the same size as an attack, without asking the model for gradients."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from attacks.balls import Ball, BoundedNorm, check_eps, check_positive
-from attacks.base import Attack
+from attacks.base import Access, Attack
+from attacks.best import everyone
 from attacks.goals import Goal
 from core.draws import Draws
 
@@ -14,6 +16,8 @@ from core.draws import Draws
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomNoise(Attack):
     """The first of ``tries`` random points of the ball that reaches the goal, else the last one."""
+
+    access: ClassVar[Access] = "none"
 
     norm: BoundedNorm = "linf"
     eps: float = 4 / 255  # radius in that norm, images in [0, 1]
@@ -25,9 +29,9 @@ class RandomNoise(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         ball = Ball(self.norm, self.eps)
-        noisy, index = images.clone(), torch.arange(len(images), device=images.device)
+        noisy, index = images.clone(), everyone(images)
         for _ in range(self.tries):
-            tried = (images[index] + ball.project(ball.random(images[index], draws[index]))).clamp(0, 1)
+            tried = ball.inside(images[index], images[index] + ball.random(images[index], draws[index]))
             noisy[index] = tried
             with torch.no_grad():
                 index = index[~goal[index].reached(model(tried))]

@@ -14,14 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from attacks import Targeted, evaluate
-from attacks.base import Attack
-from attacks.judge import NORMS, Outcome
-from attacks.metrics import RATES
 from bench import models
 from bench.data import DataSet, DecodeError, Example
 from bench.data import load as load_data
-from bench.goals import attack_text, goal_for
 from bench.models import Fit, Subject
 from bench.provenance import version
 from bench.store import SCHEMA
@@ -120,15 +115,12 @@ class Cell(ABC):
 
     def subject(self, setup: Setup) -> Subject:
         """The model, which must be the one that was planned with."""
-        loaded = subject(self.model, setup.device)
-        if loaded.digest != self.model_digest:
-            raise AssayError(f"{self.model} gives other weights each time it is loaded; seed what makes them")
-        return loaded
+        return planned(self.model, self.model_digest, setup)
 
     def batches(self, setup: Setup, needs: Collection[str] = ()) -> Iterator[Batch]:
         """The images at the model's size; those that cannot be decoded are left to the data's own cell."""
         data = dataset(self.data, self.limit, self.subject(setup))
-        examples = _decoded(data, needs)
+        examples = decoded(data, needs)
         while batch := [example for _, example in zip(range(setup.batch_size), examples, strict=False)]:
             labels = torch.tensor([example.label for example in batch])
             images = torch.stack([example.image for example in batch])
@@ -185,43 +177,9 @@ class CleanCell(Cell):
             cost = {"forwards": 1.0, "seconds": (now(batch.images.device) - start) / len(batch.ids)}
             values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
             for i, image in enumerate(batch.ids):
-                facts = {"image": image, "label": int(batch.labels[i]), **cost, **_finite(logits[i])}
+                facts = {"image": image, "label": int(batch.labels[i]), **cost, **finite(logits[i])}
                 for metric, value in values.items():
                     rows.append(self.row(metric, None if facts["status"] == "failed" else value[i].item(), **facts))
-        return Measured(rows, {})
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackCell(Cell):
-    """An attack with its goal, judged image by image."""
-
-    kind = "attack"
-    attack: Attack
-    goal: str | int = "untargeted"
-
-    @property
-    def method(self) -> str:
-        return attack_text(self.attack, self.goal)
-
-    def measure(self, setup: Setup) -> Measured:
-        rows = []
-        model = self.subject(setup)
-        for batch in self.batches(setup):
-            wanted = goal_for(self.goal, batch.labels, batch.ids, len(model.classes), self.seed)
-            outcome = evaluate(self.attack, model, batch.images, wanted, self.draws(batch.ids))
-            values = _attack_values(outcome, batch.labels)
-            for i, image in enumerate(batch.ids):
-                facts = {
-                    "image": image,
-                    "label": int(batch.labels[i]),
-                    "forwards": outcome.forwards,
-                    "backwards": outcome.backwards,
-                    "seconds": outcome.seconds,
-                    "flags": ";".join(outcome.flags[i]),
-                }
-                broken = "non-finite-logits" in outcome.flags[i]
-                facts["status"] = "failed" if broken else "ok"
-                rows += [self.row(name, None if broken else v[i].item(), **facts) for name, v in values.items()]
         return Measured(rows, {})
 
 
@@ -274,15 +232,23 @@ def subject(spec: str, device: str) -> Subject:
     return models.load(spec).to(device)
 
 
+def planned(spec: str, digest: str, setup: Setup) -> Subject:
+    """The model of a spec, which must be the one that was planned with."""
+    loaded = subject(spec, setup.device)
+    if loaded.digest != digest:
+        raise AssayError(f"{spec} gives other weights each time it is loaded; seed what makes them")
+    return loaded
+
+
 @cache
-def _sized(spec: str, limit: int, classes: int, fit: Fit) -> DataSet:
-    data = load_data(spec).take(limit)
+def _sized(spec: str, limit: int, skip: int, classes: int, fit: Fit) -> DataSet:
+    data = load_data(spec).take(limit, skip)
     return data.at(**fit._asdict(), num_classes=classes)
 
 
-def dataset(spec: str, limit: int, model: Subject) -> DataSet:
-    """The first ``limit`` images of a data set as ``model`` takes them, labels in the model's order of class names."""
-    data = _sized(spec, limit, len(model.classes), model.fit)
+def dataset(spec: str, limit: int, model: Subject, skip: int = 0) -> DataSet:
+    """The first ``limit`` images after ``skip`` as ``model`` takes them, labels in the model's order of class names."""
+    data = _sized(spec, limit, skip, len(model.classes), model.fit)
     if model.classes == tuple(map(str, range(len(model.classes)))):
         return data  # the model's classes have no names: labels are its indices
     ours, theirs = set(data.classes), set(model.classes)
@@ -315,7 +281,8 @@ def score(
     return metric(model, batch.images, target, heat, draws=draws, **needed)
 
 
-def _decoded(data: DataSet, needs: Collection[str]) -> Iterator[Example]:
+def decoded(data: DataSet, needs: Collection[str] = ()) -> Iterator[Example]:
+    """The pictures that can be decoded, in their order."""
     for i in range(len(data)):
         try:
             yield data.example(i, needs)
@@ -335,23 +302,8 @@ def _given(examples: Sequence[Example], needs: Collection[str]) -> dict[str, Ten
     return {need: torch.stack([value for value in held[need] if value is not None]) for need in needs}
 
 
-def _attack_values(outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
-    """Metrics per image, by the judge's verdict: what it did not accept leaves the prediction as it was."""
-    clean = outcome.clean_logits.argmax(1)
-    attacked = outcome.logits.argmax(1).where(outcome.valid, clean)
-    values = {name: rate.of(clean, attacked, labels) for name, rate in RATES.items() if name != "targeted_rate"}
-    started = clean == labels
-    if isinstance(outcome.goal, Targeted):
-        started = clean != outcome.goal.classes
-        values["targeted_rate"] = RATES["targeted_rate"].of(clean, attacked, outcome.goal.classes)
-    values["success_8bit"] = outcome.success_8bit.float().where(started, torch.nan)
-    values["confidence"] = outcome.logits.softmax(1).amax(1)
-    for norm in NORMS:
-        values[f"distance_{norm}"] = outcome.distances[norm].where(outcome.success & started, torch.nan)
-    return values
-
-
-def _finite(logits: Tensor) -> dict[str, str]:
+def finite(logits: Tensor) -> dict[str, str]:
+    """Status and flags of an image whose logits (K,) may be broken."""
     if logits.isfinite().all():
         return {"status": "ok", "flags": ""}
     return {"status": "failed", "flags": "non-finite-logits"}

@@ -46,11 +46,16 @@ def run(
     data: Many = None,
     accuracy_data: Many = None,
     attacks: Many = None,
+    eps: Many = None,
+    norms: Many = None,
+    transfer: Many = None,
     explainers: Many = None,
     metrics: Many = None,
     syntheses: Many = None,
     limit: int | None = None,
+    craft: int | None = None,
     gallery: int | None = None,
+    landscapes: int | None = None,
     seed: int | None = None,
     out: Path | None = None,
     engine: str = "processes",
@@ -69,13 +74,20 @@ def run(
     config
         A TOML file with the same keys as the options from models to seed.
     models
-        Specs: zoo:NAME, zoo:*, a timm name, ARCH=CHECKPOINT, py:MODULE:FUNCTION.
+        Specs: zoo:NAME, zoo:*, a timm name, ARCH=CHECKPOINT, py:MODULE:FUNCTION; SPEC+SPEC averages logits.
     data
         Specs: scenes, digits, folder:PATH, torchvision:NAME?root=PATH.
     accuracy_data
         Data on which only the clean accuracy is measured.
     attacks
-        Names with settings, as in "pgd(eps=4/255, steps=100)"; goal=least_likely, random or a class index.
+        Names with settings, as in "pgd(eps=4/255, steps=100)"; goal=least_likely, random or a class index; a list as
+        in "pgd(eps=[1/255, 2/255])" stands for one attack each.
+    eps
+        Radii of every attack that has one and does not give it, as in 1/255 2/255.
+    norms
+        Norms of every attack that knows them and does not give one: linf, l2, l1, l0.
+    transfer
+        Attacks whose images of one model every other model is shown.
     explainers
         Names with settings, as in "grad-cam".
     metrics
@@ -84,8 +96,12 @@ def run(
         Names with settings, as in "visualize(steps=256)".
     limit
         Images per data set.
+    craft
+        Images beside those on which universal attacks craft.
     gallery
         Images per model in the galleries.
+    landscapes
+        Images per model whose surroundings are drawn.
     seed
         Of everything that is random.
     out
@@ -104,11 +120,16 @@ def run(
         "data": data,
         "accuracy_data": accuracy_data,
         "attacks": attacks,
+        "eps": eps,
+        "norms": norms,
+        "transfer": transfer,
         "explainers": explainers,
         "metrics": metrics,
         "syntheses": syntheses,
         "limit": limit,
+        "craft": craft,
         "gallery": gallery,
+        "landscapes": landscapes,
         "seed": seed,
     }
     given = {key: value for key, value in typed.items() if value is not None}
@@ -168,8 +189,13 @@ def train(
     cache: Path = Path(".cache/assay"),
     epochs: int | None = None,
     seed: int | None = None,
+    adversary: str | None = None,
+    trades: float | None = None,
+    name: str | None = None,
 ) -> int:
     """Train zoo models, all unless NAMES are given; a stopped training goes on after its last epoch.
+
+    With --adversary or --trades the recipe of one model is trained against attacks, as a model of another name.
 
     Parameters
     ----------
@@ -181,19 +207,34 @@ def train(
         Instead of the recipe's.
     seed
         Instead of the recipe's.
+    adversary
+        The attack that makes the training images: "pgd(eps=4/255, steps=7)", "fgsm(random_start=True)".
+    trades
+        Beta of TRADES: accuracy on clean images and beta times the KL divergence that the adversary can cause.
+    name
+        Of the model trained with --adversary or --trades; NAME-adversarial unless given.
     """
     from bench.progress import Training
-    from bench.training import train
+    from bench.training import known, train, variant
     from bench.zoo.recipes import RECIPES
 
-    for name in names:
-        if name not in RECIPES:
-            raise unknown("zoo model", name, RECIPES)
-    for name in names or RECIPES:
+    if epochs is not None and epochs < 1:
+        raise AssayError(f"--epochs {epochs} must be 1 or more")
+    recipes = {each: known(each) for each in names or RECIPES}
+    if adversary is not None or trades is not None:
+        if len(names) != 1:
+            raise AssayError("--adversary and --trades train one model; name it: assay train repvgg --adversary pgd")
+        recipes = dict([variant(names[0], out, adversary=adversary, trades=trades, epochs=epochs, called=name)])
+    elif name is not None:
+        raise AssayError("--name is for a model trained with --adversary or --trades")
+    for each, recipe in recipes.items():
         with Training() as progress:
-            card = train(name, out, cache=cache, epochs=epochs, seed=seed, progress=progress.batch)
-        accuracy = ", ".join(f"{key} {value:.1%}" for key, value in card["accuracy"].items())
-        say(f"{out / name}.safetensors: {accuracy}")
+            card = train(each, out, cache=cache, recipe=recipe, epochs=epochs, seed=seed, progress=progress.batch)
+        accuracy = {key: f"{value:.1%}" for key, value in card["accuracy"].items()}
+        kept = [row for row in card.get("history", ()) if row["kept"]]
+        if kept:
+            accuracy["validation under PGD"] = f"{kept[-1]['robust']:.1%} after epoch {kept[-1]['epoch']}"
+        say(f"{out / each}.safetensors: {', '.join(f'{key} {value}' for key, value in accuracy.items())}")
     return 0
 
 

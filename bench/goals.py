@@ -1,4 +1,4 @@
-"""Goals as they are typed: ``fgsm(eps=8/255, goal=least_likely)``."""
+"""Attacks and goals as they are typed: ``fgsm(eps=8/255, goal=least_likely)``, ``pgd(eps=[1/255, 2/255])``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,42 @@ from attacks.base import Attack
 from attacks.goals import Goal
 from core.draws import Draws
 from core.errors import AssayError
-from core.tables import build, parse_call
+from core.tables import build, parse_call, takes, variants
 
 WORDS = ("untargeted", "least_likely", "random")
 
 
 def parse_attack(text: str) -> tuple[Any, str | int]:
     """An attack and its goal: one of ``WORDS`` or a class index."""
+    found = parse_attacks(text)
+    if len(found) > 1:
+        raise AssayError(f"{text!r} is {len(found)} attacks; write one")
+    return found[0]
+
+
+def parse_attacks(text: str, eps: Sequence[float] = (), norms: Sequence[str] = ()) -> list[tuple[Any, str | int]]:
+    """As ``parse_attack``, but a list where a setting takes one value stands for as many attacks.
+
+    ``eps`` and ``norms`` are such lists for attacks that have the setting and whose text does not give it; an attack
+    leaves out norms that it does not know, and keeps its own where it knows none of them.
+    """
     name, settings = parse_call(text)
+    cls = ATTACKS[name]
     goal = settings.pop("goal", "untargeted")
+    swept = {"norm": tuple(norm for norm in norms if takes(cls, "norm", norm)), "eps": tuple(eps)}
+    settings |= {
+        key: values for key, values in swept.items() if values and key not in settings and takes(cls, key, values[0])
+    }
+    goals = [_goal(one) for one in (goal if isinstance(goal, tuple) and goal else (goal,))]
+    return [(build(cls, one), goal) for one in variants(cls, settings) for goal in goals]
+
+
+def _goal(goal: Any) -> str | int:
     goal = goal.replace("-", "_") if isinstance(goal, str) else goal
     index = isinstance(goal, int) and not isinstance(goal, bool) and goal >= 0
     if not index and goal not in WORDS:
         raise AssayError(f"goal={goal!r} is not {', '.join(WORDS)} or a class index")
-    return build(ATTACKS[name], settings), goal
+    return goal  # type: ignore[no-any-return]
 
 
 def attack_text(attack: Attack, goal: str | int) -> str:

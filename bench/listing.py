@@ -2,12 +2,14 @@
 
 import inspect
 import json
+import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from attacks import ATTACKS
 from bench.data import SOURCES
-from core.tables import Table
+from core.tables import Table, takes
 from explain import EXPLAINERS
 from explain.metrics import METRICS
 from synthesis import SYNTHESES
@@ -29,8 +31,8 @@ def rows(kind: str) -> Iterator[tuple[str, str]]:
         for path in sorted((Path(__file__).parent / "presets").glob("*.toml")):
             yield path.stem, path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
     else:
-        for name in TABLES[kind]:
-            yield name, _first_line(TABLES[kind][name])
+        for name, cls in TABLES[kind].items():
+            yield name, (_attack(cls) if kind == "attacks" else "") + _first_line(cls)
 
 
 def layer_rows(spec: str) -> Iterator[str]:
@@ -70,6 +72,19 @@ def _models() -> Iterator[tuple[str, str]]:
     yield "NAME", "a timm model with its published weights, such as resnet50.a1_in1k (NAME@revision allowed)"
     yield "ARCH=PATH", "a timm architecture with your checkpoint, .safetensors or a state_dict"
     yield "py:MODULE:FUNCTION", "your own callable that gives (nn.Module, {input_size, mean, std})"
+    yield "SPEC+SPEC", "the mean of the logits of models with the same classes and input size"
+
+
+def _attack(cls: type) -> str:
+    """What an attack asks of the model, its norms, and the goals that it takes."""
+    hint = typing.get_type_hints(cls).get("norm")
+    own = getattr(cls, "norm", None) if typing.get_origin(hint) is typing.ClassVar else None
+    norms = (own,) if own else typing.get_args(hint) or (("linf",) if takes(cls, "eps", 0.0) else ())
+    record: Any = cls()
+    goals = "draws a class" if record.from_nothing else "any goal"
+    scope = "one for all images" if record.universal else ""
+    access = "no access" if record.access == "none" else record.access
+    return "; ".join(filter(None, (access, " ".join(norms), goals, scope))) + ": "
 
 
 def _first_line(cls: type) -> str:

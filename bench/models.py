@@ -1,4 +1,4 @@
-"""Models by spec: timm with its published weights, timm with a checkpoint, the zoo, or the user's own callable."""
+"""Models by spec: timm with its published weights, with a checkpoint, the zoo, the user's own callable, ensembles."""
 
 import hashlib
 import importlib
@@ -93,8 +93,11 @@ def load(spec: str, *, weights: bool = True) -> Subject:
     """The subject that ``spec`` names; ``weights=False`` builds timm architectures without asking the hub.
 
     ``resnet50.a1_in1k`` (``@revision`` allowed), ``ghostnet_100=path/to/file.pth``, ``zoo:NAME`` or
-    ``py:package.module:function``. Raises ``AssayError`` with the way out for anything that cannot be loaded.
+    ``zoo:PATH.safetensors``, ``py:package.module:function``, or several of them joined by ``+``. Raises ``AssayError``
+    with the way out for anything that cannot be loaded.
     """
+    if "+" in spec and not Path(spec.partition("=")[2]).expanduser().is_file():
+        return ensemble(spec, [load(member, weights=weights) for member in spec.split("+")])
     if spec.startswith("zoo:"):
         return _zoo(spec.removeprefix("zoo:"))
     if spec.startswith("py:"):
@@ -103,6 +106,35 @@ def load(spec: str, *, weights: bool = True) -> Subject:
         name, _, path = spec.partition("=")
         return _checkpoint(spec, name, Path(path))
     return _published(spec, weights)
+
+
+class Averaged(nn.Module):
+    """The mean of the members' logits (Dong et al. 2018, eq. 9, arXiv:1710.06081, with equal weights)."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([member(images) for member in self.members]).mean(0)
+
+
+def ensemble(spec: str, members: Sequence[Subject]) -> Subject:
+    """One subject of several with the same classes and input size; it takes photographs as the first one does."""
+    first = members[0]
+    for other in members[1:]:
+        for fact in ("input_size", "classes"):
+            if getattr(other, fact) != getattr(first, fact):
+                raise AssayError(f"{spec!r} does not go together: {other.name} has another {fact} than {first.name}")
+    return Subject(
+        Averaged(members),
+        name=spec,
+        **first.fit._asdict(),
+        mean=(0.0,),
+        std=(1.0,),
+        classes=first.classes,
+        code="".join(member.digest for member in members).encode(),
+    )
 
 
 def create(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -123,15 +155,22 @@ def zoo_names() -> list[str]:
 
 
 def _zoo(name: str) -> Subject:
-    if name not in RECIPES:
+    """A model of the zoo, or one that ``assay train`` wrote elsewhere, by its file with the card beside it."""
+    path = Path(name) if name.endswith(".safetensors") else ZOO / f"{name}.safetensors"
+    if path.parent == ZOO and name not in RECIPES:
         raise unknown("zoo model", name, RECIPES)
-    path = ZOO / f"{name}.safetensors"
-    if f"zoo:{name}" not in zoo_names():
+    if path.parent == ZOO and f"zoo:{name}" not in zoo_names():
         raise AssayError(f"zoo:{name} has no weights in {ZOO}; make them with: assay train {name} --out {ZOO}")
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        raise AssayError(f"zoo:{name}: no weights with a card beside them; assay train writes both")
     card = json.loads(path.with_suffix(".json").read_text())
     if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
         raise AssayError(f"{path} is not the file that its card describes (sha256 differs); fetch or train it again")
-    recipe = RECIPES[name]
+    module = card["arch"].partition(":")[0] if ":" in card["arch"] else "bench.zoo.nets"
+    if module != "bench.zoo.nets":
+        raise AssayError(f"{path}: its card names code of {module}, which is not run; load it with py:")
+    written = Recipe(about=card["about"], arch=card["arch"], settings=card["settings"], channels_last=False)
+    recipe = RECIPES.get(name, written)
     network = create(recipe, len(CLASSES))
     _fill(network, safetensors.torch.load_file(path), str(path))
     if recipe.channels_last:

@@ -1,16 +1,18 @@
 """Cells whose outcome is pictures: the galleries of the report, and synthesis."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attacks import evaluate
+from attacks import Targeted, evaluate
 from attacks.base import Attack
-from bench.cells import Batch, Cell, Measured, Setup, draws_for, subject
+from bench.cells import Batch, Cell, Measured, Setup, draws_for, planned
 from bench.data import Example
 from bench.goals import attack_text, goal_for
 from bench.models import Subject
@@ -19,6 +21,14 @@ from core.errors import AssayError
 from core.targets import Logit, Probability
 from explain.base import Explainer
 from synthesis.base import Synthesis
+
+
+class Drawn(NamedTuple):
+    """Pictures (N, C, H, W) in [0, 1], flags for each, and what else is kept beside them."""
+
+    images: Tensor
+    flags: list[str]
+    arrays: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +50,7 @@ class GalleryCell(Cell):
 
     def measure(self, setup: Setup) -> Measured:
         model = self.subject(setup)
-        batch = self._chosen(model, setup)
+        batch = first_right(self, model, setup, self.count)
         text = attack_text(self.attack, self.goal)
         wanted = goal_for(self.goal, batch.labels, batch.ids, len(model.classes), self.seed)
         streams = draws_for(self.seed, self.model_digest, text, batch.ids)  # those of the attack's own cell
@@ -84,38 +94,20 @@ class GalleryCell(Cell):
         rows = [self.row("shown", 1.0, image=image) for image in batch.ids]
         return Measured(rows, {"gallery.npz": arrays, "meta.json": meta})
 
-    @torch.no_grad()
-    def _chosen(self, model: Subject, setup: Setup) -> Batch:
-        """The first images that the model has right; where it has too few, the first images."""
-        examples: list[Example] = []
-        spare: list[Example] = []
-        for batch in self.batches(setup):
-            right = (model(batch.images).argmax(1) == batch.labels).tolist()
-            for example, is_right in zip(batch.examples, right, strict=True):
-                (examples if is_right else spare).append(example)
-            if len(examples) >= self.count:
-                break
-        examples = (examples + spare)[: self.count]
-        images = torch.stack([example.image for example in examples]).to(setup.device)
-        labels = torch.tensor([example.label for example in examples], device=setup.device)
-        return Batch([example.id for example in examples], images, labels, examples)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisCell(Cell):
+class DrawnCell(Cell):
     """A picture per class, scored by the model itself and by the other models that know the same classes."""
 
-    kind = "synthesis"
-    synthesis: Synthesis
     classes: tuple[int, ...]
     judges: tuple[tuple[str, str], ...]  # spec and digest
 
-    @property
-    def method(self) -> str:
-        return repr(self.synthesis)
-
     def details(self) -> dict[str, Any]:
         return {"judges": self.judges, "classes": self.classes}
+
+    @abstractmethod
+    def draw(self, model: Subject, wanted: Tensor, names: Sequence[str]) -> Drawn:
+        """One picture for each of the classes ``wanted`` (N,); ``names`` are the pictures' ids."""
 
     def measure(self, setup: Setup) -> Measured:
         model = self.subject(setup)
@@ -123,18 +115,18 @@ class SynthesisCell(Cell):
         names = [f"class-{k}" for k in self.classes]
         start = now(wanted.device)
         with counting(model) as passes:
-            art = self.synthesis(model, Logit(wanted), self.draws(names))
+            drawn = self.draw(model, wanted, names)
         cost = {"forwards": passes.forwards / len(names), "backwards": passes.backwards / len(names)}
         cost["seconds"] = (now(wanted.device) - start) / len(names)
         with torch.no_grad():
-            own = Probability(wanted)(model, art.images)
-            others = [subject(spec, setup.device)(art.images).softmax(1) for spec, _ in self.judges]
+            own = Probability(wanted)(model, drawn.images)
+            others = [planned(*judge, setup)(drawn.images).softmax(1) for judge in self.judges]
         values = {"own_probability": own}
         if others:
             values["other_probability"] = torch.stack([p.gather(1, wanted[:, None])[:, 0] for p in others]).mean(0)
             values["other_agreement"] = torch.stack([(p.argmax(1) == wanted).float() for p in others]).mean(0)
         rows = [
-            self.row(metric, value[i].item(), image=name, label=self.classes[i], **cost)
+            self.row(metric, value[i].item(), image=name, label=self.classes[i], flags=drawn.flags[i], **cost)
             for metric, value in values.items()
             for i, name in enumerate(names)
         ]
@@ -144,8 +136,59 @@ class SynthesisCell(Cell):
             "own_probability": own.tolist(),
             "other_probability": values["other_probability"].tolist() if others else [None] * len(names),
         }
-        pictures = {"images": to_bytes(art.images), "history": art.history.cpu().numpy().astype(np.float32)}
-        return Measured(rows, {"pictures.npz": pictures, "meta.json": meta})
+        return Measured(rows, {"pictures.npz": {"images": to_bytes(drawn.images), **drawn.arrays}, "meta.json": meta})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisCell(DrawnCell):
+    """What a synthesis draws."""
+
+    kind = "synthesis"
+    synthesis: Synthesis
+
+    @property
+    def method(self) -> str:
+        return repr(self.synthesis)
+
+    def draw(self, model: Subject, wanted: Tensor, names: Sequence[str]) -> Drawn:
+        art = self.synthesis(model, Logit(wanted), self.draws(names))
+        return Drawn(art.images, [""] * len(names), {"history": art.history.cpu().numpy().astype(np.float32)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoolingCell(DrawnCell):
+    """What a model takes for its classes and an attack has made from nothing; people see no such thing there."""
+
+    kind = "fooling"
+    attack: Attack
+
+    @property
+    def method(self) -> str:
+        return repr(self.attack)
+
+    def draw(self, model: Subject, wanted: Tensor, names: Sequence[str]) -> Drawn:
+        grey = torch.full((len(names), *model.input_size), 0.5, device=wanted.device)
+        made = self.attack(model, grey, Targeted(wanted), self.draws(names))
+        images = torch.where(made.isfinite(), made, grey).clamp(0, 1)
+        broken = (images != made).flatten(1).any(1).tolist()
+        return Drawn(images, ["out-of-range" if is_broken else "" for is_broken in broken], {})
+
+
+@torch.no_grad()
+def first_right(cell: Cell, model: Subject, setup: Setup, count: int) -> Batch:
+    """The first images that the model has right; where it has too few, the first images."""
+    examples: list[Example] = []
+    spare: list[Example] = []
+    for batch in cell.batches(setup):
+        right = (model(batch.images).argmax(1) == batch.labels).tolist()
+        for example, is_right in zip(batch.examples, right, strict=True):
+            (examples if is_right else spare).append(example)
+        if len(examples) >= count:
+            break
+    examples = (examples + spare)[:count]
+    images = torch.stack([example.image for example in examples]).to(setup.device)
+    labels = torch.tensor([example.label for example in examples], device=setup.device)
+    return Batch([example.id for example in examples], images, labels, examples)
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

@@ -5,13 +5,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from attacks.metrics import RATES
-from bench.cells import AttackCell, Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
+from attacks.base import Attack
+from attacks.judge import NORMS
+from bench.attacked import AttackCell, pool
+from bench.cells import Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
 from bench.data import load as load_data
-from bench.goals import check_goal, parse_attack
+from bench.facts import attack_facts, metric_facts, model_facts
+from bench.goals import attack_text, check_goal, parse_attacks
+from bench.landscape import LandscapeCell
 from bench.models import Subject, zoo_names
-from bench.pictures import GalleryCell, SynthesisCell
-from core.errors import AssayError
+from bench.pictures import FoolingCell, GalleryCell, SynthesisCell
+from bench.transfer import TransferCell
+from core.errors import AssayError, unknown
+from core.tables import number
 from explain import EXPLAINERS
 from explain.metrics import METRICS
 from synthesis import SYNTHESES
@@ -21,17 +27,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure, as text. ``accuracy_data`` are data sets on which only clean accuracy is measured."""
+    """What to measure, as text. ``accuracy_data`` are data sets on which only clean accuracy is measured.
+
+    ``eps`` and ``norms`` multiply the attacks that have such a setting and do not give it. ``transfer`` are the attacks
+    whose images every other model is shown.
+    """
 
     models: tuple[str, ...]
     data: tuple[str, ...]
     accuracy_data: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
+    eps: tuple[float | str, ...] = ()  # radii, as numbers or fractions
+    norms: tuple[str, ...] = ()
+    transfer: tuple[str, ...] = ()
     explainers: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     syntheses: tuple[str, ...] = ()
     limit: int = 100  # images per data set
+    craft: int = 200  # other images that universal attacks learn from
     gallery: int = 4  # images per model in the report's galleries
+    landscapes: int = 0  # images per model whose surroundings are drawn
     seed: int = 0
 
 
@@ -42,14 +57,24 @@ class Plan:
     cells: tuple[Cell, ...]
     models: dict[str, dict[str, Any]]
     data: dict[str, dict[str, Any]]
+    attacks: dict[str, dict[str, Any]]
     metrics: dict[str, dict[str, str]]
+
+
+Aimed = tuple[Attack, str | int]  # an attack and its goal
 
 
 def plan(options: Options) -> Plan:
     """All cells of a run, model by model. Raises ``AssayError`` before anything runs, with the near names."""
-    if options.limit < 1 or options.gallery < 0:
-        raise AssayError(f"limit={options.limit} must be at least 1 and gallery={options.gallery} at least 0")
-    attacks = _once(parse_attack(text) for text in options.attacks)
+    if options.limit < 1 or options.craft < 1:
+        raise AssayError(f"limit={options.limit} and craft={options.craft} must be at least 1")
+    if options.gallery < 0 or options.landscapes < 0:
+        raise AssayError(f"gallery={options.gallery} and landscapes={options.landscapes} must be at least 0")
+    given, transferred = (_attacks(texts, options) for texts in (options.attacks, options.transfer))
+    attacks, drawing = ([one for one in given if one[0].from_nothing is drawn] for drawn in (False, True))
+    refused = [one for one in drawing if one[1] != "untargeted"] + [one for one in transferred if one[0].from_nothing]
+    for one in refused:
+        raise AssayError(f"{attack_text(*one)} draws every class from nothing: it takes no goal and does not transfer")
     explainers = _once(EXPLAINERS.parse(text) for text in options.explainers)
     metrics = _once(METRICS.parse(text) for text in options.metrics)
     syntheses = _once(SYNTHESES.parse(text) for text in options.syntheses)
@@ -57,11 +82,17 @@ def plan(options: Options) -> Plan:
     subjects = {spec: subject(spec, "cpu") for spec in expand(options.models)}
     if not subjects or not options.data:
         raise AssayError("a run needs at least one model and one data set")
+    universal = any(attack.universal for attack, _ in (*attacks, *transferred))
+    pools = {data: pool(data, options.limit, options.craft) if universal else None for data in options.data}
 
     def common(model: str, data: str) -> dict[str, Any]:
         facts = {"model": model, "data": data, "limit": options.limit, "seed": options.seed}
         known = {"model_digest": subjects[model].digest, "fit": subjects[model].fit} if model else {"model_digest": ""}
         return {**facts, **known, "data_digest": sources[data].digest}
+
+    def aimed(one: Aimed, data: str) -> dict[str, Any]:
+        attack, goal = one
+        return {"attack": attack, "goal": goal, "pool": pools[data] if attack.universal else None}
 
     cells: list[Cell] = []
     for data, source in sources.items():
@@ -72,28 +103,45 @@ def plan(options: Options) -> Plan:
         for data in sources:
             dataset(data, options.limit, loaded)
             cells.append(CleanCell(**common(model, data)))
-        for _, goal in attacks:
+        for _, goal in (*attacks, *transferred):
             check_goal(goal, len(loaded.classes), model)
+        peers = _peers(model, subjects)
         for data in _once(options.data):
             shared = common(model, data)
-            cells += [AttackCell(**shared, attack=attack, goal=goal) for attack, goal in attacks]
+            cells += [AttackCell(**shared, **aimed(one, data)) for one in attacks]
+            victims = ((model, loaded.digest), *peers)
+            cells += [TransferCell(**shared, **aimed(one, data), victims=victims) for one in transferred]
             usable = tuple(m for m in metrics if set(m.needs) <= sources[data].has)
             if usable:
                 cells += [ExplainCell(**shared, explainer=explainer, metrics=usable) for explainer in explainers]
-            if attacks and options.gallery:
-                first, goal = attacks[0]
-                shown = {"attack": first, "goal": goal, "explainers": explainers, "count": options.gallery}
-                cells.append(GalleryCell(**shared, **shown))
-        shared = {**common(model, options.data[0]), "data": "", "data_digest": ""}
-        classes = _pictured(loaded, dataset(options.data[0], options.limit, loaded).labels)
-        judges = _judges(model, subjects)
-        cells += [SynthesisCell(**shared, synthesis=s, classes=classes, judges=judges) for s in syntheses]
+            shown = [one for one in attacks if not one[0].universal]
+            if shown and options.gallery:
+                first, goal = shown[0]
+                cells.append(
+                    GalleryCell(**shared, attack=first, goal=goal, explainers=explainers, count=options.gallery)
+                )
+            if options.landscapes:
+                cells.append(LandscapeCell(**shared, count=options.landscapes))
+        alone = {**common(model, options.data[0]), "data": "", "data_digest": "", "judges": peers}
+        alone["classes"] = _pictured(loaded, dataset(options.data[0], options.limit, loaded).labels)
+        cells += [SynthesisCell(**alone, synthesis=synthesis) for synthesis in syntheses]
+        cells += [FoolingCell(**alone, attack=attack) for attack, _ in drawing]
     return Plan(
         cells=tuple(cells),
-        models={spec: _model_facts(spec, loaded) for spec, loaded in subjects.items()},
+        models={spec: model_facts(spec, loaded) for spec, loaded in subjects.items()},
         data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in sources.items()},
-        metrics=_metric_facts(metrics),
+        attacks={attack_text(*one): attack_facts(*one) for one in (*given, *transferred)},
+        metrics=metric_facts(metrics),
     )
+
+
+def _attacks(texts: Iterable[str], options: Options) -> tuple[Aimed, ...]:
+    """Attacks and goals, each once, with the lists of ``options`` put in."""
+    for norm in options.norms:
+        if norm not in NORMS:
+            raise unknown("norm", norm, NORMS)
+    radii = [number(value) if isinstance(value, str) else value for value in options.eps]
+    return _once(one for text in texts for one in parse_attacks(text, radii, options.norms))
 
 
 def _once(items: Iterable[T]) -> tuple[T, ...]:
@@ -120,58 +168,8 @@ def _pictured(model: Subject, labels: Sequence[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(label for label in labels if label < len(model.classes)))[:10]
 
 
-def _judges(model: str, subjects: dict[str, Subject]) -> tuple[tuple[str, str], ...]:
-    """The other models of the run that know the same classes at the same size."""
+def _peers(model: str, subjects: dict[str, Subject]) -> tuple[tuple[str, str], ...]:
+    """Spec and digest of the other models of the run that know the same classes at the same size."""
     own = subjects[model]
     same = (own.classes, own.input_size)
     return tuple((s, m.digest) for s, m in subjects.items() if s != model and (m.classes, m.input_size) == same)
-
-
-def _model_facts(spec: str, model: Subject) -> dict[str, Any]:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {
-        "digest": model.digest,
-        "spec": spec,
-        "input_size": list(model.input_size),
-        "parameters": parameters,
-        "card": model.card,
-    }
-
-
-def _metric_facts(metrics: Sequence[Any]) -> dict[str, dict[str, str]]:
-    """Direction, unit, statistic, interval and meaning of every metric name that rows may carry."""
-
-    def fact(direction: str, unit: str, meaning: str, statistic: str = "mean", interval: str = "bootstrap") -> Any:
-        return {
-            "direction": direction,
-            "unit": unit,
-            "statistic": statistic,
-            "interval": interval,
-            "meaning": meaning,
-        }
-
-    distance = "of the images that were fooled, the {} between original and adversarial image"
-    sizes = {
-        "linf": "largest change of a value",
-        "l2": "Euclidean distance",
-        "l1": "sum of absolute changes",
-        "l0": "number of changed values",
-    }
-    units = {"linf": "pixel value in [0, 1]", "l2": "L2", "l1": "L1", "l0": "values"}
-    return {
-        "decoded": fact("higher", "share", "share of images that can be decoded", interval="wilson"),
-        "accuracy": fact("higher", "share", "share of unattacked images classified right", interval="wilson"),
-        "confidence": fact("none", "probability", "probability of the predicted class"),
-        **{name: fact(r.direction, "share", r.meaning, interval="wilson") for name, r in RATES.items()},
-        "success_8bit": fact(
-            "lower", "share", "share of images that fool the model after rounding to 8 bits", interval="wilson"
-        ),
-        **{
-            f"distance_{norm}": fact("higher", units[norm], distance.format(text), "median")
-            for norm, text in sizes.items()
-        },
-        "own_probability": fact("higher", "probability", "what the model itself gives the class in its picture"),
-        "other_probability": fact("higher", "probability", "mean of what the other models give the class"),
-        "other_agreement": fact("higher", "share", "share of the other models that see the class in the picture"),
-        **{metric_name(m): fact(m.direction, m.unit, m.meaning, m.statistic, m.interval) for m in metrics},
-    }

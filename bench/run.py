@@ -152,6 +152,7 @@ def _describe(options: Options, planned: Plan, preset: str | None, sessions: lis
         "hardware": provenance.hardware(),
         "models": planned.models,
         "data": planned.data,
+        "attacks": planned.attacks,
         "metrics": planned.metrics,
         "cells": [
             {"id": c.id, "kind": c.kind, "model": c.model, "data": c.data, "method": c.method} for c in planned.cells

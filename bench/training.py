@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,16 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import ATTACKS, Untargeted
+from attacks import ATTACKS, FGSM, PGD
+from attacks.balls import Ball, BoundedNorm
+from attacks.base import Attack
+from attacks.goals import Goal
 from bench.data import scenes
 from bench.models import Subject, create
-from bench.zoo.recipes import RECIPES, Recipe
+from bench.zoo.recipes import RECIPES, Recipe, Trades
+from core.borrow import borrowed
 from core.draws import Draws
-from core.errors import unknown
+from core.errors import AssayError, unknown
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 INPUT_SIZE = (3, scenes.SIZE, scenes.SIZE)
 TEST_SCENES = 1000
+WATCHED = 200  # validation scenes that are attacked after every epoch of an adversarial training
+FALL = 0.2  # of their robust accuracy from one epoch to the next: catastrophic overfitting
+NEAR = 0.001  # standard deviation of the start of a search for large KL, at which the KL itself has no gradient
 
 
 class Progress(Protocol):
@@ -38,21 +46,23 @@ def train(
     out: Path,
     *,
     cache: Path,
+    recipe: Recipe | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train the zoo model ``name`` and write ``out/name.safetensors`` with its card; returns the card.
+    """Train the zoo model ``name``, or ``recipe`` under that name, to ``out/name.safetensors``; returns its card.
 
     After every epoch the whole state is kept in ``out/name.resume.pt``; a second call goes on from there. Scenes are
-    drawn once into ``cache``.
+    drawn once into ``cache``. The ``history`` of an adversarial training tells after every epoch the mean loss, and
+    the accuracy on validation scenes and under PGD of 10 steps. Where one step of gradient makes the images, that last
+    falling by more than ``FALL`` ends the training with the weights of the epoch before (Wong et al. 2020, section 5).
     """
-    if name not in RECIPES:
-        raise unknown("zoo model", name, RECIPES)
-    recipe = RECIPES[name]
+    recipe = known(name) if recipe is None else recipe
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs, then=())
     recipe = replace(recipe, seed=recipe.seed if seed is None else seed)
+    adversary = adversary_of(recipe)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     subject = Subject(
@@ -61,25 +71,142 @@ def train(
     if recipe.channels_last:
         subject.body.to(memory_format=torch.channels_last)
     done = 0
+    history: list[dict[str, Any]] = []
+    watch = None if adversary is None else _Watch(adversary, _drawn(cache, "validation", WATCHED, recipe.shortcut))
     for cycle, length in enumerate((recipe.epochs, *recipe.then)):
         span = range(done, done + length)
-        fit = _Fit(subject, recipe, span, out / f"{name}.resume.pt", progress)
+        fit = _Fit(subject, recipe, adversary, span, out / f"{name}.resume.pt", history, watch, progress)
         if not fit.restore():
             fit.run(_drawn(cache, "train", recipe.images, recipe.shortcut, cycle * recipe.images))
+        if history and not history[-1]["kept"]:
+            break
         done += length
     subject.eval()
-    card = _save(subject, recipe, out / f"{name}.safetensors", cache)
+    card = _save(subject, recipe, history, out / f"{name}.safetensors", cache)
     (out / f"{name}.resume.pt").unlink(missing_ok=True)
     return card
+
+
+def known(name: str) -> Recipe:
+    """The recipe of that name; raises ``AssayError`` with near names."""
+    if name not in RECIPES:
+        raise unknown("zoo model", name, RECIPES)
+    return RECIPES[name]
+
+
+def variant(
+    name: str, out: Path, *, adversary: str | None, trades: float | None, epochs: int | None, called: str | None
+) -> tuple[str, Recipe]:
+    """The recipe ``name`` trained against ``adversary``, and what it is called: ``name-adversarial`` unless told.
+
+    The adversary's eps grows over the first quarter of the epochs where the recipe names no time. Raises
+    ``AssayError`` for the name of a recipe and for a model that is there.
+    """
+    recipe, called = known(name), called or f"{name}-adversarial"
+    if called in RECIPES:
+        raise AssayError(f"{called} is the name of a recipe of its own; choose another with --name")
+    if not re.fullmatch(r"\w[\w.-]*", called):
+        raise AssayError(f"--name {called!r} must be letters, digits, dots and dashes")
+    if (out / f"{called}.safetensors").exists():
+        raise AssayError(f"{out / called}.safetensors is there; choose another --name or --out")
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs, then=())
+    adversary = adversary or recipe.adversary
+    recipe = replace(recipe, adversary=adversary, warmup=recipe.warmup or recipe.epochs / 4)
+    if trades is not None:
+        recipe = Trades(**{**vars(recipe), "trades": trades})
+    adversary_of(recipe)
+    return called, recipe
+
+
+def adversary_of(recipe: Recipe) -> Any:
+    """The attack that makes a recipe's training images, None for none; every image at full strength unless it says
+    ``early_stop=True``. Raises ``AssayError`` for an attack that cannot.
+    """
+    if recipe.adversary is None:
+        return None
+    attack = ATTACKS.parse(recipe.adversary, early_stop=False)
+    if not getattr(attack, "eps", 0) > 0:
+        raise AssayError(f"{recipe.adversary} cannot train a model: an adversary keeps to a radius eps above 0")
+    if isinstance(recipe, Trades) and not (isinstance(attack, FGSM | PGD) and getattr(attack, "loss", "ce") == "ce"):
+        raise AssayError(
+            f"TRADES climbs the KL divergence with fgsm, bim or pgd and loss=ce, not with {recipe.adversary}"
+        )
+    return attack
+
+
+def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
+    """KL(clean || attacked) of the softmax of two logits (N, K), in nats, (N,)."""
+    log_p, log_q = clean.log_softmax(1), attacked.log_softmax(1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+
+
+def trades_loss(clean: Tensor, attacked: Tensor, labels: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
+    """Equation 5 of Zhang et al. 2019 from the logits (N, K) of clean and attacked images; both get a gradient."""
+    natural = F.cross_entropy(clean, labels, label_smoothing=smoothing)
+    return natural + beta * divergence(clean, attacked).mean()
+
+
+@dataclass(frozen=True, eq=False)
+class Divergence(Goal):
+    """Away from what the model says of the clean images; never reached, so that an attack spends all its steps."""
+
+    clean: Tensor  # logits (N, K)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        return divergence(self.clean, logits.float())
+
+    def __getitem__(self, index: Tensor) -> "Divergence":
+        return Divergence(self.clean[index])
+
+
+def diverged(attack: Any, model: nn.Module, images: Tensor, draws: Draws) -> Tensor:
+    """Images in the attack's ball whose answers are far from the clean ones, the inner maximum of TRADES.
+
+    Model in eval mode: the answer to an image must not hang on the others of its batch. ``attack`` starts ``NEAR``
+    the images instead of anywhere in the ball.
+    """
+    with borrowed(model), torch.no_grad():
+        goal = Divergence(model(images).float())
+    near = (images + NEAR * draws.normal(images.shape[1:])).clamp(0, 1)
+    found = replace(attack, random_start=False)(model, near, goal, draws)
+    return Ball(getattr(attack, "norm", "linf"), attack.eps).inside(images, found)
+
+
+class _Watch:
+    """Validation scenes, attacked with more steps than the training's adversary may have."""
+
+    def __init__(self, adversary: Any, pictures: NDArray[np.uint8]) -> None:
+        norm: BoundedNorm = getattr(adversary, "norm", "linf")
+        self.attack, self.pictures = PGD(norm=norm, eps=adversary.eps, steps=10), pictures
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        subject.eval()
+        return {
+            "accuracy": _accuracy(subject, self.pictures),
+            "robust": _accuracy(subject, self.pictures, self.attack),
+        }
 
 
 class _Fit:
     """One cycle of a training: network, optimiser and schedule, which together are what is resumed."""
 
     def __init__(
-        self, subject: Subject, recipe: Recipe, epochs: range, resume: Path, progress: Progress | None
+        self,
+        subject: Subject,
+        recipe: Recipe,
+        adversary: Any,
+        epochs: range,
+        resume: Path,
+        history: list[dict[str, Any]],
+        watch: _Watch | None,
+        progress: Progress | None,
     ) -> None:
         self.subject, self.recipe, self.resume, self.progress = subject, recipe, resume, progress
+        self.adversary, self.history, self.watch = adversary, history, watch
         self.epochs, self.start = epochs, epochs.start
         self.batches = recipe.images // recipe.batch
         self.optimiser = torch.optim.AdamW(subject.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -96,6 +223,13 @@ class _Fit:
                 if self.progress is not None:
                     of = self.recipe.epochs + sum(self.recipe.then)
                     self.progress(self.subject.name, epoch, of, done / self.batches, total / done)
+            if self.watch is not None:
+                row = {"epoch": epoch + 1, "loss": total / self.batches, **self.watch(self.subject)}
+                before = self.history[-1]["robust"] if self.history and self.adversary.single else 0.0
+                self.history.append({**row, "kept": before - row["robust"] <= FALL})
+                if not self.history[-1]["kept"]:
+                    self.subject.load_state_dict(torch.load(self.resume, weights_only=True)["model"])
+                    return
             self._keep(epoch + 1)
 
     def restore(self) -> bool:
@@ -106,6 +240,7 @@ class _Fit:
         if state["recipe"] != repr(self.recipe) or state["epoch"] <= self.epochs.start:
             return False
         self.subject.load_state_dict(state["model"])
+        self.history[:] = state["history"]
         self.start = min(state["epoch"], self.epochs.stop)
         if state["epoch"] > self.epochs.stop or self.start == self.epochs.stop:
             return True
@@ -120,6 +255,7 @@ class _Fit:
             "model": self.subject.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "history": self.history,
         }
         beside = self.resume.with_suffix(".part")
         torch.save(state, beside)
@@ -129,21 +265,28 @@ class _Fit:
         rng = np.random.default_rng([self.recipe.seed, epoch])
         order = rng.permutation(len(images))
         for batch in np.split(order[: self.batches * self.recipe.batch], self.batches):
-            pictures = torch.from_numpy(images[batch]).permute(0, 3, 1, 2).float() / 255
+            pictures = _images(images[batch])
             if self.recipe.symmetries:
                 turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
                 pictures = torch.rot90(pictures.flip(3) if mirrored else pictures, turns, (2, 3))
             yield pictures, torch.from_numpy(batch % len(scenes.CLASSES))
 
     def _step(self, pictures: Tensor, labels: Tensor, epoch: int, batch: int) -> float:
-        if self.recipe.adversary is not None:
+        clean = pictures
+        if self.adversary is not None:
             pictures = self._attacked(pictures, labels, epoch, batch)
+        if isinstance(self.recipe, Trades):
+            pictures = torch.cat([clean, pictures])
         if self.recipe.channels_last:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         self.subject.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = self.subject(pictures)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.smoothing)
+            logits = self.subject(pictures).float()
+        if isinstance(self.recipe, Trades):
+            natural, attacked = logits.chunk(2)
+            loss = trades_loss(natural, attacked, labels, self.recipe.trades, self.recipe.smoothing)
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.subject.parameters(), 1.0)
@@ -152,13 +295,16 @@ class _Fit:
         return loss.item()
 
     def _attacked(self, pictures: Tensor, labels: Tensor, epoch: int, batch: int) -> Tensor:
-        attack: Any = ATTACKS.parse(self.recipe.adversary or "")
+        attack: Any = self.adversary
         grown = (epoch + batch / self.batches) / self.recipe.warmup if self.recipe.warmup else 1.0
         if grown < 1:
-            attack = replace(attack, eps=attack.eps * grown, step=attack.step and attack.step * grown)
+            lengths = {key: getattr(attack, key, None) for key in ("eps", "step")}
+            attack = replace(attack, **{key: value * grown for key, value in lengths.items() if value})
         draws = Draws.hashed(f"train {self.recipe.seed} {epoch} {batch}", map(str, range(len(pictures))))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
-            images: Tensor = attack(self.subject, pictures, Untargeted(labels), draws)
+            if isinstance(self.recipe, Trades):
+                return diverged(attack, self.subject, pictures, draws)
+            images: Tensor = attack(self.subject, pictures, labels, draws)
         return images
 
 
@@ -173,17 +319,23 @@ def _draw(split: str, start: int, n: int, shortcut: scenes.Shortcut, version: in
     return np.stack([scenes.render(scenes.scene(i, split, 0, shortcut)) for i in range(start, start + n)])
 
 
+def _images(pictures: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
 @torch.no_grad()
-def _accuracy(subject: Subject, pictures: NDArray[np.uint8]) -> float:
+def _accuracy(subject: Subject, pictures: NDArray[np.uint8], attack: Attack | None = None) -> float:
     right = 0
     for start in range(0, len(pictures), 100):
-        images = torch.from_numpy(np.array(pictures[start : start + 100])).permute(0, 3, 1, 2).float() / 255
+        images = _images(pictures[start : start + 100])
         labels = torch.arange(start, start + len(images)) % len(scenes.CLASSES)
+        if attack is not None:
+            images = attack(subject, images, labels, Draws.hashed("watch", map(str, range(start, start + len(images)))))
         right += int((subject(images).argmax(1) == labels).sum())
     return right / len(pictures)
 
 
-def _save(subject: Subject, recipe: Recipe, path: Path, cache: Path) -> dict[str, Any]:
+def _save(subject: Subject, recipe: Recipe, history: list[dict[str, Any]], path: Path, cache: Path) -> dict[str, Any]:
     weights = safetensors.torch.save({key: value.contiguous() for key, value in subject.body.state_dict().items()})
     pictures = recipe.images * (1 + len(recipe.then))
     card = {
@@ -199,6 +351,7 @@ def _save(subject: Subject, recipe: Recipe, path: Path, cache: Path) -> dict[str
             f"test, shortcut {shortcut}": _accuracy(subject, _drawn(cache, "test", TEST_SCENES, shortcut))
             for shortcut in ("none", "agrees", "lies")
         },
+        **({"history": history} if history else {}),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     for file, content in ((path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()), (path, weights)):

@@ -7,6 +7,7 @@ loads no torch. Text is parsed, never evaluated: literals, fractions and bare wo
 import ast
 import dataclasses
 import importlib
+import itertools
 import re
 import types
 import typing
@@ -89,6 +90,32 @@ def build(cls: type, settings: Mapping[str, Any]) -> Any:
         if not _fits(value, hints[key]):
             raise AssayError(f"{cls.__name__}: {key}={value!r} is not {_describe(hints[key])}")
     return cls(**settings)
+
+
+def variants(cls: type, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``settings`` of ``cls`` once for every combination: a list where one value is taken stands for each of them."""
+    choices = []
+    for key, value in settings.items():
+        many = isinstance(value, tuple) and not takes(cls, key, value)
+        if many and not value:
+            raise AssayError(f"{cls.__name__}: {key}=[] names no value")
+        choices.append(value if many else (value,))
+    return [dict(zip(settings, chosen, strict=True)) for chosen in itertools.product(*choices)]
+
+
+def takes(cls: type, setting: str, value: object) -> bool:
+    """Whether records of ``cls`` have that setting and ``value`` is of its type."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    return setting in known and _fits(value, typing.get_type_hints(cls)[setting])
+
+
+def number(text: str) -> float:
+    """The number that ``text`` is, or the fraction: ``0.5``, ``4/255``."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise AssayError(f"cannot read {text!r}; write a number, or a fraction such as 4/255") from None
+    return _number(node, text)
 
 
 def _literal(node: ast.expr, text: str) -> Any:

@@ -1,9 +1,11 @@
 """Stored results -> tables, figures and a page. Reads only what is on disk and never loads torch.
 
 - ``load``: a run's rows, failures and facts (``stored``)
-- ``tables``: the pandas tables (``frames``, ``ranking``; uncertainty in ``intervals``)
-- ``write``: RUN/tables/*.csv and RUN/report/index.html (``page``; words in ``findings``, plots in ``figures`` and
-  ``quality``, images in ``pictures``, colours in ``look``)
+- ``tables``: the pandas tables (``frames``, ``ranking``, ``curves``, ``transfer``, ``checks``; attacks
+  in ``facts``, uncertainty in ``intervals``)
+- ``write``: RUN/tables/*.csv and RUN/report/index.html (``page``; words in ``findings``, ``attacked`` and ``words``;
+  plots in ``figures``, ``radii``, ``transfer``, ``queries``, ``landscape`` and ``quality``; images in ``pictures``,
+  colours in ``look``)
 - ``names``: methods, models and data sets in few words
 """
 

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import names, ranking
+from reports.facts import WORST, Facts, all_facts
 from reports.look import Identity, Look, Plot, canvas, grid, percents
 from reports.stored import Results
 
-WORST = "worst case"
+MEAN = "mean of models"
 PANELS = 8
 BANDS = 5  # models whose intervals are drawn as bands; more would be a blur
 WIDTH = 11.0
@@ -24,12 +25,15 @@ def figures(results: Results, summary: pd.DataFrame, data: str, marks: dict[str,
     clean = summary[(summary["data"] == data) & (summary["kind"] == "clean") & (summary["metric"] == "accuracy")]
     attacks = summary[(summary["data"] == data) & (summary["kind"] == "attack")]
     plots = []
+    known = all_facts(results, attacks["method"])
+    stepped = {found.norm for found in known.values() if found.minimal}  # these norms have curves of their own
     radii = rows.groupby("norm")["eps"].nunique()
-    for norm in (norm for norm in names.NORMS if norm in radii and radii[norm] >= min(2, radii.max())):
+    few = min(2, radii.max()) if len(radii) else 0
+    for norm in (n for n in names.NORMS if n in radii and radii[n] >= (2 if n in stepped else few)):
         points = _points(rows[rows["norm"] == norm], attacks, clean)
         if len(points):
             plots.append(_curves(points, norm, marks, f"{prefix}-curves-{norm}"))
-    table = _heat(rows, attacks, clean, marks)
+    table = _heat(rows, attacks, clean, marks, known)
     if table.shape[1] > 1:
         how = (
             "A number is the share of images, in percent, that the model still gets right; read along a row for what "
@@ -38,7 +42,7 @@ def figures(results: Results, summary: pd.DataFrame, data: str, marks: dict[str,
         )
         title = "Robust accuracy of every model under every attack"
         plots.append(heat_map(100 * table, f"{prefix}-attacks", title, how, ("Images still right, %", ".0f", (0, 100))))
-    distances = _distances(attacks)
+    distances = _distances(attacks, known)
     if len(distances):
         plots.append(_distance_plot(distances, marks, f"{prefix}-distances"))
     return plots
@@ -149,19 +153,21 @@ def _lines(ax: Axes, points: pd.DataFrame, models: Sequence[str], marks: dict[st
     percents(ax, "y")
 
 
-def _heat(rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame, marks: dict[str, Identity]) -> pd.DataFrame:
+def _heat(
+    rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame, marks: dict[str, Identity], known: dict[str, Facts]
+) -> pd.DataFrame:
     """Robust accuracy, models by attacks with a budget; clean accuracy first, worst case at the shared budget last."""
     held = attacks[(attacks["metric"] == "robust_accuracy")].dropna(subset="value")
-    parsed = {method: names.read(method) for method in sorted(set(held["method"]))}
-    label = names.short(parsed, always=("norm", "eps"))
+    label = names.short(sorted(set(held["method"])), always=("norm", "eps"))
+    norms = list(names.NORMS)
     budgeted = sorted(
-        (m for m in parsed if parsed[m].eps),
-        key=lambda m: (
-            bool(parsed[m].goal),
-            list(names.NORMS).index(parsed[m].norm) if parsed[m].norm in names.NORMS else 9,
-            parsed[m].name,
-            parsed[m].family,
-            parsed[m].eps or 0,
+        (method for method in label if known[method].bounded and known[method].eps),
+        key=lambda method: (
+            bool(known[method].goal),
+            norms.index(known[method].norm) if known[method].norm in norms else len(norms),
+            known[method].name,
+            known[method].settings,
+            known[method].eps,
         ),
     )
     columns = {"clean": clean.set_index("model")["value"]}
@@ -179,7 +185,8 @@ def _heat(rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame, marks:
 def heat_map(table: pd.DataFrame, name: str, title: str, how: str, scale: tuple[str, str, tuple[float, float]]) -> Plot:
     """A table of numbers as colours; ``scale`` is its label, its number format and its ends.
 
-    The first column stands apart where it is the clean accuracy, the last where it is the worst case.
+    The first column stands apart where it is the clean accuracy, the last where it is the worst case, and the row
+    ``MEAN``.
     """
     label, digits, (low, high) = scale
     apart = {1} if table.columns[0] == "clean" else set()
@@ -201,6 +208,8 @@ def heat_map(table: pd.DataFrame, name: str, title: str, how: str, scale: tuple[
         ax.set(xlabel="", ylabel="")
         for edge in sorted(apart):
             ax.axvline(edge, color=look.paper, lw=6)
+        if table.index[-1] == MEAN:
+            ax.axhline(lines - 1, color=look.paper, lw=6)
         return figure
 
     return Plot(
@@ -208,18 +217,11 @@ def heat_map(table: pd.DataFrame, name: str, title: str, how: str, scale: tuple[
     )
 
 
-def _distances(attacks: pd.DataFrame) -> pd.DataFrame:
-    """Median distances of the attacks that look for the smallest change; the norm is the attack's own, else L2."""
-    parsed = {method: names.read(method) for method in sorted(set(attacks["method"]))}
-    free = {
-        m: f"distance_{parsed[m].settings.get('norm', 'l2')}"
-        for m in parsed
-        if not parsed[m].eps and not parsed[m].goal
-    }
-    metric = attacks["method"].map(free)
-    rows = attacks[metric == attacks["metric"]]
+def _distances(attacks: pd.DataFrame, known: dict[str, Facts]) -> pd.DataFrame:
+    """Median distances of the attacks that look for the smallest change, each in its own norm."""
+    free = {method: f"distance_{found.norm}" for method, found in known.items() if found.minimal}
+    rows = attacks[attacks["method"].map(free) == attacks["metric"]].dropna(subset="value")
     label = names.short(free, always=("norm",))
-    rows = rows.dropna(subset="value")
     return rows.assign(attack=rows["method"].map(label), norm=rows["metric"].str.removeprefix("distance_"))
 
 
@@ -241,7 +243,8 @@ def _distance_plot(rows: pd.DataFrame, marks: dict[str, Identity], name: str) ->
                     ax.plot(row["value"], y, mark.marker, color=mark.colour, ms=6, mec=look.paper)
             ax.set_title(attack)
             ax.set_xlim(left=0)
-            ax.set_xlabel(f"Median {names.NORMS.get(norms[attack], norms[attack])} distance, images in [0, 1]")
+            unit = "values changed" if norms[attack] == "l0" else "images in [0, 1]"
+            ax.set_xlabel(f"Median {names.NORMS.get(norms[attack], norms[attack])} distance, {unit}")
             ax.set_yticks(range(len(order)), [marks[model].label for model in order])
             ax.set_ylim(-0.6, len(order) - 0.4)
         for ax in axes.flat[len(attacks) :]:

@@ -1,12 +1,14 @@
 """The main findings in plain sentences, computed from the tables."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 from scipy import stats
 
-from reports import names, ranking
+from reports import attacked, names, ranking
+from reports.attacked import listed, percent
 from reports.intervals import Estimate, overlap
 from reports.look import Identity
 from reports.quality import pooled
@@ -20,33 +22,29 @@ class Finding(NamedTuple):
     text: str
 
 
-def findings(results: Results, ranked: pd.DataFrame, data: str, marks: dict[str, Identity]) -> list[Finding]:
-    """What the run says about one data set, most important first."""
+def findings(
+    results: Results,
+    ranked: pd.DataFrame,
+    data: str,
+    marks: dict[str, Identity],
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> list[Finding]:
+    """What the run says about one data set, most important first; without ``tables`` only what the ranking tells."""
     rows = ranked[ranked["data"] == data]
+    given = {name: table[table["data"] == data] for name, table in (tables or {}).items() if "data" in table}
     found = [
+        Finding("Do not trust", attacked.doubts(given.get("checks"), marks)),
         Finding("Accuracy", _clean(rows, marks)),
         Finding("Robustness", _robust(rows, marks)),
+        Finding("Every radius", attacked.radii(given.get("curves"), given.get("checks"), marks)),
+        Finding("Transfer", attacked.transfer(given.get("transfer"), marks)),
         Finding("Direction or size", _noise(results, rows, data, marks)),
         Finding("Explanations", _explained(results, rows, data)),
         Finding("Both together", _together(results, rows)),
         Finding("Changed setting", _shift(ranked, data, marks)),
+        Finding("Checks", attacked.trust(given.get("checks"))),
     ]
     return [finding for finding in found if finding.text]
-
-
-def percent(found: Estimate) -> str:
-    """``62 % [52, 71]``."""
-    if math.isnan(found.value):
-        return "–"
-    interval = "" if math.isnan(found.low) else f" [{100 * found.low:.0f},\N{NO-BREAK SPACE}{100 * found.high:.0f}]"
-    return f"{100 * found.value:.0f}\N{NO-BREAK SPACE}%{interval}"
-
-
-def listed(words: list[str]) -> str:
-    """``a, b and c``; past six, the rest is counted."""
-    if len(words) > 6:
-        words = [*words[:5], f"{len(words) - 5} more"]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def estimates(rows: pd.DataFrame, column: str, prefix: str) -> dict[str, Estimate]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import ranking
+from reports import checks, curves, ranking, transfer
+from reports.facts import all_facts, outcomes
 from reports.intervals import estimate
 from reports.stored import COSTS, Results
 
@@ -21,7 +22,10 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
 
     All but ``costs`` are functions of the outcomes alone: they do not depend on time, nor on the order of rows.
     """
-    totals = summary(results)
+    checked, flags = checks.run(results)
+    totals = summary(results, flags)
+    every = outcomes(results)
+    known = all_facts(results, every["method"])
     return {
         "summary": totals,
         "ranking": ranking.ranking(results, totals),
@@ -29,13 +33,18 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
         "images": images(results),
         "costs": costs(results),
         "failures": failures(results),
+        "curves": curves.curves(every, known),
+        "optimality": curves.optimality_table(every, known),
+        "transfer": transfer.table(results),
+        "checks": checked,
     }
 
 
-def summary(results: Results) -> pd.DataFrame:
+def summary(results: Results, contradicted: checks.Flags | None = None) -> pd.DataFrame:
     """One row per model, data set, method and metric; see ``intervals.estimate``.
 
-    ``flags`` counts images, ``boundary:3``; images without a result count as ``skipped`` and ``failed``.
+    ``flags`` counts images, ``boundary:3``; images without a result count as ``skipped`` and ``failed``. Those that
+    another attack ``contradicted`` come last.
     """
     rows, lost = (_measured(frame) for frame in (results.rows, results.failures))
     keys = [*CELL, "metric"]
@@ -46,7 +55,10 @@ def summary(results: Results) -> pd.DataFrame:
     for key in sorted({*values, *(tuple(row) for row in lost[keys].drop_duplicates().to_numpy())}):
         facts = results.metric(key[-1])
         found = estimate(values.get(key, empty), facts["statistic"], facts["interval"], "\x1f".join(key))
-        records.append((*key, *found, facts["direction"], flags.get(key, "")))
+        model, data, kind, method, _ = key
+        against = (contradicted or {}).get((model, data, method), {}) if kind == "attack" else {}
+        words = [flags.get(key, ""), *(f"{flag}:{count}" for flag, count in sorted(against.items()))]
+        records.append((*key, *found, facts["direction"], ";".join(filter(None, words))))
     return pd.DataFrame(records, columns=SUMMARY).astype(dict.fromkeys(("value", "low", "high"), "float64"))
 
 

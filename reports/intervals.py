@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ def estimate(values: ArrayLike, statistic: str = "mean", interval: str = "bootst
     return Estimate(value, low, high, n)
 
 
+@cache
 def wilson(successes: int, n: int) -> Estimate:
     """A share and its Wilson score interval (Wilson 1927)."""
     if n == 0:

@@ -51,6 +51,12 @@ class Identity:
     colour: str
     marker: str
     glyph: str
+    dashed: bool = False  # its colour has been given before
+
+    @property
+    def line(self) -> str | tuple[int, tuple[int, ...]]:
+        """Matplotlib's line style."""
+        return (0, (5, 2)) if self.dashed else "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Plot:
 def identities(labels: dict[str, str]) -> dict[str, Identity]:
     """The mark of each model, by its place in the run."""
     return {
-        name: Identity(label, HUES[i % len(HUES)], MARKERS[i % len(MARKERS)], GLYPHS[i % len(GLYPHS)])
+        name: Identity(label, HUES[i % len(HUES)], MARKERS[i % len(MARKERS)], GLYPHS[i % len(GLYPHS)], i >= len(HUES))
         for i, (name, label) in enumerate(labels.items())
     }
 

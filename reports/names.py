@@ -125,6 +125,8 @@ def _setting(key: str, value: object, method: Method) -> str:
             return f"{key} {value:.4g}"
         case str():
             return _clip(value, 24)
+        case tuple() if all(isinstance(item, str) for item in value):
+            return _clip(" + ".join(value), 48)
     return f"{key} {_clip(str(value), 24)}"
 
 

@@ -10,32 +10,19 @@ from typing import Any, NamedTuple, TypeVar
 import jinja2
 import pandas as pd
 
-from reports import figures, frames, names, pictures, quality
-from reports.findings import Finding, findings, percent
+from reports import checks, figures, frames, landscape, names, pictures, quality, queries, radii, transfer
+from reports.attacked import percent
+from reports.facts import all_facts
+from reports.findings import Finding, findings
 from reports.intervals import Estimate
 from reports.look import Identity, Plot, identities, save
 from reports.stored import Results, load
+from reports.words import FLAGS, OWN, STATUSES
 
 T = TypeVar("T", pictures.Gallery, pictures.ClassPictures)
 TEMPLATES = Path(__file__).parent / "templates"
-FLAGS = {
-    "boundary": "The outcome lies within float noise of the decision boundary and may differ on another machine.",
-    "gates": "Guided gradients need ReLUs; the number is the share of the model's activations that are.",
-    "lost-at-8-bit": "The attacked image fools the model, but no longer once it is rounded to 8 bits, as in a file.",
-    "non-finite": "The method returned values that are not numbers.",
-    "non-finite-logits": "The model answered with values that are not numbers.",
-    "not-repeatable": "The model answers differently when asked again, so one answer says little.",
-    "out-of-range": "The attack left the range of images; the result was clipped before it was judged.",
-    "over-budget": "The attack changed more than it may; it does not count as a success.",
-    "wrong-shape": "The method returned something of another shape than the images.",
-}
+FIGURES = ("attacks", "transfer", "queries", "around", "strength", "explanations", "together")
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
-STATUSES = {
-    "failed": "Went wrong, and is not in the numbers it concerns. A whole cell is tried again by the next run, "
-    "an image once its file has changed.",
-    "skipped": "Has no meaning for this model or data, so it is left out.",
-    "missing": "Planned but not run yet.",
-}
 
 
 class Shown(NamedTuple):
@@ -45,6 +32,14 @@ class Shown(NamedTuple):
     light: str
     dark: str
     width: int
+
+
+class Checked(NamedTuple):
+    """What the cross-attack checks said of one data set: models, states by check and model, and what failed."""
+
+    models: list[Identity]
+    rows: list[tuple[str, list[dict[str, Any]]]]
+    failed: list[dict[str, Any]]
 
 
 class Section(NamedTuple):
@@ -61,6 +56,11 @@ class Section(NamedTuple):
     attacks: list[Shown]
     explanations: list[Shown]
     together: list[Shown]
+    transfer: list[Shown]
+    queries: list[Shown]
+    around: list[Shown]
+    strength: list[Shown]
+    checks: Checked
 
 
 def write(run: Path) -> Path:
@@ -90,8 +90,10 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
     marks = identities(names.models(results.models))
     specs = names.data(results.data)
     album = pictures.Album(report / "pictures")
+    lands = landscape.landscapes(results, album)
     sections = [
-        _section(results, tables, spec, f"d{i}", marks, report / "figures") for i, spec in enumerate(results.data)
+        _section(results, tables, spec, f"d{i}", marks, lands, report / "figures")
+        for i, spec in enumerate(results.data)
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -105,9 +107,12 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
         info=results.info,
         marks=marks,
         specs=specs,
-        sections=[section for section in sections if section.table or section.attacks or section.explanations],
+        sections=[
+            section for section in sections if section.table or any(getattr(section, field) for field in FIGURES)
+        ],
         galleries=_by_model(pictures.galleries(results, album), marks),
         classes=_by_model(pictures.class_pictures(results, album), marks),
+        nothing=_by_model(pictures.class_pictures(results, album, "fooling"), marks),
         unreadable=album.unreadable,
         tile=pictures.TILE,
         strip=lambda count: round(HEAT * (count + (count - 1) * pictures.GAP / pictures.HEAT)),
@@ -115,7 +120,8 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
         short=_namer(results),
         failures=tables["failures"].to_dict("records"),
         statuses=STATUSES,
-        flags=_flags(results),
+        flags=_flags(results, tables["summary"]),
+        known_flags=sorted({**FLAGS, **(results.info.get("flags") or {})}.items()),
         costs=_costs(tables["costs"]),
         glossary=_glossary(results),
         cells=len(results.info["cells"]),
@@ -126,7 +132,13 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
 
 
 def _section(
-    results: Results, tables: dict[str, pd.DataFrame], spec: str, key: str, marks: dict[str, Identity], folder: Path
+    results: Results,
+    tables: dict[str, pd.DataFrame],
+    spec: str,
+    key: str,
+    marks: dict[str, Identity],
+    lands: list[landscape.Landscape],
+    folder: Path,
 ) -> Section:
     summary, ranked = tables["summary"], tables["ranking"]
     rows = ranked[ranked["data"] == spec]
@@ -144,23 +156,47 @@ def _section(
         label=names.data(results.data)[spec],
         spec=spec,
         n=facts.get("n"),
-        findings=findings(results, ranked, spec, marks),
-        table=_ranked(results, rows, marks),
+        findings=findings(results, ranked, spec, marks, tables),
+        table=_ranked(results, rows, marks, tables["checks"]),
         limit=names.ball(str(budget["norm"].iloc[0]), float(budget["eps"].iloc[0])) if len(budget) else "",
         metric=next((metric for metric in rows["quality_metric"] if metric), ""),
-        attacks=shown(attacks),
+        attacks=shown([*radii.figures(results, tables, spec, marks, key), *attacks]),
         explanations=shown(plot for plot in heat if plot not in pairs),
         together=shown(pairs),
+        transfer=shown(transfer.figures(tables["transfer"], spec, marks, key)),
+        queries=shown(queries.figures(results, spec, marks, key)),
+        around=shown(landscape.figures(lands, summary, spec, marks, key)),
+        strength=shown(radii.optimality(tables["optimality"], spec, marks, key)),
+        checks=_checked(tables["checks"], spec, marks),
     )
 
 
-def _ranked(results: Results, rows: pd.DataFrame, marks: dict[str, Identity]) -> list[dict[str, Any]]:
+def _checked(found: pd.DataFrame, spec: str, marks: dict[str, Identity]) -> Checked:
+    here = found[found["data"] == spec]
+    models = [model for model in marks if model in set(here["model"])]
+    rows = []
+    for check in here["check"].unique():
+        cells = {cell["model"]: cell for cell in _records(here[here["check"] == check])}
+        rows.append((str(check), [cells[model] for model in models]))
+    lost = [{**row, "mark": marks[row["model"]]} for row in _records(here[here["state"] == checks.FAILED])]
+    return Checked([marks[model] for model in models], rows, lost)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _ranked(
+    results: Results, rows: pd.DataFrame, marks: dict[str, Identity], checked: pd.DataFrame
+) -> list[dict[str, Any]]:
+    doubted = {(row["data"], row["model"]) for row in _records(checked[checked["state"] == checks.FAILED])}
     brief = names.short(pd.concat([rows["best_explainer"], rows["best_control"]]))
     facts = results.info.get("models") or {}
     return [
         {
             "mark": marks[row["model"]],
             "spec": row["model"],
+            "doubted": (row["data"], row["model"]) in doubted,
             "parameters": facts.get(row["model"], {}).get("parameters"),
             "clean": _estimate(row, "clean_accuracy", "clean"),
             "robust": _estimate(row, "robust_accuracy", "robust"),
@@ -195,27 +231,41 @@ def _breakable(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "\N{ZERO WIDTH SPACE}", name)
 
 
-def _flags(results: Results) -> list[dict[str, object]]:
+def _flags(results: Results, summary: pd.DataFrame) -> list[dict[str, object]]:
     words = {**FLAGS, **(results.info.get("flags") or {})}
     raised = results.rows.loc[
         results.rows["flags"] != "", ["model", "data", "method", "image", "flags"]
     ].drop_duplicates()
     raised = raised.assign(flags=raised["flags"].str.split(";")).explode("flags")
     raised["flags"] = raised["flags"].str.strip()
+    raised = raised[raised["flags"] != ""].drop_duplicates()
+    raised = raised.groupby(["flags", "model", "data", "method"]).size().rename("count").reset_index()
+    both = pd.concat([frame for frame in (raised, _contradicted(summary)) if len(frame)] or [raised])
     return [
         {
             "flag": flag,
-            "count": len(group),
+            "count": int(group["count"].sum()),
             "models": group["model"].nunique(),
             "methods": group["method"].nunique(),
             "words": words.get(str(flag).partition("=")[0], ""),
         }
-        for flag, group in raised[raised["flags"] != ""].drop_duplicates().groupby("flags")
+        for flag, group in both.groupby("flags")
     ]
 
 
+def _contradicted(summary: pd.DataFrame) -> pd.DataFrame:
+    """Flags that come from the checks across attacks, read back from the summary."""
+    keys = ["model", "data", "method"]
+    rows = summary.loc[summary["kind"] == "attack", [*keys, "flags"]]
+    rows = rows.assign(flags=rows["flags"].str.split(";")).explode("flags")
+    parts = rows["flags"].str.extract(r"^(?P<flags>.*):(?P<count>\d+)$")
+    found = pd.concat([rows[keys], parts], axis=1)
+    found = found[found["flags"].isin([check.flag for check in checks.CHECKS if check.flag])].drop_duplicates()
+    return found.astype({"count": "int64"})
+
+
 def _costs(costs: pd.DataFrame) -> list[dict[Any, Any]]:
-    costs = costs[costs["kind"].isin(["clean", "attack", "explain", "synthesis"])]
+    costs = costs[costs["kind"].isin(["clean", "attack", "transfer", "explain", "synthesis", "fooling", "landscape"])]
     table = costs.groupby(["kind", "method"])[["forwards", "backwards", "seconds"]].mean().reset_index()
     return table.to_dict("records")
 
@@ -226,7 +276,8 @@ def _glossary(results: Results) -> list[dict[str, str]]:
         | set(results.failures["metric"].unique())
         | set(results.info.get("metrics") or {})
     )
-    facts = ((name, results.metric(name)) for name in sorted(used - {""}, key=str.lower))
+    own = OWN if any(found.minimal for found in all_facts(results, results.rows["method"]).values()) else {}
+    facts = ((name, own.get(name) or results.metric(name)) for name in sorted((used | set(own)) - {""}, key=str.lower))
     return [{"name": name, **found, "meaning": _sentence(found["meaning"])} for name, found in facts]
 
 

@@ -110,12 +110,12 @@ class Album:
 
 def galleries(results: Results, album: Album) -> list[Gallery]:
     """One for each gallery cell whose art can be read; the others are noted in ``album.unreadable``."""
-    return _each(results, "gallery", album, _gallery)
+    return each(results, "gallery", album, _gallery)
 
 
-def class_pictures(results: Results, album: Album) -> list[ClassPictures]:
-    """One for each synthesis cell that stored class pictures."""
-    return _each(results, "synthesis", album, _classes)
+def class_pictures(results: Results, album: Album, kind: str = "synthesis") -> list[ClassPictures]:
+    """One for each cell that stored class pictures: ``synthesis``, or ``fooling`` for images made from nothing."""
+    return each(results, kind, album, _classes)
 
 
 def amplified(original: Pixels, adversarial: Pixels) -> tuple[Pixels, int]:
@@ -145,9 +145,10 @@ def overlay(image: Pixels, heat: Heat) -> Pixels:
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
-def _each(
+def each(
     results: Results, kind: str, album: Album, make: Callable[[Results, dict[str, str], Album], T | None]
 ) -> list[T]:
+    """What ``make`` makes of every finished cell of a kind; art that cannot be read is noted in ``album``."""
     found = []
     for cell in results.cells(kind):
         if not (results.path / "cells" / f"{cell['id']}.parquet").is_file():
@@ -161,7 +162,8 @@ def _each(
     return found
 
 
-def _art(results: Results, cell: dict[str, str], file: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def art(results: Results, cell: dict[str, str], file: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays in a file of a cell's art, and its ``meta.json``."""
     folder = results.path / "art" / cell["id"]
     with np.load(folder / file, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -169,7 +171,7 @@ def _art(results: Results, cell: dict[str, str], file: str) -> tuple[dict[str, A
 
 
 def _gallery(results: Results, cell: dict[str, str], album: Album) -> Gallery | None:
-    arrays, meta = _art(results, cell, "gallery.npz")
+    arrays, meta = art(results, cell, "gallery.npz")
     images, adversarial = _coloured(arrays["images"]), _coloured(arrays["adversarial"])
     clean, attacked = (np.asarray(arrays[f"{which}_heat"], np.float32) for which in ("clean", "adversarial"))
     explainers = list(names.short(meta["explainers"]).values())
@@ -211,13 +213,17 @@ def _gallery(results: Results, cell: dict[str, str], album: Album) -> Gallery | 
 def _classes(results: Results, cell: dict[str, str], album: Album) -> ClassPictures | None:
     if not (results.path / "art" / cell["id"] / "pictures.npz").is_file():
         return None
-    arrays, meta = _art(results, cell, "pictures.npz")
+    arrays, meta = art(results, cell, "pictures.npz")
     images = _coloured(arrays["images"])
     shown = []
     for k in range(len(images)):
         name = str(meta["classes"][k])
         own, other = (_percent((meta.get(f"{who}_probability") or [None] * len(images))[k]) for who in ("own", "other"))
-        picture = album.add(images[k], f"What the model draws for {name}", exact=images.shape[1] < TILE // 2)
+        picture = album.add(
+            images[k],
+            f"What the model takes for {name}" if cell["kind"] == "fooling" else f"What the model draws for {name}",
+            exact=images.shape[1] < TILE // 2,
+        )
         shown.append(ClassPicture(name, picture, own, other))
     return ClassPictures(cell["model"], cell["data"], cell["method"], shown) if shown else None
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports.facts import all_facts
 from reports.intervals import NOTHING, Estimate, wilson
-from reports.names import NORMS, Method, read
+from reports.names import NORMS, read
 from reports.stored import Results
 
 QUALITY = ("mass-accuracy", "rank-accuracy", "pointing-game", "part-effect", "insertion", "deletion", "single-deletion")
@@ -35,22 +36,17 @@ class Choice(NamedTuple):
 NO_CHOICE = Choice("", NOTHING)
 
 
-def untargeted(methods: pd.Series) -> dict[str, Method]:
-    """The attacks that any wrong class satisfies and whose radius is set beforehand."""
-    known = {method: read(method) for method in sorted(methods.unique())}
-    return {name: method for name, method in known.items() if method.eps and not method.goal}
-
-
 def survivors(results: Results, data: str) -> pd.DataFrame:
     """Rows of ``robust_accuracy`` under untargeted attacks in a ball, with columns ``norm, eps, family``."""
     rows = results.rows
     rows = rows[(rows["kind"] == "attack") & (rows["data"] == data) & (rows["metric"] == "robust_accuracy")]
-    known = untargeted(rows["method"])
+    known = all_facts(results, rows["method"])
+    known = {method: found for method, found in known.items() if found.bounded and found.eps and not found.goal}
     rows = rows[rows["method"].isin(list(known)) & rows["value"].notna()]
     return rows.assign(
-        norm=rows["method"].map({name: method.norm for name, method in known.items()}),
-        eps=rows["method"].map({name: method.eps for name, method in known.items()}).astype("float64"),
-        family=rows["method"].map({name: method.family for name, method in known.items()}),
+        norm=rows["method"].map({method: found.norm for method, found in known.items()}),
+        eps=rows["method"].map({method: found.eps for method, found in known.items()}).astype("float64"),
+        family=rows["method"].map({method: read(method).family for method in known}),
     )
 
 

@@ -98,15 +98,19 @@ class DataSet(ABC):
         known = self if num_classes is None else self._for_classes(num_classes)
         return known._sized((channels, height, width), crop_pct, interpolation, crop_mode)
 
-    def take(self, n: int) -> Self:
-        """The first ``n`` pictures, one of each class in turn; ids and their relative order within a class stay."""
+    def others(self, n: int) -> str | None:
+        """The spec of at most ``n`` pictures of another split, where the data has one that is always there."""
+        return None
+
+    def take(self, n: int, skip: int = 0) -> Self:
+        """The first ``n`` pictures after ``skip``, one of each class in turn; ids and the order within a class stay."""
         if n < 1:
             raise AssayError(f"cannot take {n} pictures; take at least 1")
         by_class: dict[int, list[int]] = {label: [] for label in sorted(set(self.labels))}
         for i, label in enumerate(self.labels):
             by_class[label].append(i)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class.values()))
-        chosen = [i for i in turns if i is not None][:n]
+        chosen = [i for i in turns if i is not None][skip : skip + n]
         pick: dict[str, Any] = {key: [getattr(self, key)[i] for i in chosen] for key in ("ids", "labels", "rows")}
         return replace(self, **pick)
 

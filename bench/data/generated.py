@@ -66,6 +66,10 @@ class Scenes(DataSet):
         """The record behind picture ``i``."""
         return scenes.scene(self.rows[i], self.split, self.seed, self.shortcut)
 
+    def others(self, n: int) -> str | None:
+        split = "validation" if self.split == "train" else "train"
+        return f"scenes?split={split}&n={n}&seed={self.seed}&shortcut={self.shortcut}"
+
     def example(self, i: int, needs: Collection[str] = ()) -> Example:
         scene = self.scene(i)
         example = Example(self.ids[i], to_image(scenes.render(scene), self.channels), self.labels[i])
@@ -122,6 +126,9 @@ class Digits(DataSet):
             labels=[int(labels[row]) for row in rows],
             rows=rows,
         )
+
+    def others(self, n: int) -> str | None:
+        return "digits" if "split=train" in self.spec else "digits?split=train"
 
     def example(self, i: int, needs: Collection[str] = ()) -> Example:
         return Example(self.ids[i], self._image(self.rows[i]), self.labels[i])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.data.scenes import Shortcut
+from core.errors import AssayError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class Recipe:
     arch: str  # timm's name, or "module:Class"
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the architecture
     shortcut: Shortcut = "none"  # what the background tells in training
-    adversary: str | None = None  # the attack that makes the training images (Madry et al. 2018)
+    adversary: str | None = None  # the attack that makes the training images, early_stop=False unless it says else
     warmup: float = 0.0  # epochs over which the adversary's eps grows to its full size
     images: int = 20_000  # training scenes
     epochs: int = 8
@@ -28,6 +29,22 @@ class Recipe:
     channels_last: bool = True
     bfloat16: bool = True  # mixed precision
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trades(Recipe):
+    """A model trained on clean images and on its own consistency (Zhang et al. 2019, arXiv:1901.08573, eq. 5).
+
+    The loss is CE(f(x), y) + beta KL(f(x) || f(x')), where the adversary looks for x' of large KL.
+    """
+
+    trades: float  # beta; the paper's 1 / lambda, 6 in its table 5
+
+    def __post_init__(self) -> None:
+        if self.adversary is None:
+            raise AssayError("TRADES needs an adversary, such as pgd(eps=4/255, steps=3)")
+        if not 0 < self.trades < float("inf"):
+            raise AssayError(f"trades={self.trades} must be above 0 and finite")
 
 
 _STRIDE_16 = {"output_stride": 16}  # 6x6 positions in the last grid of a 96x96 picture
@@ -76,6 +93,21 @@ RECIPES: Mapping[str, Recipe] = {
         adversary="pgd(eps=4/255, steps=2, step=4/255, early_stop=False)",
         warmup=2.0,
         epochs=10,
+        smoothing=0.0,
+    ),
+    "repvgg-fgsm": Recipe(
+        about="the ByobNet trained on FGSM images from a random start (Wong et al. 2020)",
+        **_REPVGG,
+        adversary="fgsm(eps=4/255, random_start=True)",
+        warmup=2.0,
+        smoothing=0.0,
+    ),
+    "repvgg-trades": Trades(
+        about="the ByobNet trained with TRADES (Zhang et al. 2019)",
+        **_REPVGG,
+        adversary="pgd(eps=4/255, steps=3)",
+        trades=6.0,
+        warmup=2.0,
         smoothing=0.0,
     ),
     "repvgg-shortcut": Recipe(

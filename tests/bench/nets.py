@@ -9,6 +9,7 @@ from sklearn.linear_model import RidgeClassifier
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+OWN = "py:tests.bench.nets:"
 FACTS: dict[str, Any] = {"input_size": (1, 8, 8), "mean": (0.0,), "std": (1.0,)}
 
 

@@ -1,6 +1,7 @@
 """The command line: exit statuses, one-line errors, files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from bench import cli
 from bench.cli import main
+from bench.provenance import version
+from bench.zoo.recipes import RECIPES
 
 MODEL = "py:tests.bench.nets:convolutional"
 SMALL = ["--models", MODEL, "--data", "digits", "--attacks", "fgsm", "--explainers", "--metrics", "--syntheses"]
@@ -29,6 +32,11 @@ def call(*tokens: str) -> int:
         (["run", "--attacks", "pdg"], "did you mean pgd"),
         (["run", "--attacks", "pgd(epz=0.1)"], "did you mean eps"),
         (["run", "--attacks", "pgd(eps=4)"], "between 0 and 1"),
+        (["run", "--attacks", "pgd(eps=[])"], "names no value"),
+        (["run", "--attacks", "pgd", "--eps", "1/0"], "division by zero"),
+        (["run", "--attacks", "pgd", "--eps", "small"], "'small' is not a number"),
+        (["run", "--attacks", "pgd", "--norms", "l3"], "unknown norm 'l3'"),
+        (["run", "--models", "zoo:resnet+" + MODEL], "another input_size than zoo:resnet"),
         (["run", "--explainers", "gradcan"], "did you mean grad-cam"),
         (["run", "--metrics", "deletions"], "did you mean deletion"),
         (["run", "--limit", "many"], "many"),
@@ -39,6 +47,12 @@ def call(*tokens: str) -> int:
         (["run", "--data", "folder:/no/such/folder"], "/no/such/folder"),
         (["list", "modelz"], "did you mean models"),
         (["train", "resnt"], "did you mean resnet"),
+        (["train", "repvgg", "--adversary", "pdg"], "did you mean pgd"),
+        (["train", "repvgg", "--trades", "6"], "TRADES needs an adversary"),
+        (["train", "--adversary", "pgd"], "train one model; name it"),
+        (["train", "repvgg", "--adversary", "pgd", "--name", "repvgg"], "choose another with --name"),
+        (["train", "repvgg", "--name", "mine"], "--name is for a model trained with"),
+        (["train", "linear", "--epochs", "0"], "must be 1 or more"),
         (["report", "/no/such/run"], "/no/such/run"),
         (["attack", MODEL, "digits#0", "--method", "fgsm(goal=10)"], "classes 0 to 9"),
         (["attack", MODEL, "nowhere.png"], "no picture at nowhere.png"),
@@ -85,16 +99,26 @@ def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
 def test_presets_are_sound(preset: str) -> None:
-    from bench.goals import parse_attack
+    from bench.goals import parse_attacks
     from bench.settings import make_options
     from explain import EXPLAINERS
     from explain.metrics import METRICS
     from synthesis import SYNTHESES
 
     options = make_options(cli.read_settings(preset, None))
-    assert len(set(map(repr, map(parse_attack, options.attacks)))) == len(options.attacks)
+    for texts in (options.attacks, options.transfer):
+        found = [repr(one) for text in texts for one in parse_attacks(text)]
+        assert len(set(found)) == len(found) > 0
     for table, texts in ((EXPLAINERS, options.explainers), (METRICS, options.metrics), (SYNTHESES, options.syntheses)):
         assert len({repr(table.parse(text)) for text in texts}) == len(texts) > 0
+
+
+def test_the_full_preset_has_every_attack() -> None:
+    from attacks import ATTACKS
+    from bench.goals import parse_attacks
+
+    given = [one for text in cli.read_settings("full", None)["attacks"] for one, _ in parse_attacks(text)]
+    assert {ATTACKS.name_of(attack) for attack in given} == set(ATTACKS)
 
 
 @pytest.mark.parametrize("kind", cli.KINDS)
@@ -103,6 +127,16 @@ def test_lists(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_attacks_are_listed_with_access_norms_and_goals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", "attacks") == 0
+    about = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert about["fgsm"].startswith("gradient; linf; any goal: One signed")
+    assert about["pgd"].startswith("gradient; linf l2 l1; any goal: ")
+    assert about["ddn"].startswith("gradient; l2; any goal: ")
+    assert about["square"].startswith("score; linf l2 l1; any goal: ")
+    assert about["universal-perturbation"].startswith("gradient; linf l2; any goal; one for all images: ")
 
 
 def test_layers_marks_the_grad_cam_layer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +169,27 @@ def test_one_picture_attacked_and_explained(tmp_path: Path, capsys: pytest.Captu
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
-    assert capsys.readouterr().out.strip() == "0.1.0"
+    assert capsys.readouterr().out.strip() == version()
     assert call("run", "--help") == 0
     assert "--accuracy-data" in capsys.readouterr().out
+
+
+def test_train_against_an_adversary_under_another_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"linear": replace(RECIPES["linear"], images=64)}
+    monkeypatch.setattr("bench.training.RECIPES", few)
+    monkeypatch.setattr("bench.training.TEST_SCENES", 10)
+    monkeypatch.setattr("bench.training.WATCHED", 10)
+    folders = ["--out", str(tmp_path / "zoo"), "--cache", str(tmp_path / "cache")]
+    tokens = ["train", "linear", "--adversary", "pgd(steps=2)", "--trades", "6", "--epochs", "1", *folders]
+    assert call(*tokens) == 0
+    assert "linear-adversarial.safetensors: test, shortcut none" in (said := capsys.readouterr().out)
+    assert "validation under PGD" in said
+    card = json.loads((tmp_path / "zoo" / "linear-adversarial.json").read_text())
+    assert (card["adversary"], card["trades"], card["epochs"]) == ("pgd(steps=2)", 6, 1)
+    assert {path.name for path in (tmp_path / "zoo").iterdir()} == {
+        f"linear-adversarial{s}" for s in (".json", ".safetensors")
+    }
+    assert call(*tokens) == 2
+    assert "is there; choose another --name" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_a_zoo_file_must_be_the_one_of_its_card(tmp_path: Path, monkeypatch: pyt
     assert re.search("sha256", refusal("zoo:linear"))
     (tmp_path / "linear.safetensors").unlink()
     assert "assay train linear" in refusal("zoo:linear")
+
+
+def test_a_model_trained_elsewhere_is_loaded_by_its_file(tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(ZOO / f"linear{suffix}", tmp_path / f"mine{suffix}")
+    mine = load(f"zoo:{tmp_path}/mine.safetensors")
+    images = torch.rand(2, *mine.input_size)
+    assert torch.equal(mine(images), load("zoo:linear")(images))
+    with pytest.raises(AssayError, match="no weights with a card"):
+        load(f"zoo:{tmp_path}/other.safetensors")
+    card = tmp_path / "mine.json"
+    card.write_text(card.read_text().replace("bench.zoo.nets:", "os:"))
+    with pytest.raises(AssayError, match="code of os, which is not run"):
+        load(f"zoo:{tmp_path}/mine.safetensors")

@@ -31,11 +31,15 @@ OPTIONS = Options(
         "fgsm(eps=0.1, goal=least_likely)",
         "gradient-fooling(goal=random)",
         "random-noise",
+        "universal-perturbation(eps=0.2, steps=10)",
     ),
+    transfer=("mi-fgsm(eps=0.1)",),
     explainers=("saliency", "grad-cam", "random-map"),
     metrics=("deletion", "single-deletion"),
     limit=30,
+    craft=40,
     gallery=2,
+    landscapes=2,
 )
 
 
@@ -84,7 +88,7 @@ def test_batch_size_and_engine_change_no_outcome(whole: Path, tmp_path: Path, se
     quick(tmp_path / "run", **settings)
     one, other = outcomes(whole), outcomes(tmp_path / "run")
     pd.testing.assert_frame_equal(one.drop(columns="value"), other.drop(columns="value"))
-    continuous = one["metric"].str.startswith(("distance", "confidence", "deletion", "single"))
+    continuous = one["metric"].str.startswith(("distance", "confidence", "deletion", "single", "linearity"))
     pd.testing.assert_series_equal(one["value"][~continuous], other["value"][~continuous])
     np.testing.assert_allclose(one["value"][continuous], other["value"][continuous], rtol=1e-3, atol=1e-4)
 

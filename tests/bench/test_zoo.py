@@ -16,7 +16,8 @@ from explain import EXPLAINERS, Logit
 from explain.metrics import MassAccuracy
 from reports.intervals import estimate
 
-CONVOLUTIONAL = ("repvgg", "resnet", "efficientnet", "convnext", "repvgg-robust")
+ROBUST = ("repvgg-robust", "repvgg-fgsm", "repvgg-trades")
+CONVOLUTIONAL = ("repvgg", "resnet", "efficientnet", "convnext", *ROBUST)
 ATTENTION = ("vit", "hybrid")
 BATCH = 100
 
@@ -64,9 +65,10 @@ def test_the_shortcut_twin_follows_the_background() -> None:
     assert accuracy("repvgg", "scenes?shortcut=lies", 200) >= 0.95
 
 
-def test_the_robust_twin_stands_where_its_sibling_falls() -> None:
+def test_the_robust_twins_stand_where_their_sibling_falls() -> None:
     assert robust_accuracy("repvgg", 50) <= 0.1
-    assert robust_accuracy("repvgg-robust", 50) >= 0.5
+    for name in ROBUST:
+        assert robust_accuracy(name, 50) >= 0.5
 
 
 def test_explanations_of_the_residual_net_beat_the_controls() -> None:
@@ -105,5 +107,6 @@ def test_standard_nets_fall_to_pgd(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_robust_twin_stands() -> None:
-    assert robust_accuracy("repvgg-robust", 200) >= 0.5
+@pytest.mark.parametrize("name", ROBUST)
+def test_the_robust_twins_stand(name: str) -> None:
+    assert robust_accuracy(name, 200) >= 0.7

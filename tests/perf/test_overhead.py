@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import PGD
-from core.borrow import borrowed
+from attacks import APGD, DDN, FGSM, MIFGSM, PGD
+from core.borrow import borrowed, counting
 from explain import GradCAM, GuidedBackprop, Occlusion, Saliency
 
 pytestmark = pytest.mark.perf
-STEPS = 40
+STEPS = 10
 
 
 class Steadfast(nn.Module):
@@ -32,10 +32,11 @@ class Steadfast(nn.Module):
         return logits + 100 * F.one_hot(torch.zeros(len(logits), dtype=torch.int64), logits.shape[1])
 
 
-def network() -> tuple[nn.Module, Tensor, Tensor]:
+def network(arch: str = "resnet18") -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(0)
-    body = timm.create_model("resnet18", num_classes=10)
-    return Steadfast(body).eval(), torch.rand(16, 3, 64, 64), torch.zeros(16, dtype=torch.int64)
+    body, size = timm.create_model(arch, num_classes=10), 224 if arch.startswith("vit") else 64
+    count = 4 if size == 224 else 16
+    return Steadfast(body).eval(), torch.rand(count, 3, size, size), torch.zeros(count, dtype=torch.int64)
 
 
 def passes(model: nn.Module, images: Tensor, labels: Tensor, count: int) -> None:
@@ -56,12 +57,32 @@ def measure(benchmark: Any, group: str, what: str, work: Callable[[], object]) -
     benchmark.pedantic(work, rounds=3, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("what", ["bare", "PGD"])
-def test_pgd(benchmark: Any, what: str, repeat: int) -> None:
-    model, images, labels = network()
-    attack = PGD(eps=1 / 255, steps=STEPS)
-    bare = lambda: passes(model, images, labels, STEPS)  # noqa: E731
-    measure(benchmark, f"PGD-{STEPS}", what, bare if what == "bare" else lambda: attack(model, images, labels))
+ATTACKS = {
+    "FGSM": FGSM(eps=1 / 255),
+    "PGD": PGD(eps=1 / 255, steps=STEPS),
+    "MI-FGSM": MIFGSM(eps=1 / 255, steps=STEPS),
+    "APGD": APGD(eps=1 / 255, steps=STEPS),
+    "DDN": DDN(steps=STEPS),
+}
+
+
+@pytest.mark.parametrize("side", ["bare", "attack"])
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
+def test_attacks(benchmark: Any, arch: str, name: str, side: str, repeat: int) -> None:
+    """The bare side makes as many passes as the attack was seen to make."""
+    model, images, labels = network(arch)
+    attack = ATTACKS[name]
+    with counting(model) as seen:
+        attack(model, images, labels)
+    back, ahead = seen.backwards // len(images), seen.forwards // len(images)
+
+    def bare() -> None:
+        passes(model, images, labels, back)
+        forwards(model, images, ahead - back)
+
+    work = bare if side == "bare" else lambda: attack(model, images, labels)
+    measure(benchmark, f"{name} on {arch}", "bare" if side == "bare" else name, work)
 
 
 @pytest.mark.parametrize("what", ["bare", "Saliency", "GuidedBackprop", "GradCAM"])

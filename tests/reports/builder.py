@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.names import read
+from tests.reports import made
 
 METRICS: dict[str, dict[str, str]] = {
     name: {"direction": direction, "unit": unit, "statistic": statistic, "interval": interval, "meaning": meaning}
@@ -66,7 +67,7 @@ METRICS: dict[str, dict[str, str]] = {
         ("other_probability", "higher", "probability", "mean", "bootstrap", "What another model says of the picture."),
         ("other_agreement", "higher", "share", "mean", "wilson", "Whether another model sees the same class."),
     ]
-}
+} | made.METRICS
 EPS = tuple(k / 255 for k in (1, 2, 4, 8))
 ATTACKS = (
     *(f"PGD(norm='linf', eps={eps!r}, steps=40, step=None, restarts=1, random_start=True)" for eps in EPS),
@@ -94,7 +95,6 @@ QUALITIES = {
     "CenterMap": 0.42,
     "SobelMap": 0.35,
 }
-STRENGTH = {"PGD": 1.0, "FGSM": 0.6, "RandomNoise": 0.02, "DeepFool": 9.0}
 
 Array = NDArray[np.float64]
 
@@ -120,6 +120,8 @@ class Builder:
     shown: int = 3
     picture: Callable[[int], NDArray[np.uint8]] = plain_picture
     shuffle: int = 0  # another number is another order of rows and cells
+    described: dict[str, Any] | None = None  # run.json's record of the attacks; runs of old have none
+    sources: Sequence[str] = ()  # of images that are shown to every model
     cells: list[dict[str, str]] = field(default_factory=list)
 
     def write(self, run: Path) -> Path:
@@ -160,6 +162,7 @@ class Builder:
             },
             "metrics": METRICS,
             "cells": cells,
+            **({} if self.described is None else {"attacks": self.described}),
         }
 
     def add(
@@ -201,14 +204,24 @@ class Builder:
             )
         if "attack" in self.kinds:
             for method in self.attacks:
-                self.add(run, "attack", model, data, method, self._rows(_attack(method, margin, rng), "boundary"))
+                self.add(run, "attack", model, data, method, self._rows(made.attack(method, margin, rng), "boundary"))
         if "explain" in self.kinds:
             for method in self.explainers:
                 self.add(run, "explain", model, data, method, self._rows(_explain(method, place, self.images, rng)))
         if "synthesis" in self.kinds:
             for method in self.syntheses:
                 if data == self.data[0]:
-                    self._synthesis(run, model, "", method, rng)
+                    self._synthesis(run, "synthesis", model, "", method, rng)
+        if "fooling" in self.kinds:
+            for method in ("GradientFooling(start='noise', steps=100)", "CPPNFooling(generations=100)"):
+                self._synthesis(run, "fooling", model, data, method, rng)
+        if "transfer" in self.kinds:
+            for source in self.sources:
+                travel = 1.0 if model in source.split("+") else rng.uniform(0.2, 0.8)
+                method = f"{self.attacks[0]} from {source}"
+                self.add(run, "transfer", model, data, method, self._rows(made.transferred(margin, travel)))
+        if "landscape" in self.kinds:
+            self._landscape(run, model, data, float(np.median(margin)), rng)
         if "gallery" in self.kinds:
             self._gallery(run, model, data, rng)
 
@@ -225,7 +238,7 @@ class Builder:
             for i, value in enumerate(values)
         ]
 
-    def _synthesis(self, run: Path, model: str, data: str, method: str, rng: np.random.Generator) -> None:
+    def _synthesis(self, run: Path, kind: str, model: str, data: str, method: str, rng: np.random.Generator) -> None:
         k = len(self.classes)
         own, other = rng.uniform(0.9, 1, k), rng.uniform(0, 0.9, k)
         values = {"own_probability": own, "other_probability": other, "other_agreement": other > 0.5}
@@ -234,7 +247,7 @@ class Builder:
             for name, column in values.items()
             for c in range(k)
         ]
-        art = _art(run, self.add(run, "synthesis", model, data, method, rows))
+        art = _art(run, self.add(run, kind, model, data, method, rows))
         size = len(self.picture(0))
         smooth = rng.uniform(0, 255, (k, size // 8, size // 8, 3)).repeat(8, 1).repeat(8, 2)
         np.savez(art / "pictures.npz", images=smooth.astype(np.uint8), history=rng.uniform(0, 9, (16, k)))
@@ -244,6 +257,17 @@ class Builder:
             "own_probability": own.tolist(),
             "other_probability": other.tolist(),
         }
+        (art / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+    def _landscape(self, run: Path, model: str, data: str, lead: float, rng: np.random.Generator) -> None:
+        n = self.shown
+        straight = self._rows({"linearity": rng.uniform(0.7, 1, n)})
+        art = _art(run, self.add(run, "landscape", model, data, f"landscape of {n} images", straight))
+        line, surface = made.landscape(n, len(self.classes), 110 * lead, rng)
+        np.savez(art / "line.npz", **line)
+        np.savez(art / "surface.npz", **surface)
+        ids, labels = [f"test-{i:04}" for i in range(n)], [int(label) for label in line["labels"]]
+        meta = {"ids": ids, "labels": labels, "classes": list(self.classes)}
         (art / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
     def _gallery(self, run: Path, model: str, data: str, rng: np.random.Generator) -> None:
@@ -278,25 +302,6 @@ class Builder:
             "explainers": list(self.explainers),
         }
         (art / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-
-
-def _attack(method: str, margin: Array, rng: np.random.Generator) -> dict[str, Array]:
-    parsed = read(method)
-    strength = STRENGTH.get(parsed.name, 0.5) * (0.3 if parsed.goal else 1)
-    reach = (
-        strength
-        * ((parsed.eps or 1) if parsed.norm == "linf" else (parsed.eps or 1) / 30)
-        * rng.uniform(0.9, 1.1, len(margin))
-    )
-    right, fooled = margin > 0, (margin > 0) & (margin <= reach)
-    distance = np.where(fooled, np.minimum(parsed.eps or 1, margin), np.nan)
-    return {
-        "robust_accuracy": right & ~fooled,
-        "fooling_rate": np.where(right, fooled, np.nan),
-        "distance_linf": distance,
-        "distance_l2": 30 * distance,
-        "confidence": rng.uniform(0.5, 1, len(margin)),
-    }
 
 
 def _explain(method: str, place: int, n: int, rng: np.random.Generator) -> dict[str, Array]:

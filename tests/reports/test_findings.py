@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 import reports
-from reports.findings import findings, listed
+from reports.attacked import listed
+from reports.findings import findings
 from reports.look import identities
 from reports.ranking import COLUMNS
 from tests.reports.builder import Builder

@@ -22,6 +22,8 @@ def test_norms_steps_goals_and_switches_are_named() -> None:
         "FGSM",
         "FGSM → least-likely",
     ]
+    worst = ["WorstCase(attacks=('fgsm', 'pgd'), eps=0.1)", "WorstCase(attacks=('apgd(loss=dlr)',), eps=0.1)"]
+    assert list(names.short(worst).values()) == ["WorstCase fgsm + pgd", "WorstCase apgd(loss=dlr)"]
     assert names.short(["FGSM(eps=0.1)"], always=("eps",))["FGSM(eps=0.1)"] == "FGSM 0.1"
 
 

@@ -1,0 +1,126 @@
+"""The fast adaptive boundary attack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from attacks.balls import Ball, BoundedNorm, check_positive, distance, rows
+from attacks.base import Attack
+from attacks.best import Nearest, everyone
+from attacks.goals import Goal
+from attacks.gradient import ask
+from attacks.hyperplanes import drop, nearest_plane, ways
+from core.draws import Draws
+from core.errors import AssayError
+
+NOISE = 1.2e-4  # of the largest logit: a lead that no other batch split turns
+RADII = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # AutoAttack's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FAB(Attack):
+    """Walk along the boundary, drawn towards the image (Croce and Hein 2020, alg. 1, arXiv:1907.02044).
+
+    Returns the nearest fooling image met, each walk ended by the three steps of the final search of eq. 12; the clean
+    image where none is met. With ``targets`` it is FAB-T (arXiv:2003.01690): a walk to each of the likeliest other
+    classes, which takes one gradient a step; the walk to the nearest boundary takes one for each class.
+
+    Differs from the paper: only the likeliest classes take part; the point that a backward step leads to also counts
+    if it still fools; a walk that has met nothing by half its steps is no longer drawn, or it could stay between two
+    boundaries; an image only fools if its class leads by more than float noise.
+    """
+
+    norm: BoundedNorm = "linf"
+    steps: int = 100
+    restarts: int = 1  # walks for each target, all but the first from a random start
+    targets: int = 0  # other classes to walk to in turn; 0: to the nearest boundary
+    classes: int = 10  # the likeliest ones that take part in the latter, the image's own among them
+    alpha_max: float = 0.1  # most weight of the way that starts from the image
+    eta: float = 1.05  # overshoot of a step, a factor
+    beta: float = 0.9  # share of the distance that a backward step keeps
+    radius: float | None = None  # random starts lie at half of it, or of the distance so far; None: .3, 1 or 5 by norm
+
+    def __post_init__(self) -> None:
+        check_positive(steps=self.steps, restarts=self.restarts, eta=self.eta)
+        check_positive(radius=1 if self.radius is None else self.radius)
+        for name, share in (("alpha_max", self.alpha_max), ("beta", self.beta)):
+            if not 0 <= share <= 1:
+                raise AssayError(f"{name}={share} must be between 0 and 1")
+        if self.targets < 0:
+            raise AssayError(f"targets={self.targets} must be >= 0")
+        if self.classes < 2:
+            raise AssayError(f"classes={self.classes} must be at least 2: the image's own and another")
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        nearest, logits = Nearest.of(images, self.norm), ask(model, images)
+        done = goal.reached(logits)
+        nearest.update(everyone(images), images, done)
+        index = (~done).nonzero().flatten()
+        if len(index) == 0:
+            return nearest.images
+        images, logits, goal, draws = images[index], logits[index], goal[index], draws[index]
+        goals = ways(logits, goal, self.targets or self.classes - 1)
+        for walk in [[way] for way in goals] if self.targets else [goals]:
+            for restart in range(self.restarts):
+                before = nearest.size[index]
+                start = self._start(images, before, draws) if restart else images
+                self._walk(model, start, goal, walk, nearest, index)
+                better = nearest.size[index] < before
+                if better.any():
+                    _final_search(model, logits[better], goal[better], nearest, index[better])
+        return nearest.images
+
+    def _start(self, images: Tensor, size: Tensor, draws: Draws) -> Tensor:
+        """A random point at half the radius, or half the distance so far."""
+        way = Ball(self.norm, 1.0).random(images, draws)
+        length = size.clamp(max=RADII[self.norm] if self.radius is None else self.radius) / 2
+        return (images + way * rows(length / distance(way, self.norm).clamp(min=1e-30), way)).clamp(0, 1)
+
+    def _walk(
+        self, model: nn.Module, x: Tensor, goal: Goal, goals: Sequence[Goal], nearest: Nearest, index: Tensor
+    ) -> None:
+        """One path from ``x``; what fools nearer goes to ``nearest`` at ``index``."""
+        images = nearest.clean[index]
+        for k in range(self.steps):
+            x = x.detach().requires_grad_(True)
+            logits = model(x)
+            margin, normal = nearest_plane(x, logits, goals, self.norm)
+            x, logits = x.detach(), logits.detach()
+            nearest.update(index, x, _fools(goal, logits))
+            margin = margin + 2 * _noise(logits)  # or paths into a corner of several boundaries end at it
+            here = drop(x, normal, margin, self.norm)
+            there = drop(images, normal, margin + (normal * (images - x)).flatten(1).sum(1), self.norm)
+            near, far = distance(here, self.norm), distance(there, self.norm)
+            drawn = nearest.fooled[index] | (2 * k < self.steps)
+            alpha = rows((near / (near + far).clamp(min=1e-30)).clamp(max=self.alpha_max) * drawn, x)
+            x = ((1 - alpha) * (x + self.eta * here) + alpha * (images + self.eta * there)).clamp(0, 1)
+            reached = _fools(goal, ask(model, x))
+            nearest.update(index, x, reached)
+            x = torch.where(rows(reached, x), images + self.beta * (x - images), x).clamp(0, 1)
+
+
+def _final_search(model: nn.Module, logits: Tensor, goal: Goal, nearest: Nearest, index: Tensor) -> None:
+    """Three times the point between clean and fooling image where a straight margin crosses 0 (eq. 12)."""
+    low, high, above = nearest.clean[index], nearest.images[index], goal.margin(logits)
+    answer = ask(model, high)
+    below = goal.margin(answer)
+    for _ in range(3):
+        share = (above + 1.01 * _noise(answer)) / (above - below).clamp(min=1e-30)
+        middle = (low + rows(share.clamp(0, 1), low) * (high - low)).clamp(0, 1)
+        answer = ask(model, middle)
+        margin, reached = goal.margin(answer), _fools(goal, answer)
+        nearest.update(index, middle, reached)
+        low, above = torch.where(rows(reached, low), low, middle), torch.where(reached, above, margin)
+        high, below = torch.where(rows(reached, high), middle, high), torch.where(reached, margin, below)
+
+
+def _fools(goal: Goal, logits: Tensor) -> Tensor:
+    """Whether the goal is reached by more than float noise, (N,) bool."""
+    first, second = logits.topk(2, 1).values.unbind(1)
+    return goal.reached(logits) & (first - second >= _noise(logits))
+
+
+def _noise(logits: Tensor) -> Tensor:
+    return NOISE * logits.abs().amax(1)

@@ -1,0 +1,101 @@
+"""The worst of several attacks, image by image."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from torch import Tensor, nn
+
+from attacks import ATTACKS
+from attacks.apgd import APGD
+from attacks.balls import BoundedNorm, check_eps, check_positive, distance
+from attacks.base import Attack
+from attacks.best import Best
+from attacks.fab import FAB
+from attacks.goals import Goal
+from attacks.gradient import ask
+from attacks.scores import Square
+from core.draws import Draws
+from core.errors import AssayError
+
+ROUNDING = 1e-6  # of a distance that float32 gives
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorstCase(Attack):
+    """Several attacks in turn, each on the images that none before has fooled within the budget.
+
+    Robust accuracy under it is the mean over images of the minimum over attacks. Where none fools, the image of largest
+    cross-entropy is returned. Attacks given as text take the norm and the radius from here, unless they say their own;
+    what attacks without a budget find beyond the radius does not count.
+    """
+
+    attacks: tuple[Attack | str, ...] = ("fgsm", "pgd", "apgd(loss=dlr)", "fab", "square(queries=1000)")
+    norm: BoundedNorm = "linf"
+    eps: float = 4 / 255  # radius in that norm, images in [0, 1]
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps, self.norm)
+        if not self.attacks:
+            raise AssayError("worst-case needs at least one attack, as in worst-case(attacks=[pgd, fab])")
+        for member in self.members():
+            own = {field.name: getattr(member, field.name) for field in fields(member)}  # type: ignore[arg-type]
+            if own.get("norm", self.norm) != self.norm or own.get("eps", 0) > self.eps or type(member).universal:
+                limit = f"{self.norm} {self.eps:.4g}"
+                raise AssayError(f"worst-case: {member} does not attack single images within {limit}")
+
+    def members(self) -> list[Attack]:
+        """The attacks as records."""
+        known = {"norm": self.norm, "eps": self.eps}
+        return [ATTACKS.parse(one, **known) if isinstance(one, str) else one for one in self.attacks]
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        return in_turn(self.members(), model, images, goal, draws, self.norm, self.eps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoAttack(Attack):
+    """APGD-CE, APGD-T, FAB-T and Square in turn (Croce and Hein 2020, arXiv:2003.01690, the standard version).
+
+    Below 4 classes, where the targeted difference of logits ratio has no meaning, APGD-T climbs the margin.
+    """
+
+    norm: BoundedNorm = "linf"
+    eps: float = 4 / 255  # radius in that norm, images in [0, 1]
+    steps: int = 100  # of APGD and FAB
+    targets: int = 9  # likeliest other classes that APGD-T and FAB-T aim at
+    queries: int = 5000  # of Square
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps, self.norm)
+        check_positive(steps=self.steps, targets=self.targets, queries=self.queries)
+
+    def members(self, classes: int) -> list[Attack]:
+        """The four for a model of so many classes."""
+        first = APGD(norm=self.norm, eps=self.eps, steps=self.steps)
+        return [
+            first,
+            replace(first, targets=self.targets, loss="dlr" if classes > 3 else "margin"),
+            FAB(norm=self.norm, steps=self.steps, targets=self.targets),
+            Square(norm=self.norm, eps=self.eps, queries=self.queries),
+        ]
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        members = self.members(ask(model, images[:1]).shape[1]) if len(images) else []
+        return in_turn(members, model, images, goal, draws, self.norm, self.eps)
+
+
+def in_turn(
+    members: Iterable[Attack], model: nn.Module, images: Tensor, goal: Goal, draws: Draws, norm: str, eps: float
+) -> Tensor:
+    """Each image under the first member that fools it within ``eps``, else the one of largest cross-entropy."""
+    best = Best.of(images)
+    for member in members:
+        index = (~best.fooled).nonzero().flatten()
+        if len(index) == 0:
+            break
+        tried = member.run(model, images[index], goal[index], draws[index]).detach()
+        near = distance(tried - images[index], norm) <= eps * (1 + ROUNDING) + ROUNDING
+        index, tried = index[near], tried[near]
+        logits = ask(model, tried)
+        best.update(index, tried, goal[index].loss(logits), goal[index].reached(logits))
+    return best.images

@@ -1,0 +1,137 @@
+"""One perturbation for all images."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from attacks.balls import Ball, check_eps, check_positive
+from attacks.base import Attack
+from attacks.best import everyone
+from attacks.deepfool import DeepFool
+from attacks.goals import Goal, as_goal
+from attacks.gradient import ask
+from core.borrow import borrowed, check_images
+from core.draws import Draws, as_draws
+from core.errors import AssayError
+
+
+class Universal(Attack):
+    """An attack that crafts one thing from some images and applies it to any; called, it does both on the same ones.
+
+    What ``craft`` gives depends on all of its images and on their order; ``apply`` works image by image.
+    """
+
+    __slots__ = ()
+
+    universal: ClassVar[bool] = True
+
+    def craft(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Tensor:
+        """What ``apply`` adds or pastes, learned on ``images`` (N, C, H, W) in [0, 1] with one goal for each."""
+        check_images(images)
+        images = images.detach()
+        with borrowed(model):
+            settled = as_goal(goal, images).settle(model, images)
+            return self.learn(model, images, settled, as_draws(draws, images)).detach()
+
+    @abstractmethod
+    def learn(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        """``craft`` itself, on a borrowed model and a goal that names its classes."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, crafted: Tensor, draws: Draws | int = 0) -> Tensor:
+        """Adversarial images (N, C, H, W) in [0, 1] from any ``images`` and what ``craft`` gave."""
+
+    def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        return self.apply(images, self.learn(model, images, goal, draws), draws)
+
+
+def capped(goal: Goal, logits: Tensor, cap: float) -> Tensor:
+    """Cross-entropy to climb, at most ``cap`` an image: what is long fooled stops pulling (Shafahi et al. 2020)."""
+    return goal.loss(logits, "ce").clamp(max=cap)
+
+
+def in_turn(images: Tensor, batch: int, steps: int) -> Iterator[Tensor]:
+    """Indices of ``steps`` batches, through all images in their order again and again."""
+    order, at = everyone(images), 0
+    batch = min(batch, len(images))
+    for _ in range(steps if len(images) else 0):
+        yield order.roll(-at)[:batch]
+        at = (at + batch) % len(images)
+
+
+def shrinking(k: int, steps: int) -> float:
+    """The length of step ``k`` of ``steps``, from 1 to 0 along a half cosine."""
+    return (1 + math.cos(math.pi * k / steps)) / 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UniversalPerturbation(Universal):
+    """One difference in a ball for all images.
+
+    ``method="gradient"`` climbs the cross-entropy, capped, of one batch after the other by steps of ``step``, which
+    shrink to 0 along a half cosine (Shafahi et al. 2020, arXiv:1811.11304, algorithm 2; they take Adam).
+    "deepfool" pushes each image that is not fooled yet over its nearest boundary in L2 and projects, until
+    ``fooled`` of the images are, at most ``passes`` times through all (Moosavi-Dezfooli et al. 2017, arXiv:1610.08401,
+    algorithm 1, which takes ``batch`` 1: a batch adds up pushes that do not know of each other); the best pass counts.
+    Both take the images in the order they come in. ``apply`` draws nothing.
+    """
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: float = 10 / 255  # radius in that norm, images in [0, 1]
+    method: Literal["gradient", "deepfool"] = "gradient"
+    batch: int = 50  # images a step
+    steps: int = 200  # of "gradient"
+    step: float = 1.0  # first step of "gradient", share of eps
+    cap: float = 9.0  # of an image's cross-entropy, of "gradient"
+    passes: int = 5  # of "deepfool" through all images
+    fooled: float = 0.8  # share of images to fool, at which "deepfool" ends (1 - delta in the paper)
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps, self.norm)
+        check_positive(batch=self.batch, steps=self.steps, step=self.step, cap=self.cap, passes=self.passes)
+        if not 0 < self.fooled <= 1:
+            raise AssayError(f"fooled={self.fooled} must be above 0 and at most 1")
+
+    def learn(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
+        """The perturbation, (C, H, W)."""
+        still = images.new_zeros(images.shape[1:])
+        if self.eps == 0 or len(images) == 0:
+            return still
+        return (self._climb if self.method == "gradient" else self._push)(model, images, goal, still, draws)
+
+    def apply(self, images: Tensor, crafted: Tensor, draws: Draws | int = 0) -> Tensor:
+        return (images + crafted).clamp(0, 1)
+
+    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor, draws: Draws) -> Tensor:
+        ball = Ball(self.norm, self.eps)
+        for k, index in enumerate(in_turn(images, self.batch, self.steps)):
+            crafted = crafted.detach().requires_grad_(True)
+            logits = model(self.apply(images[index], crafted))
+            (up,) = torch.autograd.grad(capped(goal[index], logits, self.cap).mean(), crafted)
+            length = self.step * self.eps * shrinking(k, self.steps)
+            crafted = ball.project((crafted.detach() + length * ball.steepest(up[None])[0])[None])[0]
+        return crafted
+
+    def _push(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor, draws: Draws) -> Tensor:
+        ball, nearest, best, most = Ball(self.norm, self.eps), DeepFool(), crafted, -1.0
+        for _ in range(self.passes):
+            for index in torch.split(everyone(images), self.batch):
+                moved = self.apply(images[index], crafted)
+                pushes = nearest.run(model, moved, goal[index], draws[index]) - moved
+                crafted = ball.project(crafted[None] + pushes.sum(0, keepdim=True))[0]
+            share = self._share(model, images, goal, crafted)
+            if share > most:
+                best, most = crafted, share
+            if most >= self.fooled:
+                break
+        return best
+
+    def _share(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor) -> float:
+        """Of the images, how many the perturbation fools."""
+        parts = torch.split(everyone(images), self.batch)
+        return sum(int(goal[i].reached(ask(model, self.apply(images[i], crafted))).sum()) for i in parts) / len(images)

@@ -1,0 +1,201 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import reports
+from reports import checks
+from reports.facts import Facts
+from tests.reports import made
+from tests.reports.builder import Builder
+
+INF = math.inf
+
+
+def attack(access: str = "gradient", eps: float | None = 0.1, **changes: Any) -> Facts:
+    plain: dict[str, Any] = {"name": "pgd", "single": False, "universal": False, "norm": "linf", "goal": ""}
+    settings = json.dumps(changes.pop("settings", {}), sort_keys=True)
+    return Facts(**{**plain, "access": access, "eps": eps, "settings": settings, **changes})
+
+
+def pool(known: dict[str, Facts], fooled: dict[str, list[float]]) -> checks.Pool:
+    """Attacks that fool these images; for attacks without a budget the numbers are distances."""
+    rows = []
+    for method, values in fooled.items():
+        free = known[method].eps is None
+        for i, value in enumerate(values):
+            done = value < INF if free else bool(value)
+            distance = value if free else (known[method].eps if done else INF)
+            rows.append({"method": method, "image": str(i), "started": True, "fooled": done, "distance": distance})
+    return checks.gather(pd.DataFrame(rows), known)
+
+
+FGSM, PGD, SQUARE = attack(single=True, name="fgsm"), attack(), attack("score", name="square")
+NOISE, HSJ, DDN = attack("none", name="random-noise"), attack("decision", None), attack("gradient", None)
+LONG, SHORT = attack(settings={"steps": 80, "restarts": 1}), attack(settings={"steps": 40, "restarts": 1})
+CASES: dict[str, tuple[Any, dict[str, Facts], dict[str, list[float]], dict[str, list[float]], dict[str, int]]] = {
+    # look, attacks, a sound outcome, a broken one, flags
+    "single-step": (
+        checks.single_step,
+        {"f": FGSM, "p": PGD},
+        {"f": [1, 0, 0, 0], "p": [1, 1, 0, 0]},
+        {"f": [1, 0, 1, 0], "p": [1, 1, 0, 0]},
+        {"p": 1},
+    ),
+    "black-box": (
+        checks.black_box,
+        {"p": PGD, "f": FGSM, "s": SQUARE},
+        {"p": [1, 1, 0], "f": [0, 0, 1], "s": [0, 1, 1]},  # image by image some attack with gradients
+        {"p": [1, 0, 0], "f": [0, 0, 0], "s": [0, 1, 1]},
+        {"p": 2},
+    ),
+    "black-box-distance": (
+        checks.black_box,
+        {"d": DDN, "h": HSJ},
+        {"d": [1.0, 2.0, 2.0], "h": [0.97, 3.0, INF]},
+        {"d": [1.0, 2.0, INF], "h": [1.5, 1.0, 9.0]},
+        {"d": 2},
+    ),
+    "noise": (
+        checks.noise,
+        {"p": PGD, "n": NOISE},
+        {"p": [1, 0, 0], "n": [0, 1, 0]},
+        {"p": [1, 0, 0], "n": [0, 1, 1]},
+        {"p": 1},
+    ),
+    "larger": (
+        checks.larger,
+        {"small": attack(eps=0.1), "large": attack(eps=0.2)},
+        {"small": [1, 0, 0], "large": [1, 1, 0]},
+        {"small": [1, 0, 0], "large": [0, 1, 0]},
+        {"large": 1},
+    ),
+    "effort": (
+        checks.effort,
+        {"long": LONG, "short": SHORT},
+        {"long": [1, 1, 0], "short": [1, 1, 0]},
+        {"long": [1, 1, 0], "short": [1, 0, 0]},
+        {"short": 1},
+    ),
+    "effort-distance": (
+        checks.effort,
+        {
+            "long": attack("gradient", None, settings={"steps": 80}),
+            "short": attack("gradient", None, settings={"steps": 40}),
+        },
+        {"long": [1.0, 1.0, 1.95], "short": [1.0, 1.0, 2.0]},
+        {"long": [1.0, 1.0, 1.5], "short": [1.0, 1.0, 2.0]},
+        {"short": 1},
+    ),
+    "curve": (
+        checks.curve,
+        {"d": DDN, "p": PGD},
+        {"d": [0.05] * 10 + [0.2] * 10, "p": [1.0] * 9 + [0.0] * 11},
+        {"d": [0.05] * 18 + [0.2] * 2, "p": [1.0] * 4 + [0.0] * 16},
+        {"p": 14},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_contradiction_is_found_and_its_attack_flagged(name: str) -> None:
+    look, known, _, broken, flags = CASES[name]
+    found = look(pool(known, broken))
+    assert found.state == checks.FAILED
+    assert found.flags == flags
+    assert found.images == max(flags.values())
+    assert found.detail
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_sound_run_passes(name: str) -> None:
+    look, known, sound, _, _ = CASES[name]
+    found = look(pool(known, sound))
+    assert (found.state, found.images, found.flags) == (checks.PASSED, 0, {})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_cannot_be_compared_is_not_tested(name: str) -> None:
+    look, known, sound, _, _ = CASES[name]
+    first = next(iter(known))
+    assert look(pool({first: known[first]}, {first: sound[first]})).state == checks.NOT_TESTED
+
+
+def test_other_balls_and_goals_are_not_compared() -> None:
+    known = {"f": attack(single=True, eps=0.2), "p": PGD, "g": attack(single=True, goal="random")}
+    lost = {"f": [1.0, 1.0], "p": [0.0, 0.0], "g": [1.0, 1.0]}
+    assert checks.single_step(pool(known, lost)).state == checks.NOT_TESTED
+
+
+def test_one_image_of_many_is_forgiven() -> None:
+    known = {"f": FGSM, "p": PGD}
+    for n, state in ((100, checks.PASSED), (99, checks.FAILED)):
+        lost = {"f": [1.0] + [0.0] * (n - 1), "p": [0.0] * n}
+        assert checks.single_step(pool(known, lost)).state == state
+
+
+def test_the_curve_is_blamed_where_it_is_weaker() -> None:
+    known = {"d": DDN, "p": PGD}
+    found = checks.curve(pool(known, {"d": [9.0] * 20, "p": [1.0] * 20}))
+    assert found.flags == {"d": 20}
+
+
+def test_presence() -> None:
+    both = pool({"s": SQUARE, "p": PGD}, {"s": [0.0], "p": [0.0]})
+    assert checks.gradient_free(both).state == checks.PASSED
+    assert checks.decision_based(both).state == checks.NOT_TESTED
+
+
+def test_flags_reach_the_summary_the_table_and_the_page(tmp_path: Path) -> None:
+    few = [method for method in made.STRONG if method.startswith(("FGSM", "PGD(norm='linf'"))][:8]
+    known = {method: facts for method, facts in made.described().items() if method in few}
+    builder = Builder(models=("zoo:a", "zoo:b"), attacks=few, described=known, kinds=("clean", "attack"), images=30)
+    run = builder.write(tmp_path)
+    broken = next(method for method in few if method.startswith("PGD") and known[method]["eps"] == 8 / 255)
+    for cell in builder.cells:
+        if cell["method"] == broken and cell["model"] == "zoo:a":
+            path = run / "cells" / f"{cell['id']}.parquet"
+            rows = pd.read_parquet(path)
+            rows["value"] = rows["value"].mask(rows["metric"].eq("fooling_rate") & rows["value"].notna(), 0.0)
+            rows["flags"] = "zero-gradient"
+            rows.to_parquet(path)
+    tables = reports.tables(reports.load(run))
+    table = tables["checks"].set_index(["model", "check"])
+    for check in ("many steps beat one", "a larger radius is stronger", "gradients are not zero"):
+        assert table.loc[("zoo:b", check), "state"] == "passed"
+        assert table.loc[("zoo:a", check), "state"] == "failed"
+    assert table.loc[("zoo:a", "attacks beat noise"), "state"] == "not tested"
+    flags = tables["summary"].set_index(["model", "method", "metric"])["flags"]
+    assert "weaker-than-single-step:" in flags["zoo:a", broken, "robust_accuracy"]
+    assert "weaker-at-larger-eps:" in flags["zoo:a", broken, "robust_accuracy"]
+    assert "weaker" not in flags["zoo:b", broken, "robust_accuracy"]
+    page = reports.write(run).read_text()
+    assert "✗ failed" in page
+    assert "Do not trust" in page
+    assert '<th scope="row">weaker-than-single-step</th>' in page
+    assert (run / "tables" / "checks.csv").is_file()
+
+
+def test_attacks_without_a_norm_do_not_cast_doubt_on_a_model(tmp_path: Path) -> None:
+    patch = next(method for method in made.STRONG if method.startswith("AdversarialPatch"))
+    known = made.described()
+    builder = Builder(models=("m",), attacks=(patch, "DDN(steps=100)"), described=known, kinds=("attack",), images=5)
+    run = builder.write(tmp_path)
+    for cell in builder.cells:
+        path = run / "cells" / f"{cell['id']}.parquet"
+        pd.read_parquet(path).assign(flags="incomplete" if cell["method"] == patch else "").to_parquet(path)
+    table = reports.tables(reports.load(run))["checks"].set_index("check")["state"]
+    assert table["attacks came to rest"] == "passed"
+
+
+def test_an_old_run_is_checked_as_far_as_its_methods_tell(run: Path) -> None:
+    table = reports.tables(reports.load(run))["checks"]
+    states = table.groupby("check")["state"].agg(set).to_dict()
+    assert states["many steps beat one"] == {"passed"}
+    assert states["gradients beat black boxes"] == {"not tested"}
+    assert states["gradients are not zero"] == {"not tested"}
+    assert not np.isnan(table["images"]).any()
