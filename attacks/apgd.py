@@ -19,8 +19,8 @@ class APGD(Attack):
     """Auto-PGD (Croce and Hein 2020, alg. 1, arXiv:2003.01690; in L1: Croce and Hein 2021, alg. 1, arXiv:2103.01208).
 
     ``targets`` 9 and ``loss`` dlr is APGD-T: the nine likeliest other classes in turn, any wrong class counts as
-    success. Returns the first fooling image on the path, else the one of largest loss; an image that is fooled leaves
-    the batch.
+    success. Returns the first fooling image on the path, else the one of smallest margin; an image that is fooled
+    leaves the batch.
 
     Differs from the paper where ``rescale`` is on: logits are multiplied, for each image, so that the first lies 10
     above the third on the clean image. Small logits make cross-entropy pull towards all classes at once, which misses
@@ -46,14 +46,14 @@ class APGD(Attack):
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         best, index = Best.of(images), everyone(images)
         clean = ask(model, images, self.samples)
-        best.update(index, images, goal.loss(clean, self.loss), goal.reached(clean))
+        best.update(index, images, -goal.margin(clean), goal.reached(clean))
         for aim in self._aims(clean, goal):
             scaled = Scaled.by(aim, clean) if self.rescale else aim
             for _ in range(self.restarts):
                 index = (~best.fooled).nonzero().flatten()
                 if len(index) == 0:
                     return best.images
-                self._climb(model, images[index], scaled[index], draws[index], best, index)
+                self._climb(model, images[index], goal[index], scaled[index], draws[index], best, index)
         return best.images
 
     def _aims(self, clean: Tensor, goal: Goal) -> list[Goal]:
@@ -62,16 +62,19 @@ class APGD(Attack):
             return [goal]
         return [Towards(goal.labels, classes) for classes in likeliest(clean, goal, self.targets).unbind(1)]
 
-    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws, best: Best, index: Tensor) -> None:
+    def _climb(
+        self, model: nn.Module, images: Tensor, goal: Goal, aim: Goal, draws: Draws, best: Best, index: Tensor
+    ) -> None:
+        """One path that climbs the loss of ``aim``; what comes nearest to ``goal`` goes to ``best`` at ``index``."""
         ball, marks = Ball(self.norm, self.eps), _checkpoints(self.steps, self.norm)
         state = _State.start(self, ball, images, draws)
         for k in range(self.steps + 1):
-            found = slope(model, state.x, lambda logits: goal.loss(logits, self.loss), self.samples)  # noqa: B023
+            found = slope(model, state.x, lambda logits: aim.loss(logits, self.loss), self.samples)  # noqa: B023
             reached = goal.reached(found.logits)
-            best.update(index, state.x, found.loss, reached)
+            best.update(index, state.x, -goal.margin(found.logits), reached)
             if reached.any():
                 stay = ~reached
-                index, goal, images = index[stay], goal[stay], images[stay]
+                index, goal, aim, images = index[stay], goal[stay], aim[stay], images[stay]
                 found, state = type(found)(*(part[stay] for part in found)), state.stay(stay)
                 if len(index) == 0:
                     return
@@ -131,12 +134,12 @@ class _State:
     def judge(self, steps: int, rho: float, ball: Ball, images: Tensor) -> None:
         """At a checkpoint, ``steps`` after the last: where the step no longer helps, halve it and go back to the peak.
 
-        In L1 the number of values that a step moves follows the number that the peak has changed.
+        In L1 the number of values that a step moves follows the number that the peak has changed; while that falls, the
+        step stays at its longest and starts from the peak.
         """
         if ball.norm == "l1":
             sparsity = distance(self.peak - images, "l0") / 1.5
-            settled = sparsity / self.sparsity.clamp(min=1) < 0.95
-            back = ~settled
+            back = sparsity / self.sparsity.clamp(min=1) < 0.95
             self.step = torch.where(back, torch.full_like(self.step, ball.eps), self.step / 1.5)
             self.step = self.step.clamp(ball.eps * 0.1, ball.eps)
             self.sparsity = sparsity

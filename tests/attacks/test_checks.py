@@ -42,9 +42,9 @@ class Rounded(Sound):
 
 
 class Steep(Sound):
-    """Logits times 1e6: the softmax saturates, and the gradient of the cross-entropy is exactly 0."""
+    """Logits times 1e4: the softmax saturates, and the gradient of the cross-entropy is exactly 0."""
 
-    scale = 1e6
+    scale = 1e4
 
 
 class Noisy(Sound):

@@ -58,11 +58,11 @@ def success(attack: Any, case: Case) -> float:
 
 
 def median(attack: Any, norm: str, case: Case) -> float:
-    """Of the distances of fooled images; all are fooled."""
+    """Of the distances of fooled images; an image that is not fooled is infinitely far."""
     model, images, labels = case
     adversarial = under(attack, case)
-    assert (model(adversarial).argmax(1) != labels).all()
-    return distance(adversarial - images, norm).median().item()
+    fooled = model(adversarial).argmax(1) != labels
+    return distance(adversarial - images, norm).where(fooled, torch.inf).median().item()
 
 
 def lenet(name: str, n: int) -> Case:
@@ -71,20 +71,25 @@ def lenet(name: str, n: int) -> Case:
 
 # median distances over the whole test set: standard, adversarially trained (advertorch's table)
 PUBLISHED = [
-    ("linf", FAB(norm="linf"), 0.112, 0.3509),
-    ("l2", FAB(norm="l2"), 1.423, 3.04),
-    ("l1", FAB(norm="l1"), 7.61, 112.8),
-    ("l2", DDN(steps=300), 1.388, 1.872),
-    ("linf", FMN(norm="linf", steps=300), 0.112, 0.3509),
+    ("linf", FAB(norm="linf", steps=20), 0.112, 0.3509),
+    ("l2", FAB(norm="l2", steps=20), 1.423, 3.04),
+    ("l1", FAB(norm="l1", steps=20), 7.61, 112.8),
+    ("l2", DDN(steps=100), 1.388, 1.872),
 ]
 
 
+def test_distances_on_the_robust_net_are_the_published_ones_or_smaller() -> None:
+    case = lenet("mnist_lenet5_robust", 100)
+    assert median(DDN(steps=100), "l2", case) <= 1.03 * 1.872
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "attack", "standard", "robust"), PUBLISHED, ids=lambda value: str(value)[:14])
 def test_median_distances_are_the_published_ones_or_smaller(
     norm: str, attack: Any, standard: float, robust: float
 ) -> None:
-    assert median(attack, norm, lenet("mnist_lenet5", 200)) <= 1.03 * standard
-    assert median(attack, norm, lenet("mnist_lenet5_robust", 200)) <= 1.03 * robust
+    assert median(attack, norm, lenet("mnist_lenet5", 500)) <= 1.03 * standard
+    assert median(attack, norm, lenet("mnist_lenet5_robust", 500)) <= 1.03 * robust
 
 
 @pytest.mark.slow
@@ -95,12 +100,15 @@ def test_pgd_succeeds_as_often_as_published() -> None:
 
 
 def test_the_more_an_attack_tries_the_less_stands() -> None:
-    case = lenet("mnist_lenet5_robust", 200)
+    case = lenet("mnist_lenet5_robust", 60)
     attacks = [
         FGSM(eps=0.3),
         PGD(eps=0.3),
-        PGD(eps=0.3, restarts=4),
-        WorstCase(eps=0.3, attacks=(PGD(eps=0.3, restarts=4), APGD(eps=0.3, loss="dlr"), "fab", "square(queries=500)")),
+        PGD(eps=0.3, restarts=3),
+        WorstCase(
+            eps=0.3,
+            attacks=(PGD(eps=0.3, restarts=3), APGD(eps=0.3, loss="dlr"), "fab(steps=20)", "square(queries=200)"),
+        ),
     ]
     rates = [success(attack, case) for attack in attacks]
     assert rates == sorted(rates)
@@ -116,7 +124,7 @@ def cifar() -> Iterator[Case]:
         with np.load(path) as held:
             images = torch.from_numpy(held["images"]).permute(0, 3, 1, 2).float() / 255
             labels = torch.from_numpy(held["labels"]).long()
-        yield right(load("py:subjects:cifar10_resnet20"), images[:100], labels[:100])
+        yield right(load("py:subjects:cifar10_resnet20"), images[:60], labels[:60])
 
 
 def test_no_image_of_cifar_stands_the_worst_case(cifar: Case) -> None:
