@@ -62,9 +62,8 @@ class _Judge:
                 break
             noise = draws[index].uniform(images.shape[1:])
             cell = 2 ** (k % sizes)
-            noise = F.interpolate(noise[:, :, ::cell, ::cell], scale_factor=cell)[
-                ..., : images.shape[2], : images.shape[3]
-            ]
+            noise = F.interpolate(noise[:, :, ::cell, ::cell], scale_factor=cell)
+            noise = noise[..., : images.shape[2], : images.shape[3]].contiguous()  # some models take views of it
             fooled = self.fools(index, noise)
             x[index], begun[index] = noise, fooled
             self.nearest.update(index, noise, fooled)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, rows
+from attacks.balls import ORDERS, Ball, BoundedNorm, check_eps, check_positive, rows
 from attacks.base import Attack
 from attacks.best import Best, everyone
 from attacks.goals import Goal, Loss
-from attacks.gradient import Slope, ask, slope
+from attacks.gradient import Slope, ascent, ask, slope
 from core.draws import Draws
 from core.errors import AssayError
 
@@ -37,7 +37,7 @@ class MIFGSM(Attack):
     kernel: int = 1  # side in pixels of the Gaussian that smooths the gradient, odd; its sigma is side / 6
     scales: int = 1  # copies of the image, divided by 1, 2, 4, ..., whose gradients are averaged
     neighbours: int = 0  # random points nearby whose gradients tune the variance
-    spread: float = 1.5  # how far they lie at most, in eps, per value
+    spread: float = 1.5  # how far they lie at most, in eps; per value what a change of that norm has on average
     loss: Loss = "ce"
     samples: int = 1  # answers of a randomised model to average
 
@@ -47,7 +47,7 @@ class MIFGSM(Attack):
         check_positive(step=1 if self.step is None else self.step)
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise AssayError(f"kernel={self.kernel} must be odd and above 0")
-        if not 0 <= self.diversity <= 1 or self.decay < 0 or self.neighbours < 0:
+        if not 0 <= self.diversity <= 1 or not self.decay >= 0 or self.neighbours < 0:
             raise AssayError("diversity must lie in [0, 1], decay and neighbours must not be below 0")
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
@@ -55,7 +55,7 @@ class MIFGSM(Attack):
         step = self.eps / self.steps if self.step is None else self.step
         best, x = Best.of(images), images
         momentum = tuned = torch.zeros_like(images)
-        for _ in range(self.steps):
+        for k in range(self.steps):
             at = x + step * self.decay * momentum if self.lookahead else x
             found = self._slope(model, at, goal, draws)
             if not self.lookahead and not self.diversity:
@@ -63,7 +63,7 @@ class MIFGSM(Attack):
             momentum = self.decay * momentum + _unit_l1(_smooth(found.gradient + tuned, self.kernel))
             if self.neighbours:
                 tuned = self._around(model, at, goal, draws) - found.gradient
-            x = ball.inside(images, x + step * ball.steepest(momentum))
+            x = ball.inside(images, x + step * ascent(self.norm, x, momentum, 0.01 * (1 - k / self.steps)))
         logits = ask(model, x, self.samples)
         best.update(index, x, goal.loss(logits, self.loss), goal.reached(logits))
         return best.images
@@ -79,7 +79,7 @@ class MIFGSM(Attack):
 
     def _around(self, model: nn.Module, x: Tensor, goal: Goal, draws: Draws) -> Tensor:
         """The mean gradient at random points around ``x`` (Wang and He 2021, eq. 7)."""
-        reach = self.spread * self.eps
+        reach = self.spread * self.eps / x[0].numel() ** (1 / ORDERS[self.norm])  # as large a change in every norm
         points = (x + draws.uniform(x.shape[1:], -reach, reach) for _ in range(self.neighbours))
         return torch.stack([self._slope(model, point, goal, draws).gradient for point in points]).mean(0)
 

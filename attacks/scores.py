@@ -275,6 +275,8 @@ class SimBA(BlackBox):
         check_positive(step=self.step, queries=self.queries, low=self.low)
         if self.basis not in ("pixel", "dct"):
             raise AssayError(f"basis={self.basis} must be pixel or dct")
+        if self.low > 1:
+            raise AssayError(f"low={self.low} is a share of the waves and cannot exceed 1")
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
         best, used, order = Best.of(images), _zeros(images), self._order(images, draws)

@@ -143,6 +143,19 @@ def test_coarse_noise_starts_where_fine_noise_does_not(cls: Any) -> None:
     assert (Colour()(cls(queries=200)(Colour(), images, labels)).argmax(1) == 1).all()
 
 
+class Viewing(Colour):
+    """Takes views of its images, as many published networks do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.view(len(images), -1).view(images.shape))
+
+
+@pytest.mark.parametrize("cls", [HopSkipJump, BoundaryAttack])
+def test_noise_of_any_grain_has_the_usual_layout_on_any_size(cls: Any) -> None:
+    images, labels = near_grey(3, (3, 15, 13)), torch.zeros(3, dtype=torch.int64)
+    assert (Viewing()(cls(queries=200)(Viewing(), images, labels)).argmax(1) == 1).all()
+
+
 @pytest.mark.parametrize("cls", [HopSkipJump, BoundaryAttack])
 @pytest.mark.parametrize("settings", [{"queries": 0}, {"tries": 0}])
 def test_impossible_settings_are_refused(cls: Any, settings: Any) -> None:

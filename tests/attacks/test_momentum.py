@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks import BIM, DIFGSM, MIFGSM, NIFGSM, SIFGSM, TIFGSM, VMIFGSM, Untargeted
+from attacks.balls import distance
 from attacks.momentum import _shrinking, _smooth
 from core.draws import Draws, as_draws
 from core.errors import AssayError
@@ -19,7 +20,7 @@ def setting(classes: int = 10) -> tuple[Affine, Tensor, Tensor]:
     return model, images, model(images).argmax(1)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_without_momentum_it_is_the_basic_iterative_method(norm: Any) -> None:
     model, images, labels = setting()
     plain = MIFGSM(norm=norm, eps=0.05, decay=0)(model, images, labels)
@@ -33,6 +34,29 @@ def test_on_two_affine_classes_all_reach_the_corner_of_the_ball() -> None:
         settings: dict[str, Any] = {"diversity": 0.0} if attack is DIFGSM else {}
         reached = attack(eps=0.05, **settings)(model, images, labels)
         torch.testing.assert_close(reached, (images + 0.05 * sign).detach(), rtol=0, atol=1e-6)
+
+
+def test_in_l1_the_budget_is_spent_where_one_value_has_no_room_for_it() -> None:
+    model, images, labels = Affine(2, (3, 32, 32)), near_grey(4, (3, 32, 32)), torch.zeros(4, dtype=torch.int64)
+    with torch.no_grad():
+        model.bias[0] += 1000
+    found = MIFGSM(norm="l1", eps=10, loss="margin")(model, images, labels)
+    assert (distance(found - images, "l1") > 8).all()
+
+
+@pytest.mark.parametrize(("norm", "power"), [("linf", 0.0), ("l2", 0.5), ("l1", 1.0)])
+def test_neighbours_lie_as_far_in_every_norm(norm: Any, power: float) -> None:
+    asked: list[Tensor] = []
+
+    class Listening(Affine):
+        def forward(self, images: Tensor) -> Tensor:
+            asked.append(images.detach())
+            return super().forward(images)
+
+    model, images = Listening(2, (3, 8, 8)), near_grey(4, (3, 8, 8))
+    VMIFGSM(norm=norm, eps=0.1, steps=1, neighbours=5)(model, images, torch.zeros(4, dtype=torch.int64))
+    farthest = (torch.stack(asked[1:6]) - images).abs().max().item()
+    assert farthest == pytest.approx(1.5 * 0.1 / 192**power, rel=0.01)
 
 
 def test_momentum_is_algorithm_1() -> None:
@@ -114,7 +138,7 @@ def test_smoothing_of_the_gradient_changes_the_attack() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"kernel": 4}, {"diversity": 1.5}, {"scales": 0}, {"neighbours": -1}, {"decay": -1.0}]
+    "settings", [{"kernel": 4}, {"diversity": 1.5}, {"scales": 0}, {"neighbours": -1}, {"decay": float("nan")}]
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(AssayError, match=next(iter(settings))):

@@ -265,6 +265,7 @@ def test_square_works_on_any_size(norm: Any, shape: tuple[int, int, int]) -> Non
         (SPSA, {"step": -1}),
         (SimBA, {"basis": "wavelet"}),
         (SimBA, {"step": 0}),
+        (SimBA, {"low": 5.0}),
     ],
 )
 def test_impossible_settings_are_refused(cls: Any, settings: Any) -> None:

@@ -27,6 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     few = {
         "mlp": replace(RECIPES["mlp"], images=256, epochs=2, then=(2,)),
         "repvgg-robust": replace(RECIPES["repvgg-robust"], images=64, epochs=1, batch=16, bfloat16=False),
+        "repvgg-trades": RECIPES["repvgg-trades"],
     }
     monkeypatch.setattr(training, "RECIPES", few)
     monkeypatch.setattr(training, "TEST_SCENES", 20)
@@ -274,7 +275,7 @@ def test_every_image_is_attacked_at_full_strength_unless_told() -> None:
         ({"adversary": "pgd(loss=dlr)", "trades": 6.0}, "with fgsm, bim or pgd and loss=ce"),
         ({"adversary": "pgd", "trades": 0.0}, "trades=0.0 must be above 0"),
         ({"trades": 6.0}, "TRADES needs an adversary"),
-        ({"adversary": "pgd", "called": "repvgg-fgsm"}, "a recipe of its own"),
+        ({"adversary": "pgd", "called": "repvgg-robust"}, "a recipe of its own"),
         ({"adversary": "pgd", "called": "../mlp"}, "letters, digits"),
         ({"adversary": "pgd", "called": "there"}, "is there; choose another"),
     ],
