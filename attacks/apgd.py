@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, distance, room, rows
+from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, distance, rows
 from attacks.base import Attack
 from attacks.best import Best, everyone
 from attacks.goals import Goal, Loss, Scaled, Towards, Untargeted, likeliest
-from attacks.gradient import ask, slope
+from attacks.gradient import ascent, ask, slope
 from core.draws import Draws
 from core.errors import AssayError
 
@@ -82,7 +82,7 @@ class APGD(Attack):
                 return
             state.learn(found.loss, found.gradient, k)
             if k in marks:
-                state.judge(marks[k], self.rho, ball, images)
+                state.judge(marks[k], self, images)
             state.move(ball, images, first=k == 0)
 
 
@@ -102,10 +102,11 @@ class _State:
     kept_step: Tensor  # whether the step stayed as it was at the last checkpoint
     old_peak: Tensor  # the largest loss at the last checkpoint
     sparsity: Tensor  # values that a step in L1 moves
+    support: Tensor  # values that the peak has changed at the last checkpoint, in L1
 
     @classmethod
     def start(cls, attack: APGD, ball: Ball, images: Tensor, draws: Draws) -> "_State":
-        """A random point of the ball's border in Linf and L2, as in the reference, inside the ball in L1."""
+        """A random point of the ball's border, as in the authors' code; in L1 of its inside."""
         shift = ball.random(images, draws)
         if ball.norm != "l1":
             shift = shift * rows(ball.eps / distance(shift, ball.norm).clamp(min=1e-30), shift)
@@ -113,7 +114,8 @@ class _State:
         return cls(
             x=x, last=x, gradient=x, peak=x, peak_gradient=x, peak_loss=nothing - torch.inf, loss=nothing,
             step=nothing + (1.0 if ball.norm == "l1" else 2.0) * ball.eps, rises=nothing, kept_step=nothing > 0,
-            old_peak=nothing - torch.inf, sparsity=nothing + _share(ball.norm) * x[:1].numel(),
+            old_peak=nothing - torch.inf, sparsity=nothing + _share(ball.norm) * x[0].numel(),
+            support=nothing + x[0].numel(),
         )  # fmt: skip
 
     def stay(self, mask: Tensor) -> "_State":
@@ -131,20 +133,20 @@ class _State:
         if k == 0:
             self.old_peak = self.peak_loss
 
-    def judge(self, steps: int, rho: float, ball: Ball, images: Tensor) -> None:
+    def judge(self, steps: int, attack: APGD, images: Tensor) -> None:
         """At a checkpoint, ``steps`` after the last: where the step no longer helps, halve it and go back to the peak.
 
         In L1 the number of values that a step moves follows the number that the peak has changed; while that falls, the
         step stays at its longest and starts from the peak.
         """
-        if ball.norm == "l1":
-            sparsity = distance(self.peak - images, "l0") / 1.5
-            back = sparsity / self.sparsity.clamp(min=1) < 0.95
-            self.step = torch.where(back, torch.full_like(self.step, ball.eps), self.step / 1.5)
-            self.step = self.step.clamp(ball.eps * 0.1, ball.eps)
-            self.sparsity = sparsity
+        if attack.norm == "l1":
+            support = distance(self.peak - images, "l0")
+            back = support / self.support.clamp(min=1) < 0.95
+            self.step = torch.where(back, torch.full_like(self.step, attack.eps), self.step / 1.5)
+            self.step = self.step.clamp(attack.eps * 0.1, attack.eps)
+            self.support, self.sparsity = support, support / 1.5
         else:
-            back = self.rises <= rho * steps  # a tie does not help either, as in the authors' code
+            back = self.rises <= attack.rho * steps  # a tie does not help either, as in the authors' code
             back |= self.kept_step & (self.peak_loss <= self.old_peak)
             self.step = torch.where(back, self.step / 2, self.step)
             self.kept_step = ~back
@@ -154,21 +156,11 @@ class _State:
 
     def move(self, ball: Ball, images: Tensor, first: bool) -> None:
         """A step with momentum .75 (eq. 2); without in L1 and at first."""
-        ahead = ball.inside(images, self.x + rows(self.step, self.x) * self._ascent(ball.norm))
+        climb = ascent(ball.norm, self.x, self.gradient, self.sparsity / self.x[0].numel())
+        ahead = ball.inside(images, self.x + rows(self.step, self.x) * climb)
         if ball.norm != "l1" and not first:
             ahead = ball.inside(images, self.x + 0.75 * (ahead - self.x) + 0.25 * (self.x - self.last))
         self.last, self.x = self.x, ahead
-
-    def _ascent(self, norm: BoundedNorm) -> Tensor:
-        """A move of norm 1; in L1 spread evenly over the values of largest gradient that have room."""
-        if norm != "l1":
-            return Ball(norm, 1.0).steepest(self.gradient)
-        useful = (self.gradient * (room(self.x, self.gradient) > 0)).flatten(1)
-        count = self.sparsity.round().clamp(1, useful.shape[1])
-        order = useful.abs().argsort(1, descending=True)
-        chosen = torch.arange(useful.shape[1], device=order.device)[None] < count[:, None]
-        signs = useful.gather(1, order).sign() * chosen / count[:, None]
-        return torch.zeros_like(useful).scatter(1, order, signs).view_as(self.x)
 
 
 def _share(norm: str) -> float:

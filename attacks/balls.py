@@ -13,16 +13,27 @@ from core.errors import AssayError
 Norm = Literal["linf", "l2", "l1", "l0"]
 BoundedNorm = Literal["linf", "l2", "l1"]
 ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
+ROUNDING = 1e-6  # of a radius, kept free for what float32 makes of a sum of many values
 DUAL: dict[str, BoundedNorm] = {"linf": "l1", "l2": "l2", "l1": "linf"}  # Hoelder: <g, d> <= |g|_dual |d|
 
 
 def distance(difference: Tensor, norm: str) -> Tensor:
-    """The Lp size of ``difference`` (N, ...) per image, (N,); l0 counts changed values."""
+    """The Lp size of ``difference`` (N, ...) per image, (N,); l0 counts changed values.
+
+    Sums are in double precision: those of 150,000 values in single are a thousandth off.
+    """
     flat = difference.flatten(1)
     if norm == "l0":
         return (flat != 0).sum(1).float()
-    size: Tensor = torch.linalg.vector_norm(flat, ord=ORDERS[norm], dim=1)
+    if norm == "linf":
+        return flat.abs().amax(1)
+    size: Tensor = torch.linalg.vector_norm(flat, ord=ORDERS[norm], dim=1, dtype=torch.float64).to(flat.dtype)
     return size
+
+
+def unit(gradient: Tensor, norm: str = "l2") -> Tensor:
+    """``gradient`` with size 1 for every image; 0 where it is 0."""
+    return gradient / rows(distance(gradient, norm).clamp(min=1e-30), gradient)
 
 
 def rows(values: Tensor, like: Tensor) -> Tensor:
@@ -37,23 +48,28 @@ def room(images: Tensor, direction: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Ball:
-    """All differences whose norm is at most ``eps``."""
+    """All differences whose norm is at most ``eps``, which is one radius or one for each image (N,)."""
 
-    norm: BoundedNorm
-    eps: float
+    norm: Norm
+    eps: float | Tensor
 
     def project(self, difference: Tensor) -> Tensor:
         """The nearest difference inside the ball."""
-        return _PROJECT[self.norm](difference, self.eps)
+        return _PROJECT[self.norm](difference, self._radii(difference), None)
 
     def inside(self, images: Tensor, moved: Tensor) -> Tensor:
         """``moved`` brought back into the ball around ``images`` and into [0, 1].
 
-        In Linf and L1 the nearest such point; in L2 the ball first, then the box, which stays in the ball.
+        In Linf, L1 and L0 the nearest such point; in L2 the ball first, then the box, which stays in the ball.
         """
-        if self.norm == "l1":
-            return (images + _project_l1(moved - images, self.eps, room(images, moved - images))).clamp(0, 1)
-        return (images + self.project(moved - images)).clamp(0, 1)
+        difference = moved - images
+        projected = _PROJECT[self.norm](difference, self._radii(difference), room(images, difference))
+        moved = (images + projected).clamp(0, 1)
+        if self.norm not in ORDERS or self.norm == "linf":
+            return moved
+        over = distance(moved - images, self.norm) / torch.as_tensor(self.eps, device=images.device).clamp(min=1e-30)
+        tight = images + (moved - images) * rows(1 - 2 * (over - 1), images)  # rounding took it out
+        return torch.where(rows(over > 1, images), tight.clamp(0, 1), moved)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The difference of norm 1 with the largest inner product with ``gradient``; 0 where that is 0."""
@@ -63,15 +79,18 @@ class Ball:
         """A uniform random difference in the ball, one per image."""
         shape = images.shape[1:]
         if self.norm == "linf":
-            return draws.uniform(shape, -self.eps, self.eps)
+            return draws.uniform(shape, -1, 1) * self._radii(images)
         if self.norm == "l1":  # exponential gaps are uniform on the simplex; one gap more fills the inside
             signs = draws.uniform(shape, -1, 1).sign()
             gaps = -draws.uniform((shape.numel() + 1,)).clamp(min=1e-30).log()
             shares = gaps / gaps.sum(1, keepdim=True).clamp(min=1e-30)
-            return self.eps * signs * shares[:, :-1].view_as(signs)
-        direction = _STEEPEST["l2"](draws.normal(shape))
+            return self._radii(images) * signs * shares[:, :-1].view_as(signs)
+        direction = unit(draws.normal(shape))
         radius = draws.uniform(()) ** (1 / shape.numel())
-        return self.eps * rows(radius, direction) * direction
+        return self._radii(images) * rows(radius, direction) * direction
+
+    def _radii(self, like: Tensor) -> float | Tensor:
+        return rows(self.eps, like) if isinstance(self.eps, Tensor) else self.eps
 
 
 def check_eps(eps: float, norm: str) -> None:
@@ -82,58 +101,50 @@ def check_eps(eps: float, norm: str) -> None:
 
 
 def check_positive(**settings: float) -> None:
-    """Raise ``AssayError`` for a setting that is not above 0."""
+    """Raise ``AssayError`` for a setting that is not above 0 and finite."""
     for name, value in settings.items():
-        if not value > 0:
-            raise AssayError(f"{name}={value} must be above 0")
+        if not 0 < value < float("inf"):
+            raise AssayError(f"{name}={value} must be above 0 and finite")
 
 
-def inside(images: Tensor, moved: Tensor, norm: Norm, radius: Tensor) -> Tensor:
-    """``moved`` brought into [0, 1] and into balls whose ``radius`` (N,) is each image's own, as ``Ball.inside`` does.
-
-    In L0 the values that moved most stay.
-    """
-    if norm == "l0":
-        difference = (moved.clamp(0, 1) - images).flatten(1)
-        rank = difference.abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        return torch.where((rank < radius[:, None]).view_as(images), moved.clamp(0, 1), images)
-    difference, size = moved - images, rows(radius, images)
-    if norm == "linf":
-        difference = torch.minimum(torch.maximum(difference, -size), size)
-    elif norm == "l1":
-        difference = _project_l1(difference, radius[:, None], room(images, difference))
-    else:
-        difference = _project_l2(difference, radius)
-    return (images + difference).clamp(0, 1)
+Radius = float | Tensor  # one, or shaped (N, 1, ..., 1)
 
 
-def _project_l2(difference: Tensor, eps: float | Tensor) -> Tensor:
-    size = distance(difference, "l2")
-    return difference * rows((eps / size.clamp(min=1e-30)).clamp(max=1), difference)
+def _project_linf(difference: Tensor, eps: Radius, limit: Tensor | None) -> Tensor:
+    radius = torch.as_tensor(eps, dtype=difference.dtype, device=difference.device)
+    return torch.minimum(torch.maximum(difference, -radius), radius)
 
 
-def _project_l1(difference: Tensor, eps: float | Tensor, limit: Tensor | None = None) -> Tensor:
+def _project_l2(difference: Tensor, eps: Radius, limit: Tensor | None) -> Tensor:
+    size = rows(distance(difference, "l2"), difference)
+    return torch.where(size <= eps, difference, difference * (eps * (1 - ROUNDING) / size.clamp(min=1e-30)))
+
+
+def _project_l1(difference: Tensor, eps: Radius, limit: Tensor | None) -> Tensor:
     """Every size less one threshold, at least 0 and at most ``limit`` (Croce and Hein 2021, prop. 2.1).
 
     What is left, as a function of the threshold, is straight between the sizes and the sizes less their limit; so the
     threshold is exact after one sort.
     """
-    size = difference.abs().flatten(1)
+    size = difference.abs().flatten(1).double()
     most = size if limit is None else torch.minimum(limit.flatten(1), size)
-    knots = torch.cat([size, size - most], 1)
-    knots, order = knots.sort(1, descending=True)
-    slope = torch.where(order < size.shape[1], 1.0, -1.0).cumsum(1)
+    radius = (eps.flatten(1) if isinstance(eps, Tensor) else eps) * (1 - ROUNDING)
+    knots, order = torch.cat([size, size - most], 1).sort(1, descending=True)
+    slope = torch.where(order < size.shape[1], 1.0, -1.0).to(size).cumsum(1)
     left = torch.cat([torch.zeros_like(knots[:, :1]), (slope[:, :-1] * -knots.diff(dim=1)).cumsum(1)], 1)
-    crossing = (left <= eps).sum(1, keepdim=True) - 1  # the last knot that leaves at most eps
-    over = (eps - left.gather(1, crossing)) / slope.gather(1, crossing).clamp(min=1)
+    crossing = (left <= radius).sum(1, keepdim=True) - 1  # the last knot that leaves at most the radius
+    over = (radius - left.gather(1, crossing)) / slope.gather(1, crossing).clamp(min=1)
     threshold = (knots.gather(1, crossing) - over).clamp(min=0)
-    fits = most.sum(1, keepdim=True) <= eps
+    fits = most.sum(1, keepdim=True) <= radius
     kept = torch.where(fits, most, torch.minimum((size - threshold).clamp(min=0), most))
-    return kept.view_as(difference) * difference.sign()
+    return kept.to(difference.dtype).view_as(difference) * difference.sign()
 
 
-def _steepest_l2(gradient: Tensor) -> Tensor:
-    return gradient / rows(distance(gradient, "l2").clamp(min=1e-30), gradient)
+def _project_l0(difference: Tensor, eps: Radius, limit: Tensor | None) -> Tensor:
+    """The values that move most, as far as ``limit`` lets them, stay."""
+    flat = (difference if limit is None else difference.sign() * torch.minimum(difference.abs(), limit)).flatten(1)
+    rank = flat.abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return torch.where(rank < (eps.flatten(1) if isinstance(eps, Tensor) else eps), flat, 0).view_as(difference)
 
 
 def _steepest_l1(gradient: Tensor) -> Tensor:
@@ -142,9 +153,10 @@ def _steepest_l1(gradient: Tensor) -> Tensor:
     return torch.zeros_like(flat).scatter(1, place, flat.gather(1, place).sign()).view_as(gradient)
 
 
-_PROJECT: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "linf": lambda difference, eps: difference.clamp(-eps, eps),
+_PROJECT: dict[str, Callable[[Tensor, Radius, Tensor | None], Tensor]] = {
+    "linf": _project_linf,
     "l2": _project_l2,
     "l1": _project_l1,
+    "l0": _project_l0,
 }
-_STEEPEST: dict[str, Callable[[Tensor], Tensor]] = {"linf": torch.sign, "l2": _steepest_l2, "l1": _steepest_l1}
+_STEEPEST: dict[str, Callable[[Tensor], Tensor]] = {"linf": torch.sign, "l2": unit, "l1": _steepest_l1}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attacks.goals import Goal, as_goal
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
+from core.tables import check
 
 Access = Literal["gradient", "score", "decision", "none"]
 
@@ -38,6 +39,7 @@ class Attack(ABC):
         ``model`` maps ``images`` (N, C, H, W) in [0, 1] to logits (N, K); plain labels (N,) mean ``Untargeted``.
         An int as ``draws`` seeds one random stream per position. Raises ``AssayError`` for images outside [0, 1].
         """
+        check(self)
         check_images(images)
         images = images.detach()
         if len(images) == 0:
@@ -74,6 +76,7 @@ class BlackBox(Attack):
 
     def trace(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Trace:
         """As a call, with the queries that each image took."""
+        check(self)
         check_images(images)
         images = images.detach()
         if len(images) == 0:

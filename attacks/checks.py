@@ -3,7 +3,8 @@
 ``inspect`` looks at the model alone, ``Watch`` at what an attack does to it.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,27 +67,37 @@ class Watch:
         self.flat = torch.zeros(len(images), device=images.device)
         self.margins: list[tuple[Tensor, Tensor]] = []
         self.stride = max(1, min(images.shape[-2:]) // 16)
+        self.seconds = 0.0  # what watching took
 
     @contextmanager
     def on(self, model: nn.Module) -> Iterator["Watch"]:
-        handle = model.register_forward_hook(self._passed)
+        handle = model.register_forward_hook(self._timed(self._passed))
         try:
             yield self
         finally:
             handle.remove()
 
     def flags(self, success: Tensor) -> dict[str, Tensor]:
-        """Per image: ``zero-gradient``, ``silent-success`` and ``incomplete``, of those without ``success`` (N,) bool.
+        """Per image: ``zero-gradient``, ``silent-success``, ``incomplete``, of those without ``success`` (N,) bool.
 
         They say that most gradients were exactly zero, that the attack passed an image that fools within the budget and
-        returned another, and that the loss still moved in the last steps.
+        returned another, and that the loss still moved in the last steps. Only a budget tells whose image a pass was,
+        so attacks without one have no silent successes.
         """
         missed = ~success
         return {
             "zero-gradient": missed & (self.flat * 2 > self.slopes),
-            "silent-success": missed & self.reached,
+            "silent-success": missed & self.reached & (self.eps < float("inf")),
             "incomplete": missed & self._moving(),
         }
+
+    def _timed(self, work: Callable[..., None]) -> Callable[..., None]:
+        def timed(*arguments: Any) -> None:
+            start = time.perf_counter()
+            work(*arguments)
+            self.seconds += time.perf_counter() - start
+
+        return timed
 
     def _passed(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x, logits = inputs[0].detach(), output.detach()
@@ -102,7 +113,8 @@ class Watch:
             self.reached[index[clear]] |= inside & (size <= self.eps * (1 + SLACK) + SLACK)
         if inputs[0].requires_grad:
             self.margins.append((index, margin))
-            inputs[0].register_hook(lambda gradient: self._sloped(index, gradient))  # type: ignore[no-untyped-call]
+            sloped = self._timed(self._sloped)
+            inputs[0].register_hook(lambda gradient: sloped(index, gradient))  # type: ignore[no-untyped-call]
 
     def _sloped(self, index: Tensor, gradient: Tensor) -> None:
         if len(gradient) == len(index):

@@ -48,6 +48,8 @@ class FAB(Attack):
         for name, share in (("alpha_max", self.alpha_max), ("beta", self.beta)):
             if not 0 <= share <= 1:
                 raise AssayError(f"{name}={share} must be between 0 and 1")
+        if self.eta < 1:
+            raise AssayError(f"eta={self.eta} must be at least 1, or a step ends before the boundary")
         if self.targets < 0:
             raise AssayError(f"targets={self.targets} must be >= 0")
         if self.classes < 2:

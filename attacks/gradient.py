@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, room
+from attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, room
 from attacks.base import Attack
 from attacks.best import Best, everyone
 from attacks.goals import Goal, Loss
@@ -127,14 +127,20 @@ class PGD(Attack):
         return self.eps * (1 + math.cos(math.pi * k / self.steps)) if self.step is None else self.step
 
 
-def ascent(norm: BoundedNorm, x: Tensor, gradient: Tensor, share: float) -> Tensor:
-    """A move of norm 1 up the gradient; in L1 it is spread evenly over a ``share`` of the values, at least one."""
+def ascent(norm: Norm, x: Tensor, gradient: Tensor, share: float | Tensor) -> Tensor:
+    """A move of norm 1 up the gradient; in L1 it is spread evenly over the values of largest gradient that have room.
+
+    ``share`` of the values, one or for each image (N,), at least one value.
+    """
     if norm != "l1":
         return Ball(norm, 1.0).steepest(gradient)
     useful = (gradient * (room(x, gradient) > 0)).flatten(1)
-    count = max(1, round(share * useful.shape[1]))
-    top = useful.abs().topk(count, 1).indices
-    return torch.zeros_like(useful).scatter(1, top, useful.gather(1, top).sign() / count).view_as(gradient)
+    values = useful.shape[1]
+    count = (torch.as_tensor(share, device=x.device) * values).round().clamp(1, values).view(-1, 1)
+    order = useful.abs().argsort(1, descending=True)
+    chosen = torch.arange(values, device=x.device) < count
+    signs = useful.gather(1, order).sign() * chosen / count
+    return torch.zeros_like(useful).scatter(1, order, signs).view_as(gradient)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from attacks.goals import Goal, as_goal
 from attacks.metrics import ssim
 from core.borrow import borrowed, check_images, counting, now
 from core.draws import Draws, as_draws
+from core.errors import AssayError
 
 NORMS = ("linf", "l2", "l1", "l0")
 
@@ -68,6 +69,7 @@ def evaluate(
         with torch.no_grad():
             clean_logits = model(images)
             settled = as_goal(goal, images).settle(model, images)
+        _check_classes(settled, clean_logits)
         suspect = inspect(model, images, clean_logits)
         norm, eps = budget(attack)
         watch = Watch(images, settled, norm, eps)
@@ -78,7 +80,7 @@ def evaluate(
                 returned, queries, history = trace.images, trace.queries, trace.history
             else:
                 returned, queries, history = attack(model, images, settled, draws), None, ()
-        seconds = now(images.device) - start
+        seconds = now(images.device) - start - watch.seconds
         adversarial, problems = _usable(returned, images)
         distances = {norm: distance(adversarial - images, norm) for norm in NORMS}
         problems["over-budget"] = distances[norm] > eps * (1 + SLACK) + SLACK
@@ -119,6 +121,15 @@ def evaluate(
         history=history,
         flags=[tuple(name for name, holds in problems.items() if holds[i]) for i in range(len(images))],
     )
+
+
+def _check_classes(goal: Goal, logits: Tensor) -> None:
+    """Raise ``AssayError`` for a goal with a class that the model does not have."""
+    known = logits.shape[1]
+    for classes in (getattr(goal, "labels", None), getattr(goal, "classes", None)):
+        if classes is not None and len(classes) and not (classes.min() >= 0 and classes.max() < known):
+            found = classes[(classes < 0) | (classes >= known)][0].item()
+            raise AssayError(f"class {found} is not one of the model's 0 to {known - 1}")
 
 
 def _usable(returned: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import DUAL, Norm, check_positive, distance, inside, rows
+from attacks.balls import DUAL, Ball, Norm, check_positive, distance, rows, unit
 from attacks.base import Attack
 from attacks.best import Nearest
 from attacks.checks import NOISE
@@ -36,11 +36,6 @@ def clearly(goal: Goal, logits: Tensor) -> Tensor:
 def cosine(first: float, last: float, part: float) -> float:
     """From ``first`` to ``last`` along a half cosine as ``part`` goes from 0 to 1."""
     return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
-
-
-def unit(gradient: Tensor, norm: str = "l2") -> Tensor:
-    """``gradient`` with size 1 for every image; 0 where it is 0."""
-    return gradient / rows(distance(gradient, norm).clamp(min=1e-30), gradient)
 
 
 class Adam:
@@ -144,7 +139,7 @@ class FMN(Attack):
             order, reach = ("l2", radius.sqrt()) if self.norm == "l0" else (self.norm, radius)
             stretch = (reach / distance(delta, order).clamp(min=1e-30)).clamp(min=1)
             delta = delta * rows(torch.where(best.isfinite(), 1, stretch), delta)
-            x = inside(clean, clean + delta, self.norm, radius)
+            x = Ball(self.norm, radius).inside(clean, clean + delta)
             delta = x - clean
             found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
             reached = clearly(goal, found.logits)

@@ -37,7 +37,7 @@ class MIFGSM(Attack):
     kernel: int = 1  # side in pixels of the Gaussian that smooths the gradient, odd; its sigma is side / 6
     scales: int = 1  # copies of the image, divided by 1, 2, 4, ..., whose gradients are averaged
     neighbours: int = 0  # random points nearby whose gradients tune the variance
-    spread: float = 1.5  # how far they lie at most, in eps; per value what a change of that norm has on average
+    spread: float = 1.5  # how far each value goes at most, in eps; in L2 and L1 eps is shared among all values
     loss: Loss = "ce"
     samples: int = 1  # answers of a randomised model to average
 
@@ -60,7 +60,7 @@ class MIFGSM(Attack):
             found = self._slope(model, at, goal, draws)
             if not self.lookahead and not self.diversity:
                 best.update(index, x, found.loss, goal.reached(found.logits))
-            momentum = self.decay * momentum + _unit_l1(_smooth(found.gradient + tuned, self.kernel))
+            momentum = self.decay * momentum + _unit_mean(_smooth(found.gradient + tuned, self.kernel))
             if self.neighbours:
                 tuned = self._around(model, at, goal, draws) - found.gradient
             x = ball.inside(images, x + step * ascent(self.norm, x, momentum, 0.01 * (1 - k / self.steps)))
@@ -79,7 +79,7 @@ class MIFGSM(Attack):
 
     def _around(self, model: nn.Module, x: Tensor, goal: Goal, draws: Draws) -> Tensor:
         """The mean gradient at random points around ``x`` (Wang and He 2021, eq. 7)."""
-        reach = self.spread * self.eps / x[0].numel() ** (1 / ORDERS[self.norm])  # as large a change in every norm
+        reach = self.spread * self.eps / x[0].numel() ** (1 / ORDERS[self.norm])
         points = (x + draws.uniform(x.shape[1:], -reach, reach) for _ in range(self.neighbours))
         return torch.stack([self._slope(model, point, goal, draws).gradient for point in points]).mean(0)
 
@@ -125,7 +125,7 @@ class VMIFGSM(MIFGSM):
     neighbours: int = 20  # random points nearby whose gradients tune the variance
 
 
-def _unit_l1(gradient: Tensor) -> Tensor:
+def _unit_mean(gradient: Tensor) -> Tensor:
     return gradient / rows(gradient.flatten(1).abs().mean(1).clamp(min=1e-30), gradient)
 
 

@@ -18,6 +18,7 @@ from attacks.gradient import ask
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
+from core.tables import check
 
 
 class Universal(Attack):
@@ -32,6 +33,7 @@ class Universal(Attack):
 
     def craft(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Tensor:
         """What ``apply`` adds or pastes, learned on ``images`` (N, C, H, W) in [0, 1] with one goal for each."""
+        check(self)
         check_images(images)
         images = images.detach()
         with borrowed(model):

@@ -6,8 +6,10 @@ loads no torch. Text is parsed, never evaluated: literals, fractions and bare wo
 
 import ast
 import dataclasses
+import functools
 import importlib
 import itertools
+import numbers
 import re
 import types
 import typing
@@ -82,14 +84,31 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
 
 def build(cls: type, settings: Mapping[str, Any]) -> Any:
     """A record of ``cls``; unknown settings and values of a wrong type raise ``AssayError``."""
-    hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
-    for key, value in settings.items():
+    for key in settings:
         if key not in names:
             raise unknown(f"setting of {cls.__name__}", key, names)
+    _check(cls, settings)
+    return cls(**settings)
+
+
+def check(record: object) -> None:
+    """Raise ``AssayError`` if a setting of a record is not of its type, as ``build`` does before it makes one."""
+    cls = type(record)
+    if dataclasses.is_dataclass(cls):
+        _check(cls, {field.name: getattr(record, field.name) for field in dataclasses.fields(cls)})
+
+
+def _check(cls: type, settings: Mapping[str, Any]) -> None:
+    hints = _hints(cls)
+    for key, value in settings.items():
         if not _fits(value, hints[key]):
             raise AssayError(f"{cls.__name__}: {key}={value!r} is not {_describe(hints[key])}")
-    return cls(**settings)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def variants(cls: type, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -161,7 +180,7 @@ def _fits(value: object, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint) if isinstance(hint, type) else True

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attacks import APGD, DDN, FAB, FMN, PGD, AutoAttack, DeepFool, WorstCase
 from attacks.balls import distance
+from core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 CASES = [(classes, norm, seed) for classes in (2, 10) for norm in ("linf", "l2", "l1") for seed in (0, 1)]
@@ -83,3 +84,24 @@ def test_the_worst_case_is_exact(case: tuple[Affine, Tensor, Tensor, str]) -> No
     over: dict[str, Any] = {"norm": norm, "eps": 1.001 * SAME[norm]}
     assert fooled(AutoAttack(**over, steps=50, queries=20), case) == 1
     assert fooled(WorstCase(**over, attacks=("pgd", "deepfool(overshoot=0.0005)")), case) == 1
+
+
+def test_attacks_in_turn_survive_finding_nothing() -> None:
+    """A network that reshapes by the number of images cannot be asked about none."""
+
+    class Reshaping(Affine):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images.view(images.size(0), -1))
+
+    model, images = Reshaping(10), near_grey(4)
+    labels = model(images).argmax(1)
+    for attack in (AutoAttack(eps=1e-6, steps=5, queries=10), WorstCase(eps=1e-6, attacks=("fab(steps=5)",))):
+        assert torch.equal(model(attack(model, images, labels)).argmax(1), labels)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_default_worst_case_fits_every_norm_and_two_classes(norm: Any) -> None:
+    model, images = Affine(2), near_grey(4)
+    WorstCase(norm=norm, eps=1e-4)(model, images, model(images).argmax(1))
+    with pytest.raises(AssayError, match="does not attack single images within"):
+        WorstCase(norm="l1", attacks=("ddn",))
