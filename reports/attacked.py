@@ -11,6 +11,8 @@ from reports.intervals import Estimate
 from reports.look import Identity
 from reports.transfer import members
 
+FEW = 10  # images below which a model's own share says little
+
 
 def percent(found: Estimate) -> str:
     """``62 % [52, 71]``."""
@@ -64,6 +66,9 @@ def radii(curves: pd.DataFrame | None, checks: pd.DataFrame | None, marks: dict[
     for model, group in worst.groupby("model"):
         falls = group.loc[group["robust_accuracy"] <= group["robust_accuracy"].max() / 2, "eps"]
         half[str(model)] = float(falls.min()) if len(falls) and group["robust_accuracy"].max() > 0 else math.inf
+    right = worst.groupby("model").agg(share=("robust_accuracy", "max"), n=("n", "max")).prod(axis=1)
+    if (right >= FEW).any():
+        half = {model: radius for model, radius in half.items() if right[model] >= FEW}
     order = sorted((model for model in marks if model in half), key=lambda model: half[model])
     first, last = order[0], order[-1]
     text = f"To lose half of what it gets right, {marks[first].label} takes {_change(norm, half[first])}"
@@ -92,6 +97,8 @@ def transfer(found: pd.DataFrame | None, marks: dict[str, Identity]) -> str:
         return ""
     others = found[[row["victim"] not in members(row["source"]) for row in found.to_dict("records")]]
     others = others.dropna(subset="fooling_rate")
+    if (others["fooling_n"] >= FEW).any():
+        others = others[others["fooling_n"] >= FEW]
     if not len(others):
         return ""
     worst = others.sort_values("fooling_rate", kind="stable").to_dict("records")[-1]

@@ -11,7 +11,7 @@ from tests.crosscheck.peers import ORDERS, Run, adv_lib, foolbox, torchattacks
 
 STEPS = 20
 LONG = 40  # steps to the nearest image
-WALK = 12  # steps of FAB: two passes forward and one backward for each other class
+WALK = 20  # steps of FAB: two passes forward and one backward for each other class
 QUERIES = 200
 
 

@@ -37,12 +37,12 @@ class Source(NamedTuple):
 
 SOURCES = {
     "mnist_lenet5": Source(100, 5, 0.11, 1.4, 7.0, {"linf": 0.17, "l2": 2.4}),
-    "mnist_lenet5_robust": Source(100, 5, 0.35, 4.5, 25.0, {"linf": 0.39, "l2": 2.4}),
-    "cifar10_resnet20": Source(64, 1, 0.0026, 0.107, 1.3, {"linf": 0.008, "l2": 0.35}),
-    "cifar10_resnet56": Source(16, 1, 0.0026, 0.1, 1.3, {"linf": 0.008, "l2": 0.35}),
-    "zoo:repvgg": Source(40, 1, 0.006, 0.4, 6.0, {"linf": 0.026, "l2": 2.0}),
-    "zoo:vit": Source(40, 1, 0.0041, 0.28, 2.0, {"linf": 0.016, "l2": 1.2}),
-    "zoo:repvgg-robust": Source(40, 1, 0.05, 1.0, 13.0, {"linf": 0.12, "l2": 4.0}),
+    "mnist_lenet5_robust": Source(100, 5, 0.35, 4.0, 20.0, {"linf": 0.37, "l2": 2.4}),
+    "cifar10_resnet20": Source(64, 3, 0.0026, 0.107, 1.3, {"linf": 0.008, "l2": 0.35}),
+    "cifar10_resnet56": Source(24, 1, 0.0026, 0.1, 1.3, {"linf": 0.008, "l2": 0.35}),
+    "zoo:repvgg": Source(48, 2, 0.006, 0.4, 6.0, {"linf": 0.026, "l2": 2.0}),
+    "zoo:vit": Source(48, 2, 0.0041, 0.28, 2.0, {"linf": 0.016, "l2": 1.2}),
+    "zoo:repvgg-robust": Source(48, 2, 0.05, 1.0, 13.0, {"linf": 0.12, "l2": 4.0}),
 }
 
 
