@@ -19,7 +19,7 @@ class APGD(Attack):
     """Auto-PGD (Croce and Hein 2020, alg. 1, arXiv:2003.01690; in L1: Croce and Hein 2021, alg. 1, arXiv:2103.01208).
 
     ``targets`` 9 and ``loss`` dlr is APGD-T: the nine likeliest other classes in turn, any wrong class counts as
-    success. Returns the first fooling image on the path, else the one of smallest margin; an image that is fooled
+    success. Returns the first fooling image on the path, else that of largest loss; an image that is fooled
     leaves the batch.
 
     Differs from the paper where ``rescale`` is on: logits are multiplied, for each image, so that the first lies 10
@@ -71,16 +71,17 @@ class APGD(Attack):
         for k in range(self.steps + 1):
             found = slope(model, state.x, lambda logits: aim.loss(logits, self.loss), self.samples)  # noqa: B023
             reached = goal.reached(found.logits)
-            best.update(index, state.x, -goal.margin(found.logits), reached)
+            state.learn(found.loss, found.gradient, -goal.margin(found.logits), k)
             if reached.any():
+                best.update(index[reached], state.x[reached], state.lead[reached], reached[reached])
                 stay = ~reached
                 index, goal, aim, images = index[stay], goal[stay], aim[stay], images[stay]
-                found, state = type(found)(*(part[stay] for part in found)), state.stay(stay)
+                state = state.stay(stay)
                 if len(index) == 0:
                     return
             if k == self.steps:
+                best.update(index, state.peak, state.peak_lead, torch.zeros_like(reached[: len(index)]))
                 return
-            state.learn(found.loss, found.gradient, k)
             if k in marks:
                 state.judge(marks[k], self, images)
             state.move(ball, images, first=k == 0)
@@ -96,6 +97,8 @@ class _State:
     peak: Tensor  # the image of largest loss, with its gradient and loss
     peak_gradient: Tensor
     peak_loss: Tensor
+    peak_lead: Tensor  # how far the goal is ahead there, in logits
+    lead: Tensor  # and at x
     loss: Tensor
     step: Tensor  # length of the next step in the ball's norm
     rises: Tensor  # steps since the last checkpoint that raised the loss
@@ -112,7 +115,8 @@ class _State:
             shift = shift * rows(ball.eps / distance(shift, ball.norm).clamp(min=1e-30), shift)
         x, nothing = ball.inside(images, images + shift), images.new_zeros(len(images))
         return cls(
-            x=x, last=x, gradient=x, peak=x, peak_gradient=x, peak_loss=nothing - torch.inf, loss=nothing,
+            x=x, last=x, gradient=x, peak=x, peak_gradient=x, peak_loss=nothing - torch.inf,
+            peak_lead=nothing, lead=nothing, loss=nothing,
             step=nothing + (1.0 if ball.norm == "l1" else 2.0) * ball.eps, rises=nothing, kept_step=nothing > 0,
             old_peak=nothing - torch.inf, sparsity=nothing + _share(ball.norm) * x[0].numel(),
             support=nothing + x[0].numel(),
@@ -121,17 +125,19 @@ class _State:
     def stay(self, mask: Tensor) -> "_State":
         return replace(self, **{name: value[mask] for name, value in vars(self).items()})
 
-    def learn(self, loss: Tensor, gradient: Tensor, k: int) -> None:
-        """Take in the loss and gradient at ``x``."""
+    def learn(self, loss: Tensor, gradient: Tensor, lead: Tensor, k: int) -> None:
+        """Take in the loss, its gradient and the lead at ``x``."""
         if k:
             self.rises = self.rises + (loss > self.loss)
-        self.loss, self.gradient = loss, gradient
+        self.loss, self.gradient, self.lead = loss, gradient, lead
         higher = loss > self.peak_loss
-        self.peak_loss = torch.where(higher, loss, self.peak_loss)
-        self.peak = torch.where(rows(higher, self.x), self.x, self.peak)
-        self.peak_gradient = torch.where(rows(higher, self.x), gradient, self.peak_gradient)
         if k == 0:
-            self.old_peak = self.peak_loss
+            self.peak, self.peak_gradient = self.x.clone(), gradient.clone()
+            self.peak_loss, self.peak_lead, self.old_peak = loss, lead, loss
+        elif higher.any():
+            self.peak[higher], self.peak_gradient[higher] = self.x[higher], gradient[higher]
+            self.peak_loss = torch.where(higher, loss, self.peak_loss)
+            self.peak_lead = torch.where(higher, lead, self.peak_lead)
 
     def judge(self, steps: int, attack: APGD, images: Tensor) -> None:
         """At a checkpoint, ``steps`` after the last: where the step no longer helps, halve it and go back to the peak.
@@ -151,8 +157,9 @@ class _State:
             self.step = torch.where(back, self.step / 2, self.step)
             self.kept_step = ~back
         self.old_peak, self.rises = self.peak_loss, torch.zeros_like(self.rises)
-        self.x = torch.where(rows(back, self.x), self.peak, self.x)
-        self.gradient = torch.where(rows(back, self.x), self.peak_gradient, self.gradient)
+        if back.any():
+            self.x = torch.where(rows(back, self.x), self.peak, self.x)
+            self.gradient = torch.where(rows(back, self.x), self.peak_gradient, self.gradient)
 
     def move(self, ball: Ball, images: Tensor, first: bool) -> None:
         """A step with momentum .75 (eq. 2); without in L1 and at first."""

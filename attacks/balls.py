@@ -63,7 +63,8 @@ class Ball:
         In Linf, L1 and L0 the nearest such point; in L2 the ball first, then the box, which stays in the ball.
         """
         difference = moved - images
-        projected = _PROJECT[self.norm](difference, self._radii(difference), room(images, difference))
+        limit = room(images, difference) if self.norm in ("l1", "l0") else None
+        projected = _PROJECT[self.norm](difference, self._radii(difference), limit)
         moved = (images + projected).clamp(0, 1)
         if self.norm not in ORDERS or self.norm == "linf":
             return moved
