@@ -36,8 +36,8 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "mnist_lenet5": Source(100, 5, 0.11, 1.4, 7.0, {"linf": 0.17, "l2": 2.4}),
-    "mnist_lenet5_robust": Source(100, 5, 0.35, 4.0, 20.0, {"linf": 0.37, "l2": 2.4}),
+    "mnist_lenet5": Source(100, 3, 0.11, 1.4, 7.0, {"linf": 0.17, "l2": 2.4}),
+    "mnist_lenet5_robust": Source(100, 3, 0.35, 4.0, 20.0, {"linf": 0.37, "l2": 2.4}),
     "cifar10_resnet20": Source(64, 3, 0.0026, 0.107, 1.3, {"linf": 0.008, "l2": 0.35}),
     "cifar10_resnet56": Source(24, 1, 0.0026, 0.1, 1.3, {"linf": 0.008, "l2": 0.35}),
     "zoo:repvgg": Source(48, 2, 0.006, 0.4, 6.0, {"linf": 0.026, "l2": 2.0}),
