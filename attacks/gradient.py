@@ -124,7 +124,12 @@ class PGD(Attack):
         best.update(index, x, goal.loss(logits, self.loss), goal.reached(logits))
 
     def _length(self, k: int) -> float:
-        return self.eps * (1 + math.cos(math.pi * k / self.steps)) if self.step is None else self.step
+        return cosine(2 * self.eps, 0, k / self.steps) if self.step is None else self.step
+
+
+def cosine(first: float, last: float, part: float) -> float:
+    """From ``first`` to ``last`` along a half cosine as ``part`` goes from 0 to 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
 
 
 def ascent(norm: Norm, x: Tensor, gradient: Tensor, share: float | Tensor) -> Tensor:

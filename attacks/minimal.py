@@ -4,7 +4,6 @@ All return the nearest image on their path that reaches the goal clearly (by mor
 ``steps`` counts passes forward and backward, that of the clean image included.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,7 +15,7 @@ from attacks.base import Attack
 from attacks.best import Nearest
 from attacks.checks import NOISE
 from attacks.goals import Goal
-from attacks.gradient import Slope, slope
+from attacks.gradient import Slope, cosine, slope
 from core.draws import Draws
 from core.errors import AssayError
 
@@ -31,11 +30,6 @@ def outset(model: nn.Module, images: Tensor, goal: Goal) -> tuple[Tensor, Slope]
 def clearly(goal: Goal, logits: Tensor) -> Tensor:
     """Whether the goal is reached by more than another batch split can change, (N,) bool."""
     return goal.margin(logits) < -2 * NOISE * logits.abs().amax(1)
-
-
-def cosine(first: float, last: float, part: float) -> float:
-    """From ``first`` to ``last`` along a half cosine as ``part`` goes from 0 to 1."""
-    return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
 
 
 class Adam:

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from attacks.balls import Norm, check_positive
 from attacks.goals import Goal
-from attacks.universal import Universal, capped, in_turn, shrinking
+from attacks.gradient import cosine
+from attacks.universal import Universal, capped, in_turn
 from core.draws import Draws, as_draws
 from core.errors import AssayError
 
@@ -50,7 +51,7 @@ class AdversarialPatch(Universal):
         for k, index in enumerate(in_turn(images, self.batch, self.steps)):
             logits = model(self.apply(images[index], patch, draws[index]))
             (up,) = torch.autograd.grad(capped(goal[index], logits, self.cap).mean(), patch)
-            step = self.step * shrinking(k, self.steps)
+            step = cosine(self.step, 0, k / self.steps)
             patch = (patch.detach() + step * up.sign()).clamp(0, 1).requires_grad_(True)
         return patch
 

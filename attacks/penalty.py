@@ -17,8 +17,8 @@ from attacks.balls import Norm, check_positive, distance, rows
 from attacks.base import Attack
 from attacks.best import Nearest
 from attacks.goals import Goal
-from attacks.gradient import Slope, slope
-from attacks.minimal import Adam, clearly, cosine, outset
+from attacks.gradient import Slope, cosine, slope
+from attacks.minimal import Adam, clearly, outset
 from core.draws import Draws
 from core.errors import AssayError
 

@@ -1,6 +1,5 @@
 """One perturbation for all images."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from attacks.base import Attack
 from attacks.best import everyone
 from attacks.deepfool import DeepFool
 from attacks.goals import Goal, as_goal
-from attacks.gradient import ask
+from attacks.gradient import ask, cosine
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
@@ -66,11 +65,6 @@ def in_turn(images: Tensor, batch: int, steps: int) -> Iterator[Tensor]:
         at = (at + batch) % len(images)
 
 
-def shrinking(k: int, steps: int) -> float:
-    """The length of step ``k`` of ``steps``, from 1 to 0 along a half cosine."""
-    return (1 + math.cos(math.pi * k / steps)) / 2
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UniversalPerturbation(Universal):
     """One difference in a ball for all images.
@@ -115,7 +109,7 @@ class UniversalPerturbation(Universal):
             crafted = crafted.detach().requires_grad_(True)
             logits = model(self.apply(images[index], crafted))
             (up,) = torch.autograd.grad(capped(goal[index], logits, self.cap).mean(), crafted)
-            length = self.step * self.eps * shrinking(k, self.steps)
+            length = cosine(self.step * self.eps, 0, k / self.steps)
             crafted = ball.project((crafted.detach() + length * ball.steepest(up[None])[0])[None])[0]
         return crafted
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import evaluate
+from attacks import Targeted, evaluate
 from attacks.judge import Outcome
-from attacks.metrics import fooling_rate, robust_accuracy
+from attacks.metrics import fooling_rate, robust_accuracy, targeted_rate
 from bench.attacked import AttackingCell
 from bench.cells import Batch, Measured, Setup, finite, planned
 
@@ -43,6 +43,8 @@ class TransferCell(AttackingCell):
                     "fooling_rate": fooling_rate(before, after, batch.labels),
                     "robust_accuracy": robust_accuracy(before, after, batch.labels),
                 }
+                if isinstance(outcome.goal, Targeted):
+                    values["targeted_rate"] = targeted_rate(before, after, outcome.goal.classes)
                 for i, image in enumerate(batch.ids):
                     facts = {
                         "model": spec,

@@ -20,7 +20,7 @@ def borrowed(model: nn.Module) -> Iterator[nn.Module]:
         model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield model
     finally:
         for module, mode in training:
@@ -71,6 +71,10 @@ def check_images(images: Tensor) -> None:
     """Raise ``AssayError`` unless ``images`` is (N, C, H, W), floating and in [0, 1]."""
     if images.ndim != 4 or not images.is_floating_point():
         raise AssayError(f"images must be float (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
+    if images.is_inference():
+        raise AssayError(
+            "images made in torch.inference_mode() carry no gradients: make them outside, or clone there"
+        )
     if len(images) and not (images.min() >= 0 and images.max() <= 1):
         low, high = images.min().item(), images.max().item()
         raise AssayError(f"images must lie in [0, 1], not [{low:.3g}, {high:.3g}]; normalisation belongs in the model")

@@ -1,6 +1,7 @@
 """What every explainer shares at its edge."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ class Explainer(ABC):
     """A frozen record of settings; calling it gives heatmaps."""
 
     __slots__ = ()
+
+    signed: ClassVar[bool] = False  # negative values speak against the target; scores of the object read the positive part
+    control: ClassVar[bool] = False  # knows nothing of the model: what a method must beat
+    complete: ClassVar[bool] = False  # a map sums to f(x) - f(x'), x' being what the field ``baseline`` says
 
     def __call__(self, model: nn.Module, images: Tensor, target: Target | Tensor, draws: Draws | int = 0) -> Tensor:
         """Heatmaps (N, H, W) float32, in the target's own units: not normalised, and NaN where the method gives NaN.

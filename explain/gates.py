@@ -1,31 +1,52 @@
-"""Another backward rule for ReLU, without hooks and without a change to the model.
+"""Other backward rules for activations, without hooks and without a change to the model.
 
-While a ``GuidedReLU`` is active, every call of a rectifier is replaced: the function and the method, in place or not,
-from a module used once or many times. What scripted or compiled code calls inside is out of reach.
+While ``Gates`` are active, every call of an activation is replaced: the function and the method, in place or not,
+from a module used once or many times. What scripted or compiled code calls inside is out of reach, and so is an
+activation that is written out, such as ``x * x.sigmoid()``.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+Rule = Literal["plain", "guided", "deconvnet"]
+Activations = Literal["relu", "all"]
 
-class GuidedReLU(TorchFunctionMode):
-    """The gradient passes a rectifier only where input and gradient are positive (Springenberg et al. 2015, fig. 1).
 
-    Rectifiers are ReLU, ReLU6 and a hardtanh from zero; the last two also stop it above their ceiling. ``gated``
-    counts their calls and ``calls`` those of all activation functions; squashing gates (sigmoid, softmax) are none.
+class Gates(TorchFunctionMode):
+    """How the gradient g passes an activation a(x), to be set anew before each backward pass of one forward.
+
+    - plain: a'(x) g, the derivative
+    - guided: a'(x) g where x > 0 and g > 0 (Springenberg et al. 2015, fig. 1, arXiv:1412.6806)
+    - deconvnet: g where g > 0 (Zeiler & Fergus 2014, sec. 2.1, arXiv:1311.2901)
+
+    Published for ReLU; ``activations="relu"`` gates only rectifiers: ReLU, ReLU6 and a hardtanh from zero, whose a'
+    also ends at their ceiling. ``"all"`` is our generalisation: the same formulas on GELU, SiLU and the others that
+    grow with x, and the published rules on ReLU. Squashing gates (sigmoid, softmax) are no activations here. ``gated``
+    counts the calls that a rule reached and ``calls`` those of all activations.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, activations: Activations = "relu", rule: Rule = "plain") -> None:
         super().__init__()
+        self.reach: Activations = activations
+        self.rule: Rule = rule
+        self.activations: Activations = activations
         self.gated = 0
         self.calls = 0
+
+    def switch(self, rule: Rule, activations: Activations = "relu") -> None:
+        """Another rule for the next backward pass; ``"all"`` needs gates that were made with it."""
+        self.rule, self.activations = rule, activations
+
+    def on(self, *, rectifier: bool) -> Rule:
+        """The rule that now holds for rectifiers, or for the others."""
+        return self.rule if rectifier or self.activations == "all" else "plain"
 
     def __torch_function__(
         self,
@@ -34,28 +55,20 @@ class GuidedReLU(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        self.calls += func in _RECTIFIERS or func in _OTHERS
-        rectifier = _read(func, args, kwargs) if func in _RECTIFIERS else None
-        if rectifier is None:
+        kwargs = dict(kwargs or {})
+        if func not in _RECTIFIERS and func not in _OTHERS:
+            return func(*args, **kwargs)
+        self.calls += 1
+        rectifies = func in _RECTIFIERS and not (func is F.hardtanh and kwargs["min_val"] != 0)
+        if not rectifies and self.reach == "relu":
             return func(*args, **kwargs)
         self.gated += 1
-        return _Guided.apply(rectifier.input, rectifier.ceiling, rectifier.inplace)
-
-
-class _Rectifier(NamedTuple):
-    input: Tensor
-    ceiling: float
-    inplace: bool
-
-
-def _read(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Rectifier | None:
-    """What one call rectifies; None for a hardtanh that does not start at zero."""
-    if func is F.hardtanh and kwargs["min_val"] != 0:
-        return None
-    ceiling = {F.relu6: 6.0, F.hardtanh: kwargs.get("max_val", 1.0)}.get(func, math.inf)
-    inplace = func in (torch.relu_, Tensor.relu_) or kwargs.get("inplace", False)
-    return _Rectifier(args[0] if args else kwargs["input"], ceiling, inplace)
+        values, *rest = args if args else (kwargs.pop("input"),)
+        inplace = func.__name__.endswith("_") or kwargs.get("inplace", False)
+        if rectifies:
+            ceiling = {F.relu6: 6.0, F.hardtanh: kwargs.get("max_val", 1.0)}.get(func, math.inf)
+            return _Rectified.apply(values, ceiling, inplace, self)
+        return _Activated.apply(values, lambda x: func(x, *rest, **kwargs), inplace, self)
 
 
 _RECTIFIERS: frozenset[Callable[..., Any]] = frozenset(
@@ -63,23 +76,54 @@ _RECTIFIERS: frozenset[Callable[..., Any]] = frozenset(
 )
 _OTHERS: frozenset[Callable[..., Any]] = frozenset(
     {
-        F.gelu, F.silu, F.mish, F.hardswish, F.softplus,
-        F.leaky_relu, F.prelu, F.rrelu, F.elu, F.selu, F.celu,
+        F.gelu, F.silu, F.mish, F.hardswish, F.softplus, F.prelu,
+        F.leaky_relu, F.rrelu, F.elu, F.selu, F.celu, torch.rrelu, torch.selu, torch.celu,
+        F.leaky_relu_, F.rrelu_, F.elu_, F.selu_, F.celu_,
     }
 )  # fmt: skip
 
 
-class _Guided(torch.autograd.Function):
+class _Rectified(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, ceiling: float, inplace: bool) -> Tensor:
-        ctx.save_for_backward((values > 0) & (values < ceiling))
+    def forward(ctx: Any, values: Tensor, ceiling: float, inplace: bool, gates: Gates) -> Tensor:
+        closed = values <= 0
+        ctx.save_for_backward(closed if ceiling == math.inf else closed | (values >= ceiling))
+        ctx.gates = gates
         if inplace:
             ctx.mark_dirty(values)
             return values.clamp_(0, ceiling)
         return values.clamp(0, ceiling)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (opened,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (closed,), (gradient,) = ctx.saved_tensors, gradients
+        rule = ctx.gates.on(rectifier=True)
+        if rule == "guided":
+            closed = closed | (gradient <= 0)
+        passed = gradient.clamp(min=0) if rule == "deconvnet" else gradient.masked_fill(closed, 0)
+        return passed, None, None, None
+
+
+class _Activated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, call: Callable[[Tensor], Tensor], inplace: bool, gates: Gates) -> Tensor:
+        with torch.enable_grad():
+            leaf = (values.clone() if inplace else values).detach().requires_grad_(True)
+            result = call(leaf.clone() if inplace else leaf)
+        ctx.gates, ctx.positive = gates, leaf > 0
+        ctx.derive = functools.partial(torch.autograd.grad, result, leaf, retain_graph=True)
+        if inplace:
+            ctx.mark_dirty(values)
+            return values.copy_(result.detach())
+        return result.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
-        return gradient * (opened & (gradient > 0)), None, None
+        rule = ctx.gates.on(rectifier=False)
+        if rule == "deconvnet":
+            return gradient.clamp(min=0), None, None, None
+        (passed,) = ctx.derive(gradient)
+        if rule == "guided":
+            passed = passed.masked_fill(~ctx.positive | (gradient <= 0), 0)
+        return passed, None, None, None

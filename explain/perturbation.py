@@ -1,16 +1,27 @@
 """Heatmaps from what happens when pixels are replaced."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from core.borrow import borrowed, check_images
 from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.base import Explainer
-from explain.variants import Baseline, baseline_of, grid_scores
+from core.errors import AssayError, NotApplicable
+from core.targets import Logit, Margin, Probability, Target
+from explain.base import Explainer, as_target
+from explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of
+
+
+class Positions(NamedTuple):
+    """What the model says while the square is at each place: row i starts at pixel i * stride, columns likewise."""
+
+    probability: Tensor  # (N, rows, columns) float32, of the explained class
+    predicted: Tensor  # (N, rows, columns) int64, the most probable class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,23 +42,52 @@ class Occlusion(Explainer):
             raise AssayError(f"{self}: needs 1 <= stride <= window, so that every pixel is covered, and batch >= 1")
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
-        n, _, height, width = images.shape
-        blank = baseline_of(images, self.baseline)
-        rows, columns = self._spans(height).to(images.device), self._spans(width).to(images.device)
+        rows, columns = self._spans(images.shape[-2]), self._spans(images.shape[-1])
+        each = 1 + len(rows) * len(columns)
+        values = grid_scores(model, target, images, each, self._occluded(images), self.batch)
+        drops = (values[:, :1] - values[:, 1:]).reshape(len(images), len(rows), len(columns))
+        down, across = rows.to(drops), columns.to(drops)
+        covering = down.sum(0)[:, None] * across.sum(0)
+        return torch.einsum("nij,ih,jw->nhw", drops, down, across) / covering
 
-        def occluded(owner: Tensor, square: Tensor) -> Tensor:
-            """Square 0 is the image itself, square i + 1 lies at row i // columns, column i % columns."""
+    def positions(self, model: nn.Module, images: Tensor, target: Target | Tensor) -> Positions:
+        """The class's probability and the predicted class per position of the square (Zeiler & Fergus, fig. 7d, e).
+
+        Arguments and errors as for a heatmap, of a class: a target that is none raises ``NotApplicable``.
+        """
+        check_images(images)
+        images, target = images.detach(), as_target(target, images)
+        if not isinstance(target, Logit | Probability | Margin):
+            raise NotApplicable(f"positions tell the probability of a class, not of a {type(target).__name__}")
+        classes = torch.as_tensor(target.classes, device=images.device).expand(len(images))
+        rows, columns = (len(self._spans(size)) for size in images.shape[-2:])
+        samples = torch.arange(len(images) * rows * columns, device=images.device)
+        owners, squares = samples // (rows * columns), samples % (rows * columns) + 1
+
+        def read(owner: Tensor, pictures: Tensor) -> Tensor:
+            logits = model(pictures)
+            return torch.stack([Probability.of(logits, classes[owner]).double(), logits.argmax(1).double()], 1)
+
+        with borrowed(model):
+            told = read_all(read, owners, squares, self._occluded(images), self.batch)
+        probability, predicted = told.reshape(len(images), rows, columns, 2).unbind(-1)
+        return Positions(probability.float(), predicted.long())
+
+    def _occluded(self, images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Builds the samples of images and squares (m,).
+
+        Square 0 is the image itself, square i + 1 lies at row i // columns, column i % columns.
+        """
+        blank = baseline_of(images, self.baseline)
+        rows, columns = (self._spans(size).to(images.device) for size in images.shape[-2:])
+
+        def make(owner: Tensor, square: Tensor) -> Tensor:
             at = (square - 1).clamp(min=0)
             inside = rows[at // len(columns)][:, :, None] & columns[at % len(columns)][:, None, :]
             inside &= (square > 0)[:, None, None]
             return torch.where(inside[:, None], blank[owner], images[owner])
 
-        each = 1 + len(rows) * len(columns)
-        values = grid_scores(model, target, images, each, occluded, self.batch)
-        drops = (values[:, :1] - values[:, 1:]).reshape(n, len(rows), len(columns))
-        down, across = rows.to(drops.dtype), columns.to(drops.dtype)
-        covering = down.sum(0)[:, None] * across.sum(0)
-        return torch.einsum("nij,ih,jw->nhw", drops, down, across) / covering
+        return make
 
     def _spans(self, size: int) -> Tensor:
         """Which pixels of a side each position of the window covers, (positions, size) bool."""
@@ -55,3 +95,92 @@ class Occlusion(Explainer):
         starts = torch.arange(positions)[:, None] * self.stride
         pixels = torch.arange(size)
         return (pixels >= starts) & (pixels < starts + self.window)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureAblation(Explainer):
+    """How much the target drops when the pixel's segment is replaced, one segment at a time.
+
+    Every pixel of a segment gets the whole drop, as in captum's ``FeatureAblation``.
+    """
+
+    segments: Segments = "slic"
+    count: int = 49  # about so many segments
+    baseline: Baseline = "mean"
+    batch: int = field(default=64, repr=False)  # samples in one forward pass; changes no result
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or self.batch < 1:
+            raise AssayError(f"{self}: needs count >= 2 and batch >= 1")
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        labels = segments_of(images, self.segments, self.count)
+        each = int(labels.amax()) + 2
+        blank = baseline_of(images, self.baseline)
+        samples = torch.arange(len(images) * each, device=images.device).reshape(-1, each)
+        real = samples % each <= labels.amax((1, 2))[:, None] + 1
+        owners, variants = (samples // each)[real], (samples % each)[real]
+
+        def ablated(owner: Tensor, variant: Tensor) -> Tensor:
+            """Variant 0 is the image itself, variant i + 1 lacks segment i."""
+            gone = labels[owner] == variant[:, None, None] - 1
+            return torch.where(gone[:, None], blank[owner], images[owner])
+
+        found = scores(model, target, owners, variants, ablated, self.batch)
+        values = found.new_zeros(real.shape).masked_scatter(real, found)
+        drops = values[:, :1] - values[:, 1:]
+        return drops.gather(1, labels.flatten(1)).reshape(labels.shape)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RISE(Explainer):
+    """The target's mean over randomly masked images, each weighted by how much it shows of the pixel.
+
+    Petsiuk et al. 2018, eq. 6 (arXiv:1806.07421): sum of target x mask over samples x ``keep``, the expected share that
+    is shown. Masks are a grid of random bits, enlarged bilinearly and shifted by less than a cell. The level of the
+    map is the target's mean; what tells is its differences. The authors' code replaces by the mean colour of ImageNet.
+    """
+
+    samples: int = 2000  # masks per image; the paper takes 4000 to 8000
+    cells: int = 7  # a side of the grid of bits
+    keep: float = 0.5  # probability that a cell is shown
+    baseline: Baseline = "zero"
+    batch: int = field(default=64, repr=False)  # samples in one forward pass; changes no result
+
+    def __post_init__(self) -> None:
+        if not (self.samples >= 1 and self.cells >= 1 and 0 < self.keep <= 1 and self.batch >= 1):
+            raise AssayError(f"{self}: needs samples, cells and batch >= 1 and 0 < keep <= 1")
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        n, _, height, width = images.shape
+        blank = baseline_of(images, self.baseline)
+        bits = (draws.uniform((self.samples, self.cells, self.cells)) < self.keep).flatten(0, 1)
+        steps = [math.ceil(size / self.cells) for size in (height, width)]
+        shifts = [draws.integers(step, (self.samples,)).flatten() for step in steps]
+        heat = images.new_zeros(n, height, width)
+        with torch.no_grad():
+            for start in range(0, len(bits), self.batch):
+                at = slice(start, start + self.batch)
+                owner = torch.arange(start, min(start + self.batch, len(bits)), device=images.device) // self.samples
+                masks = rise_masks(bits[at].to(images), shifts[0][at], shifts[1][at], (height, width))
+                shown = masks[:, None] * images[owner] + (1 - masks[:, None]) * blank[owner]
+                heat.index_add_(0, owner, target[owner](model, shown)[:, None, None] * masks)
+        return heat / (self.samples * self.keep)
+
+
+def rise_masks(bits: Tensor, down: Tensor, across: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (m, H, W) in [0, 1] of bits (m, cells, cells), shifted by ``down`` and ``across`` pixels (m,).
+
+    The bits are enlarged bilinearly to one cell more than the image of ``size``; the mask is cut out at the shift.
+    """
+    rows, columns = (_enlarging(bits, side) for side in size)
+    return torch.einsum("mhi,mij,mwj->mhw", rows[down], bits, columns[across])
+
+
+def _enlarging(bits: Tensor, side: int) -> Tensor:
+    """Weights (step, side, cells) of the bits for each pixel of a side, one row of them per shift."""
+    cells = bits.shape[-1]
+    step = math.ceil(side / cells)
+    unit = torch.eye(cells, dtype=bits.dtype, device=bits.device)[None]
+    enlarged = F.interpolate(unit, size=(cells + 1) * step, mode="linear", align_corners=False)[0]
+    return torch.stack([enlarged[:, shift : shift + side].T for shift in range(step)])

@@ -4,13 +4,16 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
+from skimage.segmentation import slic
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.targets import Target
 
 Baseline = Literal["zero", "mean", "blur"]
+Segments = Literal["grid", "slic"]
 
 
 def baseline_of(images: Tensor, baseline: Baseline) -> Tensor:
@@ -24,10 +27,13 @@ def baseline_of(images: Tensor, baseline: Baseline) -> Tensor:
         case "mean":
             return images.mean((2, 3), keepdim=True).expand_as(images)
         case "blur":
-            return _blur(images, min(images.shape[-2:]) / 20)
+            return blurred(images, min(images.shape[-2:]) / 20)
 
 
-def _blur(images: Tensor, sigma: float) -> Tensor:
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """A Gaussian blur of ``sigma`` pixels, cut at three, mirrored borders; the images themselves at 0."""
+    if sigma <= 0:
+        return images
     radius = min(math.ceil(3 * sigma), min(images.shape[-2:]) - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
@@ -35,6 +41,23 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
     padded = F.pad(images, (radius,) * 4, mode="reflect")
     rows = F.conv2d(padded, kernel, groups=images.shape[1])
     return F.conv2d(rows, kernel.transpose(2, 3), groups=images.shape[1])
+
+
+def segments_of(images: Tensor, segments: Segments, count: int) -> Tensor:
+    """Which of about ``count`` segments each pixel belongs to, (N, H, W) int64, 0 to the image's number - 1.
+
+    ``grid`` is of equal rectangles, the same number down and across; ``slic`` groups what is near in place and colour
+    (Achanta et al. 2012, scikit-image's defaults), another number in each image.
+    """
+    n, channels, height, width = images.shape
+    if segments == "grid":
+        side = max(round(math.sqrt(count)), 1)
+        rows, columns = (torch.arange(size, device=images.device) * min(side, size) // size for size in (height, width))
+        return (rows[:, None] * min(side, width) + columns).expand(n, -1, -1)
+    pictures = images.detach().cpu().permute(0, 2, 3, 1).double().numpy()
+    found = [slic(picture, count, start_label=0, convert2lab=channels == 3, channel_axis=-1) for picture in pictures]
+    labels = [np.unique(labels, return_inverse=True)[1].reshape(height, width) for labels in found]
+    return torch.from_numpy(np.stack(labels)).to(images.device) if labels else images.new_zeros((0, height, width)).long()
 
 
 def scores(
@@ -49,9 +72,20 @@ def scores(
 
     Sample j is variant ``variants[j]`` of image ``owners[j]``; ``make`` builds the samples of both indices (m,).
     """
+    return read_all(lambda owner, samples: target[owner](model, samples), owners, variants, make, batch)
+
+
+def read_all(
+    read: Callable[[Tensor, Tensor], Tensor],
+    owners: Tensor,
+    variants: Tensor,
+    make: Callable[[Tensor, Tensor], Tensor],
+    batch: int,
+) -> Tensor:
+    """Like ``scores``, for whatever ``read`` tells of samples (m, C, H, W) and their owners (m,): (M, ...)."""
     with torch.no_grad():
         spans = [slice(start, start + batch) for start in range(0, len(owners), batch)]
-        return torch.cat([target[owners[at]](model, make(owners[at], variants[at])) for at in spans])
+        return torch.cat([read(owners[at], make(owners[at], variants[at])) for at in spans])
 
 
 def grid_scores(

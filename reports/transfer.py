@@ -11,19 +11,25 @@ from reports.intervals import wilson
 from reports.look import Identity, Look, Plot, canvas
 from reports.stored import Results
 
-RATES = {"fooling_rate": "fooling", "robust_accuracy": "robust"}
+RATES = {"fooling_rate": "fooling", "robust_accuracy": "robust", "targeted_rate": "targeted"}
 COLUMNS = [
     *("data", "attack", "source", "victim"),
     *("fooling_rate", "fooling_low", "fooling_high", "fooling_n"),
     *("robust_accuracy", "robust_low", "robust_high", "robust_n"),
+    *("targeted_rate", "targeted_low", "targeted_high", "targeted_n"),
 ]
+SHARE = {
+    "fooling_rate": "of the images that this model had right and now has wrong",
+    "targeted_rate": "of the images that this model now gives the wanted class and did not before",
+}
 OTHERS = "mean of others"
 
 
 def table(results: Results) -> pd.DataFrame:
     """One row per data set, attack, source and victim; the source is among the victims.
 
-    ``fooling_rate`` is over the images that the victim had right, ``robust_accuracy`` over all.
+    ``fooling_rate`` is over the images that the victim had right, ``robust_accuracy`` over all, ``targeted_rate`` over
+    those that it did not give the wanted class before; without a wanted class it is NaN.
     """
     rows = results.rows[results.rows["kind"] == "transfer"]
     known = list(results.info.get("attacks") or {})
@@ -64,7 +70,8 @@ def figures(found: pd.DataFrame, data: str, marks: dict[str, Identity], prefix: 
 
 
 def _matrix(rows: pd.DataFrame, attack: str, marks: dict[str, Identity], name: str) -> Plot | None:
-    square = rows.pivot(index="source", columns="victim", values="fooling_rate")
+    rate = "targeted_rate" if rows["targeted_rate"].notna().any() else "fooling_rate"
+    square = rows.pivot(index="source", columns="victim", values=rate)
     victims = [model for model in marks if model in square.columns]
     alone = [model for model in victims if model in square.index]
     several = [source for source in square.index if source not in alone]
@@ -102,8 +109,8 @@ def _matrix(rows: pd.DataFrame, attack: str, marks: dict[str, Identity], name: s
         name,
         f"What {attack} makes on one model, shown to the others",
         "A row is the model whose images were attacked, a column the model they are shown to; a number is the share "
-        "of the images that this model had right and now has wrong, in percent. Framed: the attack knew the model. "
+        f"{SHARE[rate]}, in percent. Framed: the attack knew the model. "
         "Dark rows make images that travel, dark columns are easily fooled by strangers.",
-        f"Heat map of fooling rates, {len(square)} sources by {len(victims)} victims.",
+        f"Heat map of {rate.replace('_', ' ')}s, {len(square)} sources by {len(victims)} victims.",
         draw,
     )

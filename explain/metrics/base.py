@@ -1,8 +1,7 @@
 """What every metric shares at its edge."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,20 @@ from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
 from core.targets import Target
-from explain.base import as_target
+from explain.base import Explainer, as_target
 
-Need = Literal["masks", "parts", "without"]
+Need = Literal["masks", "parts", "without", "shortcut", "redrawn", "explainer"]
+
+
+class Given(TypedDict, total=False):
+    """What a metric asked for in its ``needs``, checked and on the images' device."""
+
+    masks: Tensor  # (N, H, W) bool, the object
+    parts: Tensor  # (N, H, W) uint8, 0 for the background and i + 1 for part i
+    without: Tensor  # (N, P, C, H, W) in [0, 1], drawn without part i; the image itself where there is no part i
+    shortcut: Tensor  # (N, H, W) bool, where a shortcut is or could be planted
+    redrawn: Tensor  # (N, R, C, H, W) in [0, 1], the images with R other contents of these pixels
+    explainer: Explainer  # what made the heatmaps, to be asked again
 
 
 class Metric(ABC):
@@ -39,30 +49,42 @@ class Metric(ABC):
         masks: Tensor | None = None,
         parts: Tensor | None = None,
         without: Tensor | None = None,
+        shortcut: Tensor | None = None,
+        redrawn: Tensor | None = None,
+        explainer: Explainer | None = None,
         draws: Draws | int = 0,
     ) -> Tensor:
         """One score per image, (N,) float32; NaN where it is undefined, as for a heatmap that is not finite.
 
-        ``heat`` is (N, H, W), ``masks`` (N, H, W) bool, ``parts`` (N, H, W) uint8 with 0 for the background and i + 1
-        for part i, ``without`` (N, P, C, H, W) in [0, 1]. The target is scored exactly as given; plain classes (N,)
-        mean ``Logit``. Raises ``AssayError`` when something in ``needs`` is missing or has a wrong shape.
+        ``heat`` is (N, H, W); the shapes of what else a metric ``needs`` stand in ``Given``. The target is scored
+        exactly as given; plain classes (N,) mean ``Logit``. Raises ``AssayError`` when something in ``needs`` is
+        missing or has a wrong shape.
         """
         check_images(images)
         images, heat = images.detach(), heat.detach().to(images.device)
         if heat.shape != (len(images), *images.shape[-2:]) or not heat.is_floating_point():
             wanted = (len(images), *images.shape[-2:])
             raise AssayError(f"heat must be float {wanted} for these images, not {heat.dtype} {tuple(heat.shape)}")
-        offered = {"masks": masks, "parts": parts, "without": without}
-        given = {need: _checked(type(self).__name__, need, offered[need], images) for need in self.needs}
+        offered = {"masks": masks, "parts": parts, "without": without, "shortcut": shortcut, "redrawn": redrawn}
+        given = {need: _checked(type(self).__name__, need, offered[need], images) for need in self.data_needs()}
+        asked: dict[str, Explainer] = {"explainer": explainer} if explainer is not None else {}
+        if "explainer" in self.needs and not asked:
+            raise AssayError(f"{type(self).__name__} needs explainer, the record that made the heatmaps")
         with borrowed(model):
             whole = heat.isfinite().flatten(1).all(1)
             tame = torch.where(whole[:, None, None], heat, 0).float()
-            values = self.run(model, images, as_target(target, images), tame, given, as_draws(draws, images))
+            ready = cast(Given, {**given, **asked})
+            values = self.run(model, images, as_target(target, images), tame, ready, as_draws(draws, images))
         return values.detach().float().masked_fill(~whole, torch.nan)
+
+    @classmethod
+    def data_needs(cls) -> tuple[Need, ...]:
+        """What of ``needs`` a data set must offer: all but the explainer."""
+        return tuple(need for need in cls.needs if need != "explainer")
 
     @abstractmethod
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         """The score itself, on a borrowed model, a finite heat and what the metric ``needs``: (N,)."""
 
@@ -71,7 +93,7 @@ def _checked(metric: str, need: Need, value: Tensor | None, images: Tensor) -> T
     if value is None:
         raise AssayError(f"{metric} needs {need}; this data has none")
     n, *picture = images.shape
-    if need == "masks":
+    if need in ("masks", "shortcut"):
         right = value.dtype == torch.bool and value.shape == (n, *picture[1:])
     elif need == "parts":
         right = value.dtype == torch.uint8 and value.shape == (n, *picture[1:])

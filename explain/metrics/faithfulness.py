@@ -1,7 +1,6 @@
 """Does the target change most where the heatmap says? Replaced pixels leave the data's distribution."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target
-from explain.metrics.base import Metric, Need
+from explain.metrics.base import Given, Metric
 from explain.metrics.ranks import spearman
 from explain.variants import Baseline, baseline_of, grid_scores
 
@@ -37,7 +36,7 @@ class _Curve(Metric):
             raise AssayError(f"{self}: needs steps >= 1 and batch >= 1")
 
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         height, width = images.shape[-2:]
         pixels = height * width
@@ -104,7 +103,7 @@ class SingleDeletion(Metric):
             raise AssayError(f"{self}: needs grid >= 2 and batch >= 1")
 
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         height, width = images.shape[-2:]
         if min(height, width) < self.grid:

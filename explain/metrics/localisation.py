@@ -1,6 +1,5 @@
 """Does the heatmap lie on the object? All three read the positive part of the heat; an empty mask gives NaN."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target
-from explain.metrics.base import Metric, Need
+from explain.metrics.base import Given, Metric, Need
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +32,7 @@ class PointingGame(Metric):
             raise AssayError(f"{self}: needs tolerance >= 0")
 
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         heat, masks = heat.clamp(min=0), given["masks"]
         hottest = heat == heat.amax((1, 2), keepdim=True)
@@ -53,7 +52,7 @@ class MassAccuracy(Metric):
     meaning: ClassVar[str] = "Share of the positive heat that lies on the object."
 
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         heat, masks = heat.double().clamp(min=0), given["masks"]
         total = heat.sum((1, 2))
@@ -73,7 +72,7 @@ class RankAccuracy(Metric):
     meaning: ClassVar[str] = "Share of the hottest pixels, as many as the object has, that lies on the object."
 
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         heat, masks = heat.clamp(min=0), given["masks"]
         size = _count(masks)

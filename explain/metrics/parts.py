@@ -1,6 +1,5 @@
 """Does the heatmap weigh the parts of a scene as the model does? No pixel is replaced: the scene is drawn again."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target
-from explain.metrics.base import Metric, Need
+from explain.metrics.base import Given, Metric, Need
 from explain.metrics.ranks import spearman
 from explain.variants import scores
 
@@ -34,7 +33,7 @@ class PartEffect(Metric):
             raise AssayError(f"{self}: needs batch >= 1")
 
     def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Mapping[Need, Tensor], draws: Draws
+        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
     ) -> Tensor:
         parts, without = given["parts"], given["without"]
         shown = [parts == number + 1 for number in range(without.shape[1])]

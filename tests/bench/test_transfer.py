@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from attacks import MIFGSM, UniversalPerturbation
+from attacks import MIFGSM, Targeted, UniversalPerturbation
 from bench.attacked import AttackCell, pool
 from bench.cells import Setup, draws_for
 from bench.cells import subject as loaded
@@ -64,6 +64,23 @@ def test_victims_see_the_images_of_the_source() -> None:
     found = rows([cell]).query("model == @CONVOLUTIONAL and metric == 'fooling_rate'")["value"]
     np.testing.assert_array_equal(found, expected)
     assert 0 < np.nanmean(expected) < 1
+
+
+def test_a_wanted_class_is_counted_on_every_victim() -> None:
+    found = planned(transfer=("mi-fgsm(eps=0.25, goal=3)",))
+    shown = rows(of_kind(found, TransferCell))
+    rates = shown[shown["metric"] == "targeted_rate"]
+    for source, victim in ((CONVOLUTIONAL, LINEAR), (LINEAR, CONVOLUTIONAL)):
+        (cell,) = [c for c in of_kind(found, TransferCell) if c.model == source]
+        (batch,) = cell.batches(Setup())
+        wanted = Targeted(torch.full_like(batch.labels, 3))
+        adversarial = MIFGSM(eps=0.25)(loaded(source, "cpu"), batch.images, wanted)
+        with torch.no_grad():
+            before, after = (loaded(victim, "cpu")(x).argmax(1) for x in (batch.images, adversarial))
+        expected = np.where(before != 3, (after == 3).float(), np.nan)
+        here = rates[(rates["model"] == victim) & rates["method"].str.endswith(source)]
+        np.testing.assert_array_equal(here["value"], expected)
+    assert rates["value"].mean() > 0.1
 
 
 def test_models_of_another_size_are_no_victims() -> None:

@@ -43,3 +43,18 @@ def test_images_must_be_float_batches(images: torch.Tensor) -> None:
 def test_images_with_nan_are_refused() -> None:
     with pytest.raises(AssayError, match=r"\[0, 1\]"):
         check_images(torch.full((1, 1, 2, 2), float("nan")))
+
+
+def test_gradients_work_inside_inference_mode() -> None:
+    model, images = small_cnn(), torch.rand(2, 3, 8, 8)
+    with torch.inference_mode(), borrowed(model):
+        pixels = images.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(model(pixels).sum(), pixels)
+    assert gradient.abs().sum() > 0
+
+
+def test_images_made_in_inference_mode_are_refused() -> None:
+    with torch.inference_mode():
+        images = torch.rand(1, 1, 2, 2)
+    with pytest.raises(AssayError, match="inference_mode"):
+        check_images(images)
