@@ -109,9 +109,11 @@ class _State:
 
     @classmethod
     def start(cls, attack: APGD, ball: Ball, images: Tensor, draws: Draws) -> "_State":
-        """A random point of the ball's border, as in the authors' code; in L1 of its inside."""
-        shift = ball.random(images, draws)
-        if ball.norm != "l1":
+        """A random point of the ball's border, as in the authors' code; in L1 the nearest to Gaussian noise."""
+        if ball.norm == "l1":
+            shift = draws.normal(images.shape[1:])
+        else:
+            shift = ball.random(images, draws)
             shift = shift * rows(ball.eps / distance(shift, ball.norm).clamp(min=1e-30), shift)
         x, nothing = ball.inside(images, images + shift), images.new_zeros(len(images))
         return cls(

@@ -23,7 +23,7 @@ RADII = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # AutoAttack's
 class FAB(Attack):
     """Walk along the boundary, drawn towards the image (Croce and Hein 2020, alg. 1, arXiv:1907.02044).
 
-    Returns the nearest fooling image met, each walk ended by the three steps of the final search of eq. 12; the clean
+    Returns the nearest fooling image met, each walk ended by the final search of eq. 12; the clean
     image where none is met. With ``targets`` it is FAB-T (arXiv:2003.01690): a walk to each of the likeliest other
     classes, which takes one gradient a step; the walk to the nearest boundary takes one for each class.
 
@@ -40,6 +40,7 @@ class FAB(Attack):
     alpha_max: float = 0.1  # most weight of the way that starts from the image
     eta: float = 1.05  # overshoot of a step, a factor
     beta: float = 0.9  # share of the distance that a backward step keeps
+    search: int = 3  # steps of the final search; each costs a forward pass, and so does its start
     radius: float | None = None  # random starts lie at half of it, or of the distance so far; None: .3, 1 or 5 by norm
 
     def __post_init__(self) -> None:
@@ -50,8 +51,9 @@ class FAB(Attack):
                 raise AssayError(f"{name}={share} must be between 0 and 1")
         if self.eta < 1:
             raise AssayError(f"eta={self.eta} must be at least 1, or a step ends before the boundary")
-        if self.targets < 0:
-            raise AssayError(f"targets={self.targets} must be >= 0")
+        for name, count in (("targets", self.targets), ("search", self.search)):
+            if count < 0:
+                raise AssayError(f"{name}={count} must be >= 0")
         if self.classes < 2:
             raise AssayError(f"classes={self.classes} must be at least 2: the image's own and another")
 
@@ -70,8 +72,8 @@ class FAB(Attack):
                 start = self._start(images, before, draws) if restart else images
                 self._walk(model, start, goal, walk, nearest, index)
                 better = nearest.size[index] < before
-                if better.any():
-                    _final_search(model, logits[better], goal[better], nearest, index[better])
+                if self.search and better.any():
+                    self._end(model, logits[better], goal[better], nearest, index[better])
         return nearest.images
 
     def _start(self, images: Tensor, size: Tensor, draws: Draws) -> Tensor:
@@ -102,20 +104,19 @@ class FAB(Attack):
             nearest.update(index, x, reached)
             x = torch.where(rows(reached, x), images + self.beta * (x - images), x).clamp(0, 1)
 
-
-def _final_search(model: nn.Module, logits: Tensor, goal: Goal, nearest: Nearest, index: Tensor) -> None:
-    """Three times the point between clean and fooling image where a straight margin crosses 0 (eq. 12)."""
-    low, high, above = nearest.clean[index], nearest.images[index], goal.margin(logits)
-    answer = ask(model, high)
-    below = goal.margin(answer)
-    for _ in range(3):
-        share = (above + 1.01 * _noise(answer)) / (above - below).clamp(min=1e-30)
-        middle = (low + rows(share.clamp(0, 1), low) * (high - low)).clamp(0, 1)
-        answer = ask(model, middle)
-        margin, reached = goal.margin(answer), _fools(goal, answer)
-        nearest.update(index, middle, reached)
-        low, above = torch.where(rows(reached, low), low, middle), torch.where(reached, above, margin)
-        high, below = torch.where(rows(reached, high), middle, high), torch.where(reached, margin, below)
+    def _end(self, model: nn.Module, logits: Tensor, goal: Goal, nearest: Nearest, index: Tensor) -> None:
+        """Several times the point between clean and fooling image where a straight margin crosses 0 (eq. 12)."""
+        low, high, above = nearest.clean[index], nearest.images[index], goal.margin(logits)
+        answer = ask(model, high)
+        below = goal.margin(answer)
+        for _ in range(self.search):
+            share = (above + 1.01 * _noise(answer)) / (above - below).clamp(min=1e-30)
+            middle = (low + rows(share.clamp(0, 1), low) * (high - low)).clamp(0, 1)
+            answer = ask(model, middle)
+            margin, reached = goal.margin(answer), _fools(goal, answer)
+            nearest.update(index, middle, reached)
+            low, above = torch.where(rows(reached, low), low, middle), torch.where(reached, above, margin)
+            high, below = torch.where(rows(reached, high), middle, high), torch.where(reached, margin, below)
 
 
 def _fools(goal: Goal, logits: Tensor) -> Tensor:

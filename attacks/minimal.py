@@ -105,18 +105,20 @@ class FMN(Attack):
     """Fast minimum norm (Pintor et al. 2021, algorithm 1, arXiv:2102.12827).
 
     Other than in the paper, until an image is first fooled its radius always grows, and its change is stretched to
-    that radius (in L0 to the L2 size of as many whole values): else a path whose gradient turns stays inside and never
-    finds anything. In L1 the projection is the nearest point of ball and box at once.
+    that radius: else a path whose gradient turns stays inside and never finds anything. In L0, where the radius says
+    nothing of the change's size, the steps are longer instead. In L1 the projection is the nearest point of ball and
+    box at once.
     """
 
     norm: Norm = "l2"
     steps: int = 100  # passes
-    step: float = 1.0  # L2 length of the first step; of the last 1 % of it
+    step: float | None = None  # L2 length of the first step, of the last 1 % of it; None: 1, in L0 3
     gamma: float = 0.1  # share by which the radius moves at first
     last_gamma: float = 0.001  # and at the end
 
     def __post_init__(self) -> None:
-        check_positive(steps=self.steps, step=self.step, gamma=self.gamma, last_gamma=self.last_gamma)
+        check_positive(steps=self.steps, gamma=self.gamma, last_gamma=self.last_gamma)
+        check_positive(step=1 if self.step is None else self.step)
         if not max(self.gamma, self.last_gamma) < 1:
             raise AssayError(f"gamma={self.gamma} and last_gamma={self.last_gamma} must be below 1")
 
@@ -125,14 +127,15 @@ class FMN(Attack):
         index, found = outset(model, images, goal)
         clean, goal = images[index], goal[index]
         delta, radius = torch.zeros_like(clean), torch.zeros_like(found.loss)
+        step = self.step or (3.0 if self.norm == "l0" else 1.0)
         reached = torch.zeros_like(index, dtype=torch.bool)
         for k in range(self.steps - 1 if len(index) else 0):
             best, gamma = nearest.size[index], cosine(self.gamma, self.last_gamma, k / self.steps)
             radius = self._radius(found, delta, radius, gamma, reached, best)
-            delta = delta + cosine(self.step, self.step / 100, k / self.steps) * unit(found.gradient)
-            order, reach = ("l2", radius.sqrt()) if self.norm == "l0" else (self.norm, radius)
-            stretch = (reach / distance(delta, order).clamp(min=1e-30)).clamp(min=1)
-            delta = delta * rows(torch.where(best.isfinite(), 1, stretch), delta)
+            delta = delta + cosine(step, step / 100, k / self.steps) * unit(found.gradient)
+            if self.norm != "l0":
+                stretch = (radius / distance(delta, self.norm).clamp(min=1e-30)).clamp(min=1)
+                delta = delta * rows(torch.where(best.isfinite(), 1, stretch), delta)
             x = Ball(self.norm, radius).inside(clean, clean + delta)
             delta = x - clean
             found = slope(model, x, lambda logits: goal.loss(logits, "margin"))

@@ -102,6 +102,6 @@ NEAREST = (
         {"foolbox": foolbox("DDNAttack", steps=LONG), "adv-lib": adv_lib("ddn", steps=LONG, levels=None)},
     ),
     *(Nearest(f"fmn(norm={norm}, steps={LONG})", norm, fmn(norm)) for norm in ORDERS),
-    *(Nearest(f"fab(norm={norm}, steps={WALK - 1})", norm, fab(norm), 24) for norm in ("linf", "l2", "l1")),
+    *(Nearest(f"fab(norm={norm}, steps={WALK}, search=0)", norm, fab(norm), 24) for norm in ("linf", "l2", "l1")),
     *(Nearest(f"deepfool(norm={norm})", norm, deepfool(norm), 48) for norm in ("l2", "linf")),
 )
