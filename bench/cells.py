@@ -26,6 +26,7 @@ from core.errors import AssayError
 from core.targets import Logit, Probability
 from explain.base import Explainer
 from explain.metrics import METRICS, Metric
+from explain.passes import Derived, together
 
 Row = dict[str, Any]
 
@@ -77,6 +78,11 @@ class Cell(ABC):
     def details(self) -> dict[str, Any]:
         """What else changes the rows."""
         return {}
+
+    @property
+    def shares(self) -> tuple[Any, ...] | None:
+        """Cells that name the same thing here are measured together; None is measured alone."""
+        return None
 
     @property
     def id(self) -> str:
@@ -198,27 +204,62 @@ class ExplainCell(Cell):
     def details(self) -> dict[str, Any]:
         return {"metrics": [repr(metric) for metric in self.metrics]}
 
+    @property
+    def shares(self) -> tuple[Any, ...] | None:
+        if not isinstance(self.explainer, Derived):
+            return None
+        return self.kind, self.model, self.model_digest, self.data, self.data_digest, self.fit, self.limit
+
     def measure(self, setup: Setup) -> Measured:
+        (measured,) = explained([self], setup)
+        return measured
+
+    def scored(self, model: Subject, batch: Batch, heat: Tensor, given: Mapping[str, Any], **facts: Any) -> list[Row]:
+        """The rows of a batch of heatmaps; ``facts`` stand in all of them."""
         rows = []
-        model = self.subject(setup)
-        needs = {need for metric in self.metrics for need in metric.needs}
-        for batch in self.batches(setup, needs):
-            draws = self.draws(batch.ids)
-            start = now(batch.images.device)
-            with counting(model) as passes:
-                heat = self.explainer(model, batch.images, Logit(batch.labels), draws)
-            n = len(batch.ids)
-            cost = {"forwards": passes.forwards / n, "backwards": passes.backwards / n}
-            cost["seconds"] = (now(batch.images.device) - start) / n
-            flag = self.explainer.flags(model, batch.images)
-            given = _given(batch.examples, needs)
-            for metric in self.metrics:
-                values = score(metric, model, batch, heat, given, draws)
-                for i, image in enumerate(batch.ids):
-                    flags = "; ".join(filter(None, [flag, "" if heat[i].isfinite().all() else "non-finite"]))
-                    facts = {"image": image, "label": int(batch.labels[i]), "flags": flags, **cost}
-                    rows.append(self.row(metric_name(metric), values[i].item(), **facts))
-        return Measured(rows, {})
+        doubts = self.explainer.doubts(model, batch.images, Logit(batch.labels), heat)
+        flags = self.explainer.flags(model, batch.images), facts.pop("flags")
+        for metric in self.metrics:
+            values = score(metric, model, batch, heat, {**given, "explainer": self.explainer}, self.seed)
+            for i, image in enumerate(batch.ids):
+                said = "; ".join(filter(None, [*flags, doubts[i]]))
+                one = {"image": image, "label": int(batch.labels[i]), "flags": said, **facts}
+                rows.append(self.row(metric_name(metric), values[i].item(), **one))
+        return rows
+
+
+def explained(cells: Sequence[ExplainCell], setup: Setup) -> list[Measured]:
+    """Measure one cell, or several of the same ``shares`` whose explainers then share their passes.
+
+    What sharing costs is split evenly between the cells, and their rows are flagged ``shared=3``: by how many.
+    """
+    rows: list[list[Row]] = [[] for _ in cells]
+    model = cells[0].subject(setup)
+    needs = {need for cell in cells for metric in cell.metrics for need in metric.data_needs()}
+    for batch in cells[0].batches(setup, needs):
+        heats, facts = _heatmaps(cells, model, batch)
+        given = _given(batch.examples, needs)
+        for cell, heat, found in zip(cells, heats, rows, strict=True):
+            found += cell.scored(model, batch, heat, given, **facts)
+    return [Measured(found, {}) for found in rows]
+
+
+def _heatmaps(cells: Sequence[ExplainCell], model: Subject, batch: Batch) -> tuple[list[Tensor], dict[str, Any]]:
+    """A batch's heatmaps for each cell, and what each of its rows says of their cost."""
+    target, start = Logit(batch.labels), now(batch.images.device)
+    with counting(model) as passes:
+        if len(cells) == 1:
+            heats = [cells[0].explainer(model, batch.images, target, cells[0].draws(batch.ids))]
+        else:
+            derived = [cell.explainer for cell in cells if isinstance(cell.explainer, Derived)]
+            heats = together(derived, model, batch.images, target)
+    parts = len(batch.ids) * len(cells)
+    return heats, {
+        "forwards": passes.forwards / parts,
+        "backwards": passes.backwards / parts,
+        "seconds": (now(batch.images.device) - start) / parts,
+        "flags": f"shared={len(cells)}" if len(cells) > 1 else "",
+    }
 
 
 def draws_for(seed: int, model_digest: str, method: str, ids: Sequence[str]) -> Draws:
@@ -272,12 +313,14 @@ def metric_name(metric: Metric) -> str:
     return METRICS.name_of(metric) + (f"({settings})" if settings else "")
 
 
-def score(
-    metric: Metric, model: Subject, batch: Batch, heat: Tensor, given: Mapping[str, Tensor], draws: Draws
-) -> Tensor:
-    """One metric of a batch of heatmaps, on the scale that it asks for."""
+def score(metric: Metric, model: Subject, batch: Batch, heat: Tensor, given: Mapping[str, Any], seed: int) -> Tensor:
+    """One metric of a batch of heatmaps, on the scale that it asks for.
+
+    Its random numbers are its own: the same for every method, which pairs them, whatever other metrics there are.
+    """
     target = Probability(batch.labels) if metric.scale == "probability" else Logit(batch.labels)
     needed: dict[str, Any] = {need: given[need] for need in metric.needs}
+    draws = draws_for(seed, model.digest, repr(metric), batch.ids)
     return metric(model, batch.images, target, heat, draws=draws, **needed)
 
 
@@ -298,6 +341,8 @@ def _given(examples: Sequence[Example], needs: Collection[str]) -> dict[str, Ten
         "masks": masks,
         "parts": [e.parts for e in examples],
         "without": [e.without for e in examples],
+        "shortcut": [e.shortcut for e in examples],
+        "redrawn": [e.redrawn for e in examples],
     }
     return {need: torch.stack([value for value in held[need] if value is not None]) for need in needs}
 

@@ -51,11 +51,14 @@ def run(
     transfer: Many = None,
     explainers: Many = None,
     metrics: Many = None,
+    deceived: Many = None,
+    twins: Many = None,
     syntheses: Many = None,
     limit: int | None = None,
     craft: int | None = None,
     gallery: int | None = None,
     landscapes: int | None = None,
+    deceive: int | None = None,
     seed: int | None = None,
     out: Path | None = None,
     engine: str = "processes",
@@ -92,6 +95,10 @@ def run(
         Names with settings, as in "grad-cam".
     metrics
         Scores of heatmaps.
+    deceived
+        Explainers whose heatmaps are attacked.
+    twins
+        Two models: one that may have learned a shortcut, and its sound twin. Do the explainers show it?
     syntheses
         Names with settings, as in "visualize(steps=256)".
     limit
@@ -102,6 +109,8 @@ def run(
         Images per model in the galleries.
     landscapes
         Images per model whose surroundings are drawn.
+    deceive
+        Images per model whose heatmaps are attacked.
     seed
         Of everything that is random.
     out
@@ -125,11 +134,14 @@ def run(
         "transfer": transfer,
         "explainers": explainers,
         "metrics": metrics,
+        "deceived": deceived,
+        "twins": twins,
         "syntheses": syntheses,
         "limit": limit,
         "craft": craft,
         "gallery": gallery,
         "landscapes": landscapes,
+        "deceive": deceive,
         "seed": seed,
     }
     given = {key: value for key, value in typed.items() if value is not None}
@@ -177,6 +189,31 @@ def layers(model: str, /) -> int:
 
     for line in layer_rows(model):
         say(line)
+    return 0
+
+
+@app.command
+def families(
+    names: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (), /, *, out: Path | None = None
+) -> int:
+    """Find the Grad-CAM layer of one small variant of every timm family, all unless NAMES are given.
+
+    Parameters
+    ----------
+    out
+        A Markdown file for the table, which is printed otherwise.
+    """
+    from bench.families import rows, table
+
+    facts = []
+    for row in rows(names):
+        facts.append(row)
+        if out is not None:
+            say(f"{row.family}: {row.layer} {row.grid} {row.order}")
+    if out is None:
+        say(table(facts))
+    else:
+        out.write_text(table(facts), encoding="utf-8")
     return 0
 
 

@@ -7,9 +7,11 @@ from typing import Any
 from attacks import ATTACKS
 from attacks.base import Attack
 from attacks.metrics import RATES
+from bench import moved
 from bench.attacked import QUERIES
 from bench.cells import metric_name
 from bench.models import Subject
+from reports.shortcut import SHARE
 
 
 def attack_facts(attack: Attack, goal: str | int) -> dict[str, Any]:
@@ -91,6 +93,13 @@ def metric_facts(metrics: Sequence[Any]) -> dict[str, dict[str, str]]:
         "linearity": fact(
             "none", "R\u00b2", "how straight the margin runs along the gradient's sign, 16/255 to both sides"
         ),
+        **{
+            name: fact("higher", "rank correlation", text)
+            for name, text in moved.METRICS.items()
+            if "similarity" in name
+        },
+        **{name: fact("none", "share", text) for name, text in moved.METRICS.items() if "mass" in name},
+        SHARE: fact("none", "share", "share of the heat that lies on the planted shortcut"),
         "own_probability": fact("higher", "probability", "what the model itself gives the class in its picture"),
         "other_probability": fact("higher", "probability", "mean of what the other models give the class"),
         "other_agreement": fact("higher", "share", "share of the other models that see the class in the picture"),

@@ -5,7 +5,7 @@ import json
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attacks import ATTACKS
 from bench.data import SOURCES
@@ -13,6 +13,10 @@ from core.tables import Table, takes
 from explain import EXPLAINERS
 from explain.metrics import METRICS
 from synthesis import SYNTHESES
+
+if TYPE_CHECKING:
+    from core.layers import LayerInfo
+    from core.receptive import Field
 
 TABLES: dict[str, Table] = {
     "attacks": ATTACKS,
@@ -36,28 +40,40 @@ def rows(kind: str) -> Iterator[tuple[str, str]]:
 
 
 def layer_rows(spec: str) -> Iterator[str]:
-    """One line per layer: name, type, shape, grid; an arrow at the Grad-CAM layer."""
+    """One line per layer: name, type, shape, grid, receptive field; an arrow at the Grad-CAM layer."""
     import torch
 
     from bench.models import load
-    from core import layers
+    from core import layers, receptive
     from core.errors import NotApplicable
 
     model = load(spec, weights=False)
-    images = torch.rand(2, *model.input_size, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(1, *model.input_size)
     try:
         chosen, reason = layers.default_layer(model.body, images), ""
     except NotApplicable as error:
         chosen, reason = "", str(error)
     found = layers.describe(model.body, images)
+    grids = dict.fromkeys(info.name for info in found if info.layout)
+    fields = receptive.measured(model.body, images, list(grids))
+    reached: dict[str, receptive.Field | None] = {}
     width = max((len(info.name) for info in found), default=4)
+    yield f"{'layer':<{width}}  {'type':<20} {'shape':<14} {'grid':<14} receptive field, pixels"
     for info in found:
-        grid = f"{info.layout.height}x{info.layout.width} {info.layout.order}" if info.layout else "-"
-        shape = "x".join(map(str, info.shape))
-        mark = "  <- Grad-CAM" if info.name == chosen else ""
-        yield f"{info.name:<{width}}  {info.kind:<20} {shape:<14} {grid}{mark}"
+        if info.layout and info.name not in reached:
+            reached.update([next(fields)])
+        yield f"{info.name:<{width}}  {_layer_columns(info, reached.get(info.name), info.name == chosen)}".rstrip()
     if reason:
         yield f"no Grad-CAM layer: {reason}"
+
+
+def _layer_columns(info: "LayerInfo", field: "Field | None", chosen: bool) -> str:
+    shape = "x".join(map(str, info.shape))
+    grid = f"{info.layout.height}x{info.layout.width} {info.layout.order}" if info.layout else "-"
+    if info.layout and info.layout.prefix:
+        grid += f" +{info.layout.prefix}"
+    reach = f"{field.height}x{field.width}" if field else "-"
+    return f"{info.kind:<20} {shape:<14} {grid:<14} {reach}{'  <- Grad-CAM' if chosen else ''}"
 
 
 def _models() -> Iterator[tuple[str, str]]:

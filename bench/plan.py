@@ -9,16 +9,19 @@ from attacks.base import Attack
 from attacks.judge import NORMS
 from bench.attacked import AttackCell, pool
 from bench.cells import Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
+from bench.data import DataSet
 from bench.data import load as load_data
 from bench.facts import attack_facts, metric_facts, model_facts
 from bench.goals import attack_text, check_goal, parse_attacks
 from bench.landscape import LandscapeCell
 from bench.models import Subject, zoo_names
+from bench.moved import DECEIVED_EPS, MovedCell
 from bench.pictures import FoolingCell, GalleryCell, SynthesisCell
+from bench.shortcut import ShortcutCell, shortcut_cells
 from bench.transfer import TransferCell
 from core.errors import AssayError, unknown
 from core.tables import number
-from explain import EXPLAINERS
+from explain import EXPLAINERS, Explainer
 from explain.metrics import METRICS
 from synthesis import SYNTHESES
 
@@ -30,7 +33,8 @@ class Options:
     """What to measure, as text. ``accuracy_data`` are data sets on which only clean accuracy is measured.
 
     ``eps`` and ``norms`` multiply the attacks that have such a setting and do not give it. ``transfer`` are the attacks
-    whose images every other model is shown.
+    whose images every other model is shown. ``deceived`` are explainers whose heatmaps are attacked. ``twins`` are a
+    model that may have learned a shortcut and its sound twin: do the explainers show it?
     """
 
     models: tuple[str, ...]
@@ -42,11 +46,14 @@ class Options:
     transfer: tuple[str, ...] = ()
     explainers: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    deceived: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
     syntheses: tuple[str, ...] = ()
     limit: int = 100  # images per data set
     craft: int = 200  # other images that universal attacks learn from
     gallery: int = 4  # images per model in the report's galleries
     landscapes: int = 0  # images per model whose surroundings are drawn
+    deceive: int = 50  # images per model whose heatmaps are attacked
     seed: int = 0
 
 
@@ -66,8 +73,9 @@ Aimed = tuple[Attack, str | int]  # an attack and its goal
 
 def plan(options: Options) -> Plan:
     """All cells of a run, model by model. Raises ``AssayError`` before anything runs, with the near names."""
-    if options.limit < 1 or options.craft < 1:
-        raise AssayError(f"limit={options.limit} and craft={options.craft} must be at least 1")
+    if min(options.limit, options.craft, options.deceive) < 1:
+        known = f"limit={options.limit}, craft={options.craft} and deceive={options.deceive}"
+        raise AssayError(f"{known} must be at least 1")
     if options.gallery < 0 or options.landscapes < 0:
         raise AssayError(f"gallery={options.gallery} and landscapes={options.landscapes} must be at least 0")
     given, transferred = (_attacks(texts, options) for texts in (options.attacks, options.transfer))
@@ -77,6 +85,7 @@ def plan(options: Options) -> Plan:
         raise AssayError(f"{attack_text(*one)} draws every class from nothing: it takes no goal and does not transfer")
     explainers = _once(EXPLAINERS.parse(text) for text in options.explainers)
     metrics = _once(METRICS.parse(text) for text in options.metrics)
+    deceived = _once(EXPLAINERS.parse(text) for text in options.deceived)
     syntheses = _once(SYNTHESES.parse(text) for text in options.syntheses)
     sources = {spec: load_data(spec).take(options.limit) for spec in (*options.data, *options.accuracy_data)}
     subjects = {spec: subject(spec, "cpu") for spec in expand(options.models)}
@@ -97,7 +106,7 @@ def plan(options: Options) -> Plan:
     cells: list[Cell] = []
     for data, source in sources.items():
         asked = metrics if data in options.data and explainers else ()
-        unmet = [(metric_name(m), ", ".join(sorted(set(m.needs) - source.has))) for m in asked]
+        unmet = [(metric_name(m), ", ".join(sorted(set(m.data_needs()) - source.has))) for m in asked]
         cells.append(DataCell(**common("", data), unmet=tuple((name, needs) for name, needs in unmet if needs)))
     for model, loaded in subjects.items():
         for data in sources:
@@ -111,7 +120,7 @@ def plan(options: Options) -> Plan:
             cells += [AttackCell(**shared, **aimed(one, data)) for one in attacks]
             victims = ((model, loaded.digest), *peers)
             cells += [TransferCell(**shared, **aimed(one, data), victims=victims) for one in transferred]
-            usable = tuple(m for m in metrics if set(m.needs) <= sources[data].has)
+            usable = tuple(m for m in metrics if set(m.data_needs()) <= sources[data].has)
             if usable:
                 cells += [ExplainCell(**shared, explainer=explainer, metrics=usable) for explainer in explainers]
             shown = [one for one in attacks if not one[0].universal]
@@ -122,10 +131,14 @@ def plan(options: Options) -> Plan:
                 )
             if options.landscapes:
                 cells.append(LandscapeCell(**shared, count=options.landscapes))
+            few = {**shared, "limit": min(options.limit, options.deceive)}
+            cells += [MovedCell(**few, explainer=one, eps=DECEIVED_EPS, shown=options.gallery) for one in deceived]
         alone = {**common(model, options.data[0]), "data": "", "data_digest": "", "judges": peers}
         alone["classes"] = _pictured(loaded, dataset(options.data[0], options.limit, loaded).labels)
         cells += [SynthesisCell(**alone, synthesis=synthesis) for synthesis in syntheses]
         cells += [FoolingCell(**alone, attack=attack) for attack, _ in drawing]
+    if options.twins:
+        cells += _twins(options, sources, explainers)
     return Plan(
         cells=tuple(cells),
         models={spec: model_facts(spec, loaded) for spec, loaded in subjects.items()},
@@ -133,6 +146,17 @@ def plan(options: Options) -> Plan:
         attacks={attack_text(*one): attack_facts(*one) for one in (*given, *transferred)},
         metrics=metric_facts(metrics),
     )
+
+
+def _twins(options: Options, sources: dict[str, DataSet], explainers: Sequence[Explainer]) -> list[ShortcutCell]:
+    """The cells that compare a model with its sound twin, on the first data whose shortcut agrees with the label."""
+    if len(options.twins) != 2:
+        raise AssayError(f"twins are two models, the suspect and the sound one, not {len(options.twins)}")
+    planted = [spec for spec, data in sources.items() if getattr(data, "shortcut", "none") == "agrees"]
+    if not planted:
+        raise AssayError("twins need data that show the shortcut, as in --accuracy-data 'scenes?shortcut=agrees'")
+    suspect, sound = options.twins
+    return shortcut_cells(explainers, suspect, sound, planted[0], options.limit, options.seed)
 
 
 def _attacks(texts: Iterable[str], options: Options) -> tuple[Aimed, ...]:

@@ -4,7 +4,7 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import provenance
-from bench.cells import Cell, Setup
+from bench.cells import Cell, ExplainCell, Setup, explained
 from bench.plan import Options, Plan, plan
 from bench.store import SCHEMA, Store, StoreError, read_rows
 from core.errors import NotApplicable
@@ -89,17 +89,22 @@ def run(
 def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jobs: int | None) -> Iterator[Finished]:
     cores = os.cpu_count() or 1
     jobs = jobs or cores
+    groups: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.shares or cell.id, []).append(cell)
     if engine == "local" or jobs == 1:
         torch.set_num_threads(jobs)
-        for cell in cells:
-            yield _finish(cell, out, setup)
+        for group in groups.values():
+            yield from _finish(group, out, setup)
         return
     parallel = joblib.Parallel(
-        n_jobs=min(jobs, max(len(cells), 1)), backend="loky", return_as="generator_unordered", batch_size=1
+        n_jobs=min(jobs, max(len(groups), 1)), backend="loky", return_as="generator_unordered", batch_size=1
     )
     threads = max(cores // jobs, 1)
     try:
-        yield from parallel(joblib.delayed(_in_process)(cell, out, setup, threads) for cell in cells)
+        work = (joblib.delayed(_in_process)(group, out, setup, threads) for group in groups.values())
+        for finished in parallel(work):
+            yield from finished
     except TerminatedWorkerError as error:
         raise StoreError(
             "a worker process was killed, perhaps for want of memory; what is stored stays valid, the same command "
@@ -107,12 +112,29 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
         ) from error
 
 
-def _in_process(cell: Cell, out: Path, setup: Setup, threads: int) -> Finished:
+def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int) -> list[Finished]:
     torch.set_num_threads(threads)
-    return _finish(cell, out, setup)
+    return list(_finish(cells, out, setup))
 
 
-def _finish(cell: Cell, out: Path, setup: Setup) -> Finished:
+def _finish(cells: Sequence[Cell], out: Path, setup: Setup) -> Iterator[Finished]:
+    """Measure and store cells that are measured together. Where that fails each is measured alone, and says why."""
+    if len(cells) == 1:
+        yield _finish_one(cells[0], out, setup)
+        return
+    start = time.perf_counter()
+    try:
+        measured = explained([cell for cell in cells if isinstance(cell, ExplainCell)], setup)
+    except Exception:
+        for cell in cells:
+            yield _finish_one(cell, out, setup)
+        return
+    for cell, one in zip(cells, measured, strict=True):
+        Store(out).keep(cell.id, one.rows, one.art)
+        yield Finished(cell, "done", (time.perf_counter() - start) / len(cells))
+
+
+def _finish_one(cell: Cell, out: Path, setup: Setup) -> Finished:
     """Measure and store one cell. The one place where a method's failure is caught."""
     store = Store(out)
     start = time.perf_counter()

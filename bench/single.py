@@ -19,9 +19,10 @@ from bench.data.folder import RESAMPLING, decode, fit
 from bench.goals import attack_text, check_goal, goal_for, parse_attack
 from bench.models import Subject, load
 from bench.pictures import to_bytes
+from bench.positions import draw_positions
 from core.errors import AssayError, unknown
 from core.targets import Logit, Probability
-from explain import EXPLAINERS
+from explain import EXPLAINERS, Occlusion
 from synthesis import SYNTHESES
 
 
@@ -82,7 +83,8 @@ def explain_one(spec: str, image: str, method: str, label: str | None, out: Path
     wanted = _class(label, model) if label is not None else int(before.argmax())
     draws = draws_for(seed, model.digest, repr(explainer), [name])
     heat = explainer(model, picture, Logit(torch.tensor([wanted])), draws)[0]
-    flags = explainer.flags(model, picture)
+    doubts = explainer.doubts(model, picture, Logit(torch.tensor([wanted])), heat[None])
+    flags = "; ".join(filter(None, [explainer.flags(model, picture), *doubts]))
     colours = _coloured(heat)
     overlay = (0.5 * to_bytes(picture)[0] + 0.5 * colours).astype(np.uint8)
     result = {
@@ -97,8 +99,12 @@ def explain_one(spec: str, image: str, method: str, label: str | None, out: Path
     }
     _write(out, {"original": to_bytes(picture)[0], "heatmap": colours, "overlay": overlay}, result)
     np.save(out / "heatmap.npy", heat.numpy())
+    written = "original.png heatmap.png overlay.png heatmap.npy result.json"
+    if isinstance(explainer, Occlusion):
+        draw_positions(explainer, model, picture, wanted).savefig(out / "positions.png", dpi=110)
+        written += " positions.png"
     yield f"{model.name}: {_one(model, before)}; explained: {model.classes[wanted]}"
-    yield f"{out}: original.png heatmap.png overlay.png heatmap.npy result.json" + (f" ({flags})" if flags else "")
+    yield f"{out}: {written}" + (f" ({flags})" if flags else "")
 
 
 def synthesize_classes(spec: str, method: str, classes: Sequence[str], out: Path, seed: int) -> Iterator[str]:

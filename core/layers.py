@@ -5,13 +5,15 @@ register or distillation tokens. ``layout`` tells which one a tensor has; ``to_g
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.func import functional_call
 
 from core.borrow import borrowed
 from core.errors import AssayError, NotApplicable, unknown
@@ -101,18 +103,22 @@ def to_grid(tensor: Tensor, layout: Layout) -> Tensor:
 
 def find_layout(model: nn.Module, name: str, tensor: Tensor, images: Tensor) -> Layout:
     """Like ``layout``; a tensor without a grid raises ``NotApplicable``."""
-    found = layout(model, find(model, name), tensor, images.shape[-2:])
+    found = layout(model, find(model, name), tensor, images.shape[-2:]) if len(tensor) == len(images) else None
     if found is None:
         raise NotApplicable(f"layer {name!r} holds {tuple(tensor.shape)}, which is not a grid over the image")
     return found
 
 
 def layout(model: nn.Module, module: nn.Module, tensor: Tensor, size: Sequence[int]) -> Layout | None:
-    """How the output of ``module`` lies over an image of ``size`` (H, W); None where it is no grid."""
+    """How the output of ``module`` lies over an image of ``size`` (H, W); None where it is no grid.
+
+    Read off the shape and the patch embedding. Tokens are taken to stand row by row, as they do in every default
+    layer of timm; a network that keeps them by windows inside (hiera before its last stage) does not say so.
+    """
     if tensor.ndim == 4:
         _, a, b, c = tensor.shape
         first, last = _covers((b, c), size), _covers((a, b), size)
-        if first and last and isinstance(module, nn.Linear | nn.LayerNorm):
+        if first and last and _channels_last(model, module):
             first = False
         if first:
             return Layout("nchw", b, c)
@@ -120,6 +126,10 @@ def layout(model: nn.Module, module: nn.Module, tensor: Tensor, size: Sequence[i
     if tensor.ndim == 3:
         return _token_layout(model, tensor.shape[1], size)
     return None
+
+
+def _channels_last(model: nn.Module, module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.LayerNorm) or getattr(model_body(model), "output_fmt", None) == "NHWC"
 
 
 def _covers(grid: tuple[int, int], size: Sequence[int]) -> bool:
@@ -132,22 +142,48 @@ def _covers(grid: tuple[int, int], size: Sequence[int]) -> bool:
 
 
 def _token_layout(model: nn.Module, length: int, size: Sequence[int]) -> Layout | None:
-    """The patch embedding's own grid, else one of the image's exact proportions, else one near them."""
-    known = getattr(getattr(model_body(model), "patch_embed", None), "grid_size", None)
+    """The patch embedding's grid over this image or a halving of it, else exact proportions, else near ones."""
     declared = getattr(model_body(model), "num_prefix_tokens", None)
     prefixes = dict.fromkeys([*([declared] if isinstance(declared, int) else []), *range(9)])
-    grids = {prefix: _nearest_grid(length - prefix, size) for prefix in prefixes if length > prefix}
-    if known is not None:
-        own = [prefix for prefix in grids if length - prefix == math.prod(known)]
-        if own:
-            return Layout("tokens", known[0], known[1], own[0])
-    for exact in (True, False):
-        for prefix, grid in grids.items():
-            if grid is None or (grid == (1, 1) and length > 1):
-                continue
-            if not exact or grid[0] * size[1] == grid[1] * size[0]:
+    own = _patch_grids(model, size)
+    for prefix in prefixes:
+        for grid in own:
+            if length - prefix == math.prod(grid):
                 return Layout("tokens", *grid, prefix)
+    grids = {prefix: _nearest_grid(length - prefix, size) for prefix in prefixes if length > prefix}
+    for exact in (True, False):
+        for prefix, near in grids.items():
+            if near is None or (near == (1, 1) and length > 1):
+                continue
+            if not exact or near[0] * size[1] == near[1] * size[0]:
+                return Layout("tokens", *near, prefix)
     return None
+
+
+def _patch_grids(model: nn.Module, size: Sequence[int]) -> list[tuple[int, int]]:
+    """The grid of the patch embedding over an image of ``size``, then what is left of it after each halving.
+
+    Counted from the patch size, because ``grid_size`` tells the size that the network was built for. Grids of fewer
+    than four cells are left out: too many lengths fit them.
+    """
+    embeddings = (getattr(module, "patch_embed", None) for module in model_body(model).modules())
+    sides = next((side for each in embeddings if (side := _patch(each)) is not None), None)
+    if sides is None:
+        return []
+    grids: dict[tuple[int, int], None] = {}
+    for halvings in range(5):
+        for rounded in (math.floor, math.ceil):
+            h, w = (rounded(pixels / (side * 2**halvings)) for pixels, side in zip(size, sides, strict=True))
+            if h * w >= 4:
+                grids[h, w] = None
+    return list(grids)
+
+
+def _patch(embedding: object) -> tuple[int, int] | None:
+    side = getattr(embedding, "patch_size", None)
+    if isinstance(side, int):
+        return side, side
+    return (side[0], side[1]) if isinstance(side, tuple) and len(side) == 2 else None
 
 
 def _nearest_grid(n: int, size: Sequence[int]) -> tuple[int, int] | None:
@@ -161,8 +197,6 @@ def model_body(model: nn.Module) -> nn.Module:
     return body if isinstance(body, nn.Module) else model
 
 
-_Edge = tuple[Any, int]  # a node of the autograd graph and the number of its output
-
 _DEFAULTS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictionary()
 
 
@@ -170,17 +204,31 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     """The name of the last layer that holds a live grid on every path to the logits: where Grad-CAM looks.
 
     Found by a probe, not by name: one forward and backward pass on two random images of that size, then a walk
-    through the autograd graph. Where branches never meet in one grid, the last live grid of any of them. Raises
-    ``NotApplicable`` for a network without grids and for one whose head is still zero.
+    through the autograd graph. A grid is live where its cells differ and at least half of them have a gradient: the
+    patch tokens behind the last attention that a class token reads have none. Where branches never meet in one grid,
+    the last live grid of any of them. Of a network whose output is a grid (segmentation), the scores themselves are
+    passed over. Weights that are all zero, as in a head not yet trained, count as random ones, so that the
+    answer is the architecture's. Raises ``NotApplicable`` for a network without grids.
     """
     size = tuple(images.shape[1:])
     known = _DEFAULTS.setdefault(model, {})
     if size not in known:
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.rand(2, *size, generator=generator).to(images)
         with borrowed(model):
-            known[size] = _probe(model, probe)
+            known[size] = _probe(model, random_images(images))
     return known[size]
+
+
+def is_cut(model: nn.Module, images: Tensor, name: str) -> bool:
+    """Whether all that reaches the output from the images passes through the named layer's last call."""
+    with borrowed(model):
+        calls, scores = _calls(model, random_images(images))
+        last = next((call for call in reversed(calls) if call.name == name), None)
+        return last is not None and (last.edge.node, last.edge.output_nr) in _cuts(scores.grad_fn)
+
+
+def random_images(images: Tensor, n: int = 2) -> Tensor:
+    """``n`` images of uniform noise, the same in every call, of the size, type and device of ``images``."""
+    return torch.rand(n, *images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)
 
 
 class _Call(NamedTuple):
@@ -189,24 +237,23 @@ class _Call(NamedTuple):
     name: str
     module: nn.Module
     tensor: Tensor
-    edge: _Edge
+    edge: GradientEdge
     gradient: Tensor | None
     layout: Layout | None
 
 
 def _probe(model: nn.Module, images: Tensor) -> str:
-    calls, root = _calls(model, images)
+    calls, scores = _calls(model, images)
+    cuts = _cuts(scores.grad_fn)
     names: set[str] = set()
-    tensors: set[int] = set()
     fallback = None
     for call in reversed(calls):
         if call.name in names or isinstance(call.module, nn.Identity | nn.Dropout | nn.Linear):
             continue
         names.add(call.name)
-        if id(call.tensor) not in tensors and _live(call):
-            tensors.add(id(call.tensor))
+        if _live(call) and not (scores.ndim == 4 and call.tensor.shape[1] == scores.shape[1]):
             fallback = fallback or call.name
-            if _on_every_path(root, call.edge):
+            if (call.edge.node, call.edge.output_nr) in cuts:
                 return call.name
     if fallback is None:
         raise NotApplicable(f"{type(model_body(model)).__name__} has no layer with a live grid over the image")
@@ -222,46 +269,95 @@ def _live(call: _Call) -> bool:
     return bool(matters and varies)
 
 
-def _calls(model: nn.Module, images: Tensor) -> tuple[list[_Call], Any]:
-    """Every module's output tensor in the order of finishing, and the logits' node of the autograd graph."""
-    order: list[tuple[str, nn.Module, Tensor, _Edge]] = []
+def _calls(model: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
+    """Every module's output tensor in the order of finishing, and the network's output."""
+    order: list[tuple[str, nn.Module, Tensor, GradientEdge]] = []
 
     def hook(name: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.requires_grad and output.ndim >= 3:
-                order.append((name, module, output, (output.grad_fn, output.output_nr)))
+                order.append((name, module, output, get_gradient_edge(output)))
 
         return keep
 
     named = [(name, module) for name, module in model.named_modules() if name]
     handles = [module.register_forward_hook(hook(name)) for name, module in named]
     try:
-        logits = model(images.detach().requires_grad_(True))
+        scores = first_tensor(awake(model, images.detach().requires_grad_(True)))
     finally:
         for handle in handles:
             handle.remove()
-    tensors = [tensor for _, _, tensor, _ in order]
-    gradients = torch.autograd.grad(logits.amax(1).sum(), tensors, allow_unused=True) if tensors else ()
-    size = images.shape[-2:]
-    calls = [
-        _Call(name, module, tensor, edge, gradient, layout(model, module, tensor, size))
-        for (name, module, tensor, edge), gradient in zip(order, gradients, strict=True)
-    ]
-    return calls, logits.grad_fn
+    edges = [edge for *_, edge in order]
+    gradients = torch.autograd.grad(scores.amax(1).sum(), edges, allow_unused=True) if edges else ()
+    calls = []
+    for (name, module, tensor, edge), gradient in zip(order, gradients, strict=True):
+        found = layout(model, module, tensor, images.shape[-2:]) if len(tensor) == len(images) else None
+        calls.append(_Call(name, module, tensor, edge, gradient, found))
+    return calls, scores
 
 
-def _on_every_path(root: Any, edge: _Edge) -> bool:
-    """Whether the autograd graph, cut at ``edge``, no longer leads from ``root`` to a leaf: to the images."""
-    waiting, seen = [root], {root}
+def awake(model: nn.Module, images: Tensor) -> Any:
+    """The network's output with small random numbers instead of weights that are all zero: what an untrained head
+    or the last norm of a residual branch starts with, and what no dependence passes. Biases stay.
+    """
+    named = model.named_parameters()
+    asleep = {name: weight for name, weight in named if not name.endswith("bias") and not weight.any()}
+    if not asleep:
+        return model(images)
+    generator = torch.Generator().manual_seed(0)
+    drawn = {name: 0.05 * torch.randn(weight.shape, generator=generator).to(weight) for name, weight in asleep.items()}
+    return functional_call(model, drawn, (images,))
+
+
+def first_tensor(output: Any, key: str | None = None) -> Tensor:
+    """A network's output where it is one tensor, else what a dict of tensors holds at ``key``, first if None."""
+    if isinstance(output, Mapping) and output:
+        if key is not None and key not in output:
+            raise unknown("output", key, map(str, output))
+        output = output[key] if key is not None else next(iter(output.values()))
+    if not isinstance(output, Tensor):
+        raise AssayError(f"the network gives {type(output).__name__}, not a tensor or a dict of tensors")
+    return output
+
+
+def _cuts(root: Any) -> set[tuple[Any, int]]:
+    """The places (node, number of its output) of the autograd graph that every path from ``root`` to a leaf passes.
+
+    Parameters are frozen, so the images are the leaf. With consumers before producers in a row, a node lies on every
+    path unless some edge leads past it.
+    """
+    order = _consumers_first(root)
+    position = {node: i for i, node in enumerate(order)}
+    entered: dict[Any, set[int]] = {}
+    cuts: set[tuple[Any, int]] = set()
+    farthest = 0
+    for i, node in enumerate(order):
+        if farthest <= i and len(entered.get(node, ())) == 1:
+            cuts.add((node, *entered[node]))
+        for following, number in node.next_functions:
+            if following in position:
+                entered.setdefault(following, set()).add(number)
+                farthest = max(farthest, position[following] if following.next_functions else len(order))
+    return cuts
+
+
+def _consumers_first(root: Any) -> list[Any]:
+    """The nodes below ``root`` that lead to a leaf, each before those that it reads from."""
+    leads: dict[Any, bool] = {}
+    finished = []
+    waiting = [(root, False)]
     while waiting:
-        following = waiting.pop().next_functions
-        if not following:
-            return False
-        for node, number in following:
-            if node is not None and (node, number) != edge and node not in seen:
-                seen.add(node)
-                waiting.append(node)
-    return True
+        node, expanded = waiting.pop()
+        following = [each for each, _ in node.next_functions if each is not None]
+        if expanded:
+            leads[node] = not following or any(leads[each] for each in following)
+            if leads[node]:
+                finished.append(node)
+        elif node not in leads:
+            leads[node] = False
+            waiting.append((node, True))
+            waiting.extend((each, False) for each in following if each not in leads)
+    return finished[::-1]
 
 
 def describe(model: nn.Module, images: Tensor) -> list[LayerInfo]:

@@ -6,11 +6,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from core import layers
+from core.errors import AssayError
 
 Classes = Tensor | int
 
@@ -124,6 +126,42 @@ class Margin(_OfClasses):
         return Logit.of(logits, classes) - others.amax(1)
 
 
+@dataclass(frozen=True, eq=False)
+class Region(Target):
+    """Class ``c``'s logits added up, or averaged, over a mask of the output: why is this region "cat"?
+
+    For networks whose output is a grid of logits (N, K, H, W), or a dict with one at ``key`` (its first entry if
+    None), as torchvision's segmentation models give. ``masks`` is (H, W) for all images or (N, H, W), bool or weights;
+    ``c`` an int or one class per image (N,). The mean over an empty mask is NaN. Vinogradova et al. 2020, eq. 2
+    (Seg-Grad-CAM, arXiv:2002.11434) sums. Raises ``AssayError`` where the mask and the output differ in size.
+    """
+
+    masks: Tensor
+    c: Classes
+    key: str | None = None
+    reduce: Literal["sum", "mean"] = "sum"
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        logits = layers.first_tensor(model(images), self.key)
+        if logits.ndim != 4 or logits.shape[2:] != self.masks.shape[-2:]:
+            size = f"{tuple(self.masks.shape[-2:])}"
+            raise AssayError(f"masks of {size} need an output (N, K, H, W) of that size, not {tuple(logits.shape)}")
+        classes = torch.as_tensor(self.c, device=logits.device).expand(len(logits))
+        masks = self.masks.to(logits).expand(len(logits), *logits.shape[2:])
+        total = (logits[torch.arange(len(logits)), classes] * masks).sum((1, 2))
+        return total if self.reduce == "sum" else total / masks.sum((1, 2))
+
+    def __getitem__(self, index: Tensor) -> Target:
+        masks = self.masks[index] if self.masks.ndim == 3 and len(self.masks) > 1 else self.masks
+        each = isinstance(self.c, Tensor) and self.c.ndim > 0
+        return Region(masks, torch.as_tensor(self.c)[index] if each else self.c, self.key, self.reduce)
+
+    @property
+    def count(self) -> int:
+        masks = len(self.masks) if self.masks.ndim == 3 else 1
+        return max(masks, len(self.c) if isinstance(self.c, Tensor) and self.c.ndim else 1)
+
+
 @dataclass(frozen=True)
 class Channel(Target):
     """The mean activation of channel ``c`` of ``layer`` over its grid."""
@@ -214,6 +252,6 @@ def repeat(indices: int, times: int, device: torch.device | str) -> Tensor:
 
 
 __all__: Sequence[str] = [
-    "Channel", "CodeDistance", "GramDistance", "LayerNorm2", "Logit", "Margin", "Neuron", "Probability", "Target",
-    "gradient", "gram",
+    "Channel", "CodeDistance", "GramDistance", "LayerNorm2", "Logit", "Margin", "Neuron", "Probability", "Region",
+    "Target", "gradient", "gram",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """What every explainer shares at its edge."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,10 @@ from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
 from core.targets import Logit, Target
+from explain.metrics.ranks import NOISE
+from explain.variants import baseline_of, grid_scores
+
+GAP = 0.05  # share of f(x) - f(x') by which the sum of a complete method's map may miss it
 
 
 class Explainer(ABC):
@@ -17,7 +21,7 @@ class Explainer(ABC):
 
     __slots__ = ()
 
-    signed: ClassVar[bool] = False  # negative values speak against the target; scores of the object read the positive part
+    signed: ClassVar[bool] = False  # negative values speak against the target: scores of the object read the others
     control: ClassVar[bool] = False  # knows nothing of the model: what a method must beat
     complete: ClassVar[bool] = False  # a map sums to f(x) - f(x'), x' being what the field ``baseline`` says
 
@@ -37,9 +41,40 @@ class Explainer(ABC):
         """What a reader of these heatmaps should know about the method on this model, as in the rows; mostly empty."""
         return ""
 
+    def doubts(self, model: nn.Module, images: Tensor, target: Target | Tensor, heat: Tensor) -> list[str]:
+        """What speaks against each heatmap (N, H, W) of this method: ``non-finite``, ``completeness-gap``, or nothing.
+
+        A gap is a sum that misses by more than a twentieth what the method promises; two forward passes find it.
+        """
+        gap = completeness_gap(self, model, images, as_target(target, images), heat)
+        broken = ~heat.isfinite().flatten(1).all(1)
+        return [
+            "non-finite" if bad else "completeness-gap" if beyond else ""
+            for bad, beyond in zip(broken.tolist(), (gap > GAP).tolist(), strict=True)
+        ]
+
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         """The method itself, on a borrowed model: (N, H, W)."""
+
+
+def completeness_gap(
+    explainer: Explainer, model: nn.Module, images: Tensor, target: Target, heat: Tensor, batch: int = 64
+) -> Tensor:
+    """|sum of the heat - (f(x) - f(x'))| / |f(x) - f(x')| per image, (N,) float64, x' the explainer's baseline.
+
+    NaN for a method that does not claim to be complete, and where the two values are equal up to rounding. At most
+    ``batch`` samples in one forward pass.
+    """
+    if not explainer.complete:
+        return heat.new_full((len(heat),), torch.nan, dtype=torch.float64)
+    record: Any = explainer
+    both = torch.stack([images, baseline_of(images, record.baseline)], 1)
+    with borrowed(model):
+        values = grid_scores(model, target, images, 2, lambda owner, which: both[owner, which], batch).double()
+    rise = values[:, 0] - values[:, 1]
+    gap = (heat.double().sum((1, 2)) - rise).abs() / rise.abs()
+    return torch.where(rise.abs() > NOISE * values.abs().amax(1), gap, torch.nan)
 
 
 def as_target(target: Target | Tensor, images: Tensor) -> Target:

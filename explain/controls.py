@@ -1,6 +1,7 @@
 """Heatmaps that know nothing of the model: a method that does not beat them has shown nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from explain.base import Explainer
 class RandomMap(Explainer):
     """Every pixel uniform in [0, 1)."""
 
+    control: ClassVar[bool] = True
+
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         return draws.uniform(images.shape[-2:])
 
@@ -23,6 +26,8 @@ class RandomMap(Explainer):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SobelMap(Explainer):
     """Edges: the length of the Sobel gradient of the channels' mean (Adebayo et al. 2018, arXiv:1810.03292)."""
+
+    control: ClassVar[bool] = True
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         kernel = images.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
@@ -34,6 +39,8 @@ class SobelMap(Explainer):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CenterMap(Explainer):
     """A Gaussian at the centre of the image, 1 at its top: where photographers put the object."""
+
+    control: ClassVar[bool] = True
 
     sigma: float = 0.25  # standard deviation, share of each side
 
@@ -47,3 +54,13 @@ class CenterMap(Explainer):
         dy, dx = (y / height - 0.5) / self.sigma, (x / width - 0.5) / self.sigma
         heat = torch.exp(-(dy[:, None] ** 2 + dx**2) / 2)
         return heat.expand(len(images), -1, -1).clone()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputMagnitude(Explainer):
+    """How bright a pixel is, the mean of its channels: what a product with the input shows of any model."""
+
+    control: ClassVar[bool] = True
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        return images.mean(1)

@@ -81,6 +81,7 @@ _OTHERS: frozenset[Callable[..., Any]] = frozenset(
         F.leaky_relu_, F.rrelu_, F.elu_, F.selu_, F.celu_,
     }
 )  # fmt: skip
+ACTIVATIONS = _RECTIFIERS | _OTHERS
 
 
 class _Rectified(torch.autograd.Function):

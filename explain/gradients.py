@@ -1,45 +1,105 @@
-"""Heatmaps from the derivative of the target by the pixels."""
+"""Heatmaps from one derivative of the target by the pixels."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from core.borrow import borrowed
-from core.draws import Draws
-from core.targets import Target, gradient
-from explain.base import Explainer
-from explain.gates import GuidedReLU
+from core.layers import default_layer
+from explain.gates import Activations, Gates, Rule
+from explain.maps import GradCAM
+from explain.passes import Derived, Found, Want
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Saliency(Explainer):
+class Saliency(Derived):
     """The largest absolute derivative over the channels (Simonyan et al. 2014, sec. 3.1, arXiv:1312.6034)."""
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
-        return gradient(target, model, images).abs().amax(1)
+    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+        return (Want(),)
+
+    def read(self, images: Tensor, *found: Found) -> Tensor:
+        return found[0].gradient.abs().amax(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuidedBackprop(Explainer):
-    """Saliency where each ReLU lets only positive gradients through (Springenberg et al. 2015, arXiv:1412.6806).
+class InputXGradient(Derived):
+    """Each pixel times its derivative, summed over the channels (Shrikumar et al. 2016, sec. 3, arXiv:1605.01713)."""
 
-    The rule belongs to the activation: where a ReLU's input also feeds a skip path, that path's gradient stays whole
-    (captum clamps the sum). Activations other than ReLU keep their derivative, so on a network of GELU or SiLU this
-    *is* ``Saliency``; ``flags`` says so.
-    """
+    signed: ClassVar[bool] = True
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
-        with GuidedReLU():
-            return gradient(target, model, images).abs().amax(1)
+    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+        return (Want(),)
+
+    def read(self, images: Tensor, *found: Found) -> Tensor:
+        return (images * found[0].gradient).sum(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gated(Derived):
+    """Explanations with another backward rule for activations."""
+
+    rule: ClassVar[Rule]
+
+    activations: Activations = "relu"  # which follow the rule; "all" is our generalisation, see ``explain.gates``
+
+    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+        return (Want(rule=self.rule, activations=self.activations),)
+
+    def read(self, images: Tensor, *found: Found) -> Tensor:
+        return found[0].gradient.abs().amax(1)
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
-        """Empty where every activation call is a ReLU, else ``gates=0.42``: the share that is.
+        """Empty where the rule reaches every activation call, else ``gates=0.42``: the share that it reaches.
 
-        One forward pass of the first image. At ``gates=0.00`` the heatmaps equal those of ``Saliency``.
+        One forward pass of the first image. At ``gates=0.00`` the gradient is the plain one.
         """
-        with borrowed(model), torch.no_grad(), GuidedReLU() as gates:
+        with borrowed(model), torch.no_grad(), Gates(self.activations) as gates:
             model(images[:1])
         if gates.gated == gates.calls > 0:
             return ""
         return f"gates={gates.gated / max(gates.calls, 1):.2f}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidedBackprop(_Gated):
+    """Saliency where each ReLU lets only positive gradients through (Springenberg et al. 2015, arXiv:1412.6806).
+
+    The rule belongs to the activation: where a ReLU's input also feeds a skip path, that path's gradient stays whole
+    (captum clamps the sum). Activations other than ReLU keep their derivative unless ``activations="all"``, so on a
+    network of GELU or SiLU this *is* ``Saliency``; ``flags`` says so.
+    """
+
+    rule: ClassVar[Rule] = "guided"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deconvnet(_Gated):
+    """Saliency where each ReLU acts on the gradient instead (Zeiler & Fergus 2014, sec. 2.1, arXiv:1311.2901).
+
+    Other activations and skip paths as in ``GuidedBackprop``; so are the flags.
+    """
+
+    rule: ClassVar[Rule] = "deconvnet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidedGradCAM(_Gated):
+    """``GuidedBackprop`` times ``GradCAM``, pixel by pixel (Selvaraju et al. 2017, sec. 3.2, arXiv:1610.02391).
+
+    captum enlarges the Grad-CAM by the nearest neighbour, here it is bilinear, as in the paper.
+    """
+
+    rule: ClassVar[Rule] = "guided"
+
+    layer: str | None = None  # as in GradCAM
+
+    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+        layer = self.layer if self.layer is not None else default_layer(model, images)
+        return Want(rule=self.rule, activations=self.activations), Want(layer)
+
+    def read(self, images: Tensor, *found: Found) -> Tensor:
+        pixels, grid = found
+        return pixels.gradient.abs().amax(1) * GradCAM().read(images, grid)

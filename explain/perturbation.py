@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class Occlusion(Explainer):
     A pixel gets the mean drop over the squares that cover it. Squares start every ``stride`` pixels, the last ones
     cut off at the border. captum's ``Occlusion`` with windows (C, window, window) gives this value in every channel.
     """
+
+    signed: ClassVar[bool] = True
 
     window: int = 16  # side of the square, pixels
     stride: int = 8  # pixels, at most the window
@@ -104,6 +106,8 @@ class FeatureAblation(Explainer):
     Every pixel of a segment gets the whole drop, as in captum's ``FeatureAblation``.
     """
 
+    signed: ClassVar[bool] = True
+
     segments: Segments = "slic"
     count: int = 49  # about so many segments
     baseline: Baseline = "mean"
@@ -137,13 +141,17 @@ class RISE(Explainer):
     """The target's mean over randomly masked images, each weighted by how much it shows of the pixel.
 
     Petsiuk et al. 2018, eq. 6 (arXiv:1806.07421): sum of target x mask over samples x ``keep``, the expected share that
-    is shown. Masks are a grid of random bits, enlarged bilinearly and shifted by less than a cell. The level of the
-    map is the target's mean; what tells is its differences. The authors' code replaces by the mean colour of ImageNet.
+    is shown. Masks are a grid of random bits, enlarged bilinearly and shifted by less than a cell. The paper's map has
+    the target's mean as its level, of whatever sign a logit has; ``centred`` takes it out, which also steadies the
+    estimate. The authors' code replaces by the mean colour of ImageNet.
     """
+
+    signed: ClassVar[bool] = True
 
     samples: int = 2000  # masks per image; the paper takes 4000 to 8000
     cells: int = 7  # a side of the grid of bits
     keep: float = 0.5  # probability that a cell is shown
+    centred: bool = True  # False: equation 6 as printed
     baseline: Baseline = "zero"
     batch: int = field(default=64, repr=False)  # samples in one forward pass; changes no result
 
@@ -157,14 +165,20 @@ class RISE(Explainer):
         bits = (draws.uniform((self.samples, self.cells, self.cells)) < self.keep).flatten(0, 1)
         steps = [math.ceil(size / self.cells) for size in (height, width)]
         shifts = [draws.integers(step, (self.samples,)).flatten() for step in steps]
-        heat = images.new_zeros(n, height, width)
+        heat, shown_of = images.new_zeros(n, height, width), images.new_zeros(n, height, width)
+        level = images.new_zeros(n)
         with torch.no_grad():
             for start in range(0, len(bits), self.batch):
                 at = slice(start, start + self.batch)
                 owner = torch.arange(start, min(start + self.batch, len(bits)), device=images.device) // self.samples
                 masks = rise_masks(bits[at].to(images), shifts[0][at], shifts[1][at], (height, width))
                 shown = masks[:, None] * images[owner] + (1 - masks[:, None]) * blank[owner]
-                heat.index_add_(0, owner, target[owner](model, shown)[:, None, None] * masks)
+                values = target[owner](model, shown)
+                heat.index_add_(0, owner, values[:, None, None] * masks)
+                shown_of.index_add_(0, owner, masks)
+                level.index_add_(0, owner, values / self.samples)
+        if self.centred:
+            heat -= level[:, None, None] * shown_of
         return heat / (self.samples * self.keep)
 
 

@@ -47,7 +47,8 @@ def segments_of(images: Tensor, segments: Segments, count: int) -> Tensor:
     """Which of about ``count`` segments each pixel belongs to, (N, H, W) int64, 0 to the image's number - 1.
 
     ``grid`` is of equal rectangles, the same number down and across; ``slic`` groups what is near in place and colour
-    (Achanta et al. 2012, scikit-image's defaults), another number in each image.
+    (Achanta et al. 2012; scikit-image's defaults merge noise into one segment, hence its ``sigma=1, compactness=20``),
+    another number in each image.
     """
     n, channels, height, width = images.shape
     if segments == "grid":
@@ -55,9 +56,10 @@ def segments_of(images: Tensor, segments: Segments, count: int) -> Tensor:
         rows, columns = (torch.arange(size, device=images.device) * min(side, size) // size for size in (height, width))
         return (rows[:, None] * min(side, width) + columns).expand(n, -1, -1)
     pictures = images.detach().cpu().permute(0, 2, 3, 1).double().numpy()
-    found = [slic(picture, count, start_label=0, convert2lab=channels == 3, channel_axis=-1) for picture in pictures]
+    settings = {"sigma": 1, "compactness": 20, "start_label": 0, "convert2lab": channels == 3, "channel_axis": -1}
+    found = [slic(picture, count, **settings) for picture in pictures]
     labels = [np.unique(labels, return_inverse=True)[1].reshape(height, width) for labels in found]
-    return torch.from_numpy(np.stack(labels)).to(images.device) if labels else images.new_zeros((0, height, width)).long()
+    return torch.from_numpy(np.array(labels, np.int64).reshape(n, height, width)).to(images.device)
 
 
 def scores(

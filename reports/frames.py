@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import checks, curves, ranking, transfer
+from reports import checks, curves, methods, ranking, shortcut, transfer
 from reports.facts import all_facts, outcomes
 from reports.intervals import estimate
 from reports.stored import COSTS, Results
@@ -26,6 +26,7 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
     totals = summary(results, flags)
     every = outcomes(results)
     known = all_facts(results, every["method"])
+    scores = methods.scores(results)
     return {
         "summary": totals,
         "ranking": ranking.ranking(results, totals),
@@ -36,6 +37,10 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
         "curves": curves.curves(every, known),
         "optimality": curves.optimality_table(every, known),
         "transfer": transfer.table(results),
+        "explainers": methods.methods(scores),
+        "explainer_pairs": methods.pairs(scores),
+        "shortcut": shortcut.table(results),
+        "metric_agreement": methods.agreement(scores),
         "checks": checked,
     }
 
@@ -119,6 +124,7 @@ def _flags(rows: pd.DataFrame, lost: pd.DataFrame) -> dict[tuple[str, ...], str]
     raised = rows.loc[rows["flags"] != "", [*keys, "flags"]]
     raised = raised.assign(flags=raised["flags"].str.split(";")).explode("flags")
     raised["flags"] = raised["flags"].str.strip()
+    raised = raised[~raised["flags"].str.startswith("shared=")]  # of the costs alone, which are not in this table
     both = pd.concat([raised[raised["flags"] != ""], lost[[*keys, "status"]].rename(columns={"status": "flags"})])
     found: dict[tuple[str, ...], list[str]] = {}
     for key, count in both.groupby([*keys, "flags"]).size().items():

@@ -10,7 +10,21 @@ from typing import Any, NamedTuple, TypeVar
 import jinja2
 import pandas as pd
 
-from reports import checks, figures, frames, landscape, names, pictures, quality, queries, radii, transfer
+from reports import (
+    checks,
+    figures,
+    frames,
+    landscape,
+    moved,
+    names,
+    pictures,
+    quality,
+    queries,
+    radii,
+    shortcut,
+    standing,
+    transfer,
+)  # fmt: skip
 from reports.attacked import percent
 from reports.facts import all_facts
 from reports.findings import Finding, findings
@@ -21,7 +35,7 @@ from reports.words import FLAGS, OWN, STATUSES
 
 T = TypeVar("T", pictures.Gallery, pictures.ClassPictures)
 TEMPLATES = Path(__file__).parent / "templates"
-FIGURES = ("attacks", "transfer", "queries", "around", "strength", "explanations", "together")
+FIGURES = ("attacks", "transfer", "queries", "around", "strength", "explanations", "moved", "shortcut", "together")
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
 
 
@@ -42,6 +56,13 @@ class Checked(NamedTuple):
     failed: list[dict[str, Any]]
 
 
+class Seen(NamedTuple):
+    """What cells kept that figures are drawn from."""
+
+    lands: list[landscape.Landscape]
+    moved: list[moved.Scene]
+
+
 class Section(NamedTuple):
     """All about one data set."""
 
@@ -55,6 +76,8 @@ class Section(NamedTuple):
     metric: str
     attacks: list[Shown]
     explanations: list[Shown]
+    moved: list[Shown]
+    shortcut: list[Shown]
     together: list[Shown]
     transfer: list[Shown]
     queries: list[Shown]
@@ -90,10 +113,9 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
     marks = identities(names.models(results.models))
     specs = names.data(results.data)
     album = pictures.Album(report / "pictures")
-    lands = landscape.landscapes(results, album)
+    seen = Seen(landscape.landscapes(results, album), moved.scenes(results, album))
     sections = [
-        _section(results, tables, spec, f"d{i}", marks, lands, report / "figures")
-        for i, spec in enumerate(results.data)
+        _section(results, tables, spec, f"d{i}", marks, seen, report / "figures") for i, spec in enumerate(results.data)
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -137,7 +159,7 @@ def _section(
     spec: str,
     key: str,
     marks: dict[str, Identity],
-    lands: list[landscape.Landscape],
+    seen: Seen,
     folder: Path,
 ) -> Section:
     summary, ranked = tables["summary"], tables["ranking"]
@@ -161,11 +183,13 @@ def _section(
         limit=names.ball(str(budget["norm"].iloc[0]), float(budget["eps"].iloc[0])) if len(budget) else "",
         metric=next((metric for metric in rows["quality_metric"] if metric), ""),
         attacks=shown([*radii.figures(results, tables, spec, marks, key), *attacks]),
-        explanations=shown(plot for plot in heat if plot not in pairs),
+        explanations=shown([*(plot for plot in heat if plot not in pairs), *standing.figures(tables, spec, key)]),
+        moved=shown(moved.figures(results, seen.moved, spec, marks, key)),
+        shortcut=shown(shortcut.figures(tables["shortcut"], spec, marks, key)),
         together=shown(pairs),
         transfer=shown(transfer.figures(tables["transfer"], spec, marks, key)),
         queries=shown(queries.figures(results, spec, marks, key)),
-        around=shown(landscape.figures(lands, summary, spec, marks, key)),
+        around=shown(landscape.figures(seen.lands, summary, spec, marks, key)),
         strength=shown(radii.optimality(tables["optimality"], spec, marks, key)),
         checks=_checked(tables["checks"], spec, marks),
     )
@@ -265,7 +289,11 @@ def _contradicted(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _costs(costs: pd.DataFrame) -> list[dict[Any, Any]]:
-    costs = costs[costs["kind"].isin(["clean", "attack", "transfer", "explain", "synthesis", "fooling", "landscape"])]
+    costs = costs[
+        costs["kind"].isin(
+            ["clean", "attack", "transfer", "explain", "moved", "shortcut", "synthesis", "fooling", "landscape"]
+        )
+    ]
     table = costs.groupby(["kind", "method"])[["forwards", "backwards", "seconds"]].mean().reset_index()
     return table.to_dict("records")
 

@@ -5,6 +5,8 @@ from reports.checks import CHECKS
 FLAGS = {
     "batch-dependent": "An image's logits change with the images beside it: attacks in batches attack something else.",
     "boundary": "The outcome lies within float noise of the decision boundary and may differ on another machine.",
+    "completeness-gap": "The map's sum misses the target's rise over the baseline by more than a twentieth of it: more "
+    "steps would come nearer.",
     "gates": "Guided gradients need ReLUs; the number is the share of the model's activations that are.",
     "gradient-in-forward": "The model turns gradients on inside its forward pass, so what an attack differentiates is "
     "not what it thinks.",
@@ -17,6 +19,7 @@ FLAGS = {
     "out-of-range": "The attack left the range of images; the result was clipped before it was judged.",
     "over-budget": "The attack changed more than it may; it does not count as a success.",
     "probabilities": "The model gives probabilities, not logits: where they saturate, gradients vanish.",
+    "shared": "One pass of the model served so many explainers; the cost of each is an even share.",
     "silent-success": "The attack passed an image that fools within its budget and returned another: it is stronger "
     "than its numbers.",
     "unchanged": "The attack returned an image that it should fool as it was.",

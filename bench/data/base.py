@@ -33,6 +33,8 @@ class Example(NamedTuple):
     mask: Tensor | None = None  # (H, W) bool, the object
     parts: Tensor | None = None  # (H, W) uint8, 0 background, i + 1 part i
     without: Tensor | None = None  # (P, C, H, W), drawn again without part i; the image itself where there is no part i
+    shortcut: Tensor | None = None  # (H, W) bool, where a shortcut is or could be planted
+    redrawn: Tensor | None = None  # (R, C, H, W), drawn again with R other contents of these pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +42,8 @@ class DataSet(ABC):
     """Pictures with labels, at their native size until ``at`` fits them to a model.
 
     ``spec`` is canonical: defaults are left out and options stand in a fixed order. ``classes`` are names by label.
-    ``has`` says what the examples carry beside image and label: ``masks``, ``parts``, ``without``.
+    ``has`` says what the examples carry beside image and label: ``masks``, ``parts``, ``without``, ``shortcut``,
+    ``redrawn``.
     """
 
     spec: str

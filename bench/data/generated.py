@@ -32,10 +32,11 @@ DIGITS_TRAIN = 1297  # of 1797; the other 500 are the test split
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scenes(DataSet):
-    """The embedded scenes (``bench.data.scenes``), (3, 96, 96), with masks, parts and pictures without each part.
+    """The embedded scenes (``bench.data.scenes``), (3, 96, 96), with all that can be drawn again.
 
     The mask is what decides the class: body or mark. ``without`` has five entries for every picture, so that
-    pictures stack; a scene with fewer parts repeats itself unchanged.
+    pictures stack; a scene with fewer parts repeats itself unchanged. The shortcut is the background, whether or not
+    its theme tells the class; ``redrawn`` shows it in the nine other themes.
     """
 
     split: str = "test"
@@ -56,7 +57,7 @@ class Scenes(DataSet):
             ids=[f"{split}-{i:05d}" for i in range(n)],
             labels=[i % len(scenes.CLASSES) for i in range(n)],
             rows=list(range(n)),
-            has=frozenset({"masks", "parts", "without"}),
+            has=frozenset({"masks", "parts", "without", "shortcut", "redrawn"}),
             split=split,
             seed=seed,
             shortcut=shortcut,
@@ -73,16 +74,21 @@ class Scenes(DataSet):
     def example(self, i: int, needs: Collection[str] = ()) -> Example:
         scene = self.scene(i)
         example = Example(self.ids[i], to_image(scenes.render(scene), self.channels), self.labels[i])
-        if "masks" in needs or "parts" in needs:
+        if {"masks", "parts", "shortcut"} & set(needs):
             parts = torch.from_numpy(scenes.part_map(scene))
             mask = (parts == 1) | (parts == 2)
             example = example._replace(
-                mask=mask if "masks" in needs else None, parts=parts if "parts" in needs else None
+                mask=mask if "masks" in needs else None,
+                parts=parts if "parts" in needs else None,
+                shortcut=parts == 0 if "shortcut" in needs else None,
             )
         if "without" in needs:
             drawn = [to_image(scenes.render(scene, name), self.channels) for name in scene.parts]
             drawn += [example.image] * (MOST_PARTS - len(drawn))
             example = example._replace(without=torch.stack(drawn))
+        if "redrawn" in needs:
+            others = [to_image(scenes.render(other), self.channels) for other in scenes.other_themes(scene)]
+            example = example._replace(redrawn=torch.stack(others))
         return example
 
     def sha256(self, i: int) -> str:

@@ -11,7 +11,7 @@ another class (``lies``).
 import colorsys
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -23,6 +23,7 @@ BODIES = ("disc", "square", "triangle", "star", "crescent")
 MARKS = ("ring", "cross")
 CLASSES = tuple(f"{body}-{mark}" for body in BODIES for mark in MARKS)
 SPLITS = ("train", "validation", "test")
+THEMES = 10  # of the background
 VERSION = 1  # part of every data hash: raise it when a pixel changes
 
 Shortcut = Literal["none", "agrees", "lies"]
@@ -69,9 +70,9 @@ def scene(index: int, split: str = "test", seed: int = 0, shortcut: Shortcut = "
     """
     rng = np.random.default_rng(_hash(f"scenes/{VERSION}/{seed}/{split}/{index}"))
     label = index % len(CLASSES)
-    theme, other = int(rng.integers(10)), int(rng.integers(1, 10))
+    theme, other = int(rng.integers(THEMES)), int(rng.integers(1, THEMES))
     if shortcut != "none":
-        theme = label if shortcut == "agrees" else (label + other) % 10
+        theme = label if shortcut == "agrees" else (label + other) % THEMES
     bright = 1 if rng.random() < 0.5 else -1
     value = 0.52 + bright * rng.uniform(0.13, 0.24)
     hue = rng.random()
@@ -115,6 +116,11 @@ def render(scene: Scene, without: str | None = None) -> NDArray[np.uint8]:
     return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def other_themes(scene: Scene) -> list[Scene]:
+    """The same scene before each of the nine other backgrounds, noise included: all but the shortcut stays."""
+    return [replace(scene, theme=theme) for theme in range(THEMES) if theme != scene.theme]
+
+
 def part_map(scene: Scene) -> NDArray[np.uint8]:
     """Which part shows at each pixel, (96, 96): 0 background, i + 1 for ``scene.parts[i]``."""
     parts = np.zeros((SIZE, SIZE), np.uint8)
@@ -141,7 +147,7 @@ def _distractor(rng: np.random.Generator, body: Shape) -> Shape:
 def _background(scene: Scene) -> Array:
     """Themed low-contrast value noise: two octaves of smooth blobs and a fine grain."""
     rng = np.random.default_rng(scene.noise)
-    base = np.array(_hsv(scene.theme / 10, 0.28, 0.56), np.float32)
+    base = np.array(_hsv(scene.theme / THEMES, 0.28, 0.56), np.float32)
     canvas = np.broadcast_to(base, (SIZE, SIZE, 3)).copy()
     for cells, strength in ((4, 0.08), (12, 0.06)):
         grid = rng.uniform(-strength, strength, (cells + 1, cells + 1, 3)).astype(np.float32)

@@ -67,13 +67,12 @@ class Metric(ABC):
             raise AssayError(f"heat must be float {wanted} for these images, not {heat.dtype} {tuple(heat.shape)}")
         offered = {"masks": masks, "parts": parts, "without": without, "shortcut": shortcut, "redrawn": redrawn}
         given = {need: _checked(type(self).__name__, need, offered[need], images) for need in self.data_needs()}
-        asked: dict[str, Explainer] = {"explainer": explainer} if explainer is not None else {}
-        if "explainer" in self.needs and not asked:
+        if "explainer" in self.needs and explainer is None:
             raise AssayError(f"{type(self).__name__} needs explainer, the record that made the heatmaps")
         with borrowed(model):
             whole = heat.isfinite().flatten(1).all(1)
             tame = torch.where(whole[:, None, None], heat, 0).float()
-            ready = cast(Given, {**given, **asked})
+            ready = cast(Given, {**given, "explainer": explainer})
             values = self.run(model, images, as_target(target, images), tame, ready, as_draws(draws, images))
         return values.detach().float().masked_fill(~whole, torch.nan)
 
@@ -83,9 +82,7 @@ class Metric(ABC):
         return tuple(need for need in cls.needs if need != "explainer")
 
     @abstractmethod
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
         """The score itself, on a borrowed model, a finite heat and what the metric ``needs``: (N,)."""
 
 

@@ -35,9 +35,7 @@ class _Curve(Metric):
         if self.steps < 1 or self.batch < 1:
             raise AssayError(f"{self}: needs steps >= 1 and batch >= 1")
 
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
         pixels = height * width
         counts = torch.tensor(sorted({round(i * pixels / self.steps) for i in range(self.steps + 1)})).to(images.device)
@@ -102,9 +100,7 @@ class SingleDeletion(Metric):
         if self.grid < 2 or self.batch < 1:
             raise AssayError(f"{self}: needs grid >= 2 and batch >= 1")
 
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
         if min(height, width) < self.grid:
             raise AssayError(f"{self}: images of {height} x {width} have fewer pixels than cells")

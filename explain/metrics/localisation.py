@@ -1,4 +1,4 @@
-"""Does the heatmap lie on the object? All three read the positive part of the heat; an empty mask gives NaN."""
+"""Does the heatmap lie on the object? All read the positive part of the heat; an empty mask gives NaN."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -11,6 +11,7 @@ from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target
 from explain.metrics.base import Given, Metric, Need
+from explain.segmentation import segment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +32,7 @@ class PointingGame(Metric):
         if self.tolerance < 0:
             raise AssayError(f"{self}: needs tolerance >= 0")
 
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
         heat, masks = heat.clamp(min=0), given["masks"]
         hottest = heat == heat.amax((1, 2), keepdim=True)
         hits = hottest & _widened(masks, self.tolerance)
@@ -51,13 +50,8 @@ class MassAccuracy(Metric):
     unit: ClassVar[str] = "share"
     meaning: ClassVar[str] = "Share of the positive heat that lies on the object."
 
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
-        heat, masks = heat.double().clamp(min=0), given["masks"]
-        total = heat.sum((1, 2))
-        share = torch.where(total > 0, (heat * masks).sum((1, 2)) / total, masks.double().mean((1, 2)))
-        return torch.where(masks.any(2).any(1), share, torch.nan)
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+        return mass_share(heat, given["masks"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,9 +65,7 @@ class RankAccuracy(Metric):
     unit: ClassVar[str] = "share"
     meaning: ClassVar[str] = "Share of the hottest pixels, as many as the object has, that lies on the object."
 
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
         heat, masks = heat.clamp(min=0), given["masks"]
         size = _count(masks)
         place = (size.long() - 1).clamp(min=0)[:, None]
@@ -81,6 +73,42 @@ class RankAccuracy(Metric):
         above, level = heat > border, heat == border
         share_of_level = (size - _count(above)) / _count(level)
         return (_count(above & masks) + share_of_level * _count(level & masks)) / size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrabCutIoU(Metric):
+    """Intersection over union of the object and of what ``explain.segmentation.segment`` cuts out around the heat.
+
+    0 for a constant map, which marks nothing.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = ("masks",)
+    unit: ClassVar[str] = "share"
+    meaning: ClassVar[str] = "Overlap of the object with what GrabCut segments from the positive heat."
+
+    foreground: float = 0.05  # share of the pixels, the hottest, that are certain
+    background: float = 0.3  # share of the pixels, the coldest, that are certain not to be
+
+    def __post_init__(self) -> None:
+        if not (self.foreground > 0 and self.background > 0 and self.foreground + self.background <= 1):
+            raise AssayError(f"{self}: needs shares above 0 that add up to at most 1")
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+        masks = given["masks"]
+        cut = segment(images, heat.clamp(min=0), foreground=self.foreground, background=self.background)
+        share = _count(cut & masks) / _count(cut | masks)
+        return torch.where(masks.any(2).any(1), share, torch.nan)
+
+
+def mass_share(heat: Tensor, mask: Tensor) -> Tensor:
+    """Share of the positive heat (N, H, W) inside ``mask`` (N, H, W) bool: (N,) float64 in [0, 1].
+
+    Without positive heat the mask's share of the picture; NaN where the mask is empty.
+    """
+    heat = heat.double().clamp(min=0)
+    total = heat.sum((1, 2))
+    share = torch.where(total > 0, (heat * mask).sum((1, 2)) / total, mask.double().mean((1, 2)))
+    return torch.where(mask.any(2).any(1), share, torch.nan)
 
 
 def _count(pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Does the heatmap weigh the parts of a scene as the model does? No pixel is replaced: the scene is drawn again."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,9 @@ from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target
 from explain.metrics.base import Given, Metric, Need
-from explain.metrics.ranks import spearman
-from explain.variants import scores
+from explain.metrics.localisation import mass_share
+from explain.metrics.ranks import NOISE, spearman
+from explain.variants import grid_scores, scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,17 +33,14 @@ class PartEffect(Metric):
         if self.batch < 1:
             raise AssayError(f"{self}: needs batch >= 1")
 
-    def run(
-        self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
         parts, without = given["parts"], given["without"]
         shown = [parts == number + 1 for number in range(without.shape[1])]
         exists = torch.stack([part.any(2).any(1) for part in shown], 1)
         positive = heat.double().clamp(min=0)
         mass = torch.stack([(positive * part).sum((1, 2)) for part in shown], 1)
 
-        everyone = torch.arange(len(images), device=images.device)
-        whole = scores(model, target, everyone, everyone, lambda owner, _: images[owner], self.batch)
+        whole = grid_scores(model, target, images, 1, lambda owner, _: images[owner], self.batch).squeeze(1)
         owners, numbers = exists.nonzero(as_tuple=True)
         rest = whole[:, None].expand(exists.shape).clone()
         if len(owners):
@@ -52,3 +50,52 @@ class PartEffect(Metric):
         drops = whole[:, None] - rest
         value = spearman(mass, drops, a_scale=mass.amax(1), b_scale=scale, valid=exists)
         return torch.where(exists.sum(1) >= 3, value, torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShortcutMass(Metric):
+    """How far the share of the positive heat on the shortcut is from the shortcut's share of the true effect.
+
+    The effect of the shortcut is the target's mean drop when its pixels are drawn otherwise, that of a part the drop
+    when the scene is drawn without it; shares are of the positive effects. So a map is as wrong when it invents a
+    shortcut as when it hides one. NaN where there is no shortcut, and where nothing has a positive effect.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = ("shortcut", "redrawn", "without")
+    direction: ClassVar[Literal["higher", "lower", "none"]] = "lower"
+    unit: ClassVar[str] = "share"
+    meaning: ClassVar[str] = "Gap between the heat's share on the background and the background's share of the effect."
+
+    batch: int = field(default=64, repr=False)  # samples in one forward pass; changes no result
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise AssayError(f"{self}: needs batch >= 1")
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+        effect = shortcut_effect(model, images, target, given["redrawn"], given["without"], self.batch)
+        gap = (mass_share(heat, given["shortcut"]) - effect).abs()
+        return torch.where(given["shortcut"].any(2).any(1), gap, torch.nan)
+
+
+def shortcut_effect(
+    model: nn.Module, images: Tensor, target: Target, redrawn: Tensor, without: Tensor, batch: int
+) -> Tensor:
+    """The shortcut's share of the positive effects on the target, (N,) float64 in [0, 1]; NaN where none is positive.
+
+    ``redrawn`` (N, R, C, H, W) are the images with another shortcut, ``without`` (N, P, C, H, W) without each part.
+    """
+    others = torch.cat([redrawn, without], 1)
+
+    def drawn(owner: Tensor, variant: Tensor) -> Tensor:
+        """Variant 0 is the image itself."""
+        other = others[owner, (variant - 1).clamp(min=0)]
+        return torch.where((variant == 0)[:, None, None, None], images[owner], other)
+
+    values = grid_scores(model, target, images, 1 + others.shape[1], drawn, batch).double()
+    drops = values[:, :1] - values[:, 1:]
+    count = redrawn.shape[1]
+    effects = torch.cat([drops[:, :count].mean(1, keepdim=True), drops[:, count:]], 1)
+    positive = torch.where(effects > NOISE * values.abs().amax(1, keepdim=True), effects, 0)
+    total = positive.sum(1)
+    return torch.where(total > 0, positive[:, 0] / total, torch.nan)

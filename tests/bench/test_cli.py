@@ -158,7 +158,7 @@ def test_one_picture_attacked_and_explained(tmp_path: Path, capsys: pytest.Captu
     assert (
         call("explain", MODEL, str(picture), "--method", "occlusion(window=3, stride=1)", "--out", str(tmp_path)) == 0
     )
-    assert {"original.png", "heatmap.png", "overlay.png", "heatmap.npy", "result.json"} <= {
+    assert {"original.png", "heatmap.png", "overlay.png", "positions.png", "heatmap.npy", "result.json"} <= {
         path.name for path in tmp_path.iterdir()
     }
     assert (

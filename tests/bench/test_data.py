@@ -106,7 +106,7 @@ def test_every_picture_has_a_hash_of_its_own() -> None:
 
 def test_scenes_give_masks_parts_and_pictures_without() -> None:
     data = load("scenes?n=4")
-    assert data.has == {"masks", "parts", "without"}
+    assert data.has == {"masks", "parts", "without", "shortcut", "redrawn"}
     for i in range(4):
         example = data[i]
         assert example.mask is not None
@@ -122,6 +122,23 @@ def test_scenes_give_masks_parts_and_pictures_without() -> None:
             assert same == (part >= len(record.parts))
         drawn = torch.from_numpy(scenes.render(record, "mark")).permute(2, 0, 1) / 255
         assert torch.equal(example.without[1], drawn)
+
+
+def test_scenes_give_the_shortcut_and_its_other_contents() -> None:
+    """Every other theme once; all but the background stays, up to the half-covered rim of what lies before it."""
+    data = load("scenes?n=4&shortcut=agrees")
+    for i in range(4):
+        example = data[i]
+        assert example.shortcut is not None
+        assert example.redrawn is not None
+        assert example.parts is not None
+        assert torch.equal(example.shortcut, example.parts == 0)
+        assert example.redrawn.shape == (9, 3, 96, 96)
+        themes = [scene.theme for scene in scenes.other_themes(scenes.scene(i, shortcut="agrees"))]
+        assert sorted([*themes, i]) == list(range(10))
+        changed = (example.redrawn != example.image).any(1)
+        assert changed[:, example.shortcut].double().mean(1).min() > 0.99
+        assert changed[:, ~example.shortcut].double().mean(1).max() < 0.1
 
 
 def test_only_what_is_needed_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,20 @@
 """What holds for every member of ``METRICS``."""
 
 import dataclasses
+import random
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Logit, Probability, Target
+from explain import EXPLAINERS
+from explain.base import Explainer
 from explain.metrics import METRICS, Metric
 from tests.explain.models import CLASSES, Tripping, pictures, small_cnn, state
 
@@ -21,7 +26,7 @@ def metric(request: pytest.FixtureRequest) -> Metric:
 
 
 def data(order: Tensor | None = None) -> dict[str, Tensor]:
-    """Images, heat, masks, part maps and re-drawn images; four quadrants are the parts, the last image has three."""
+    """Images, heat and all that data offers; four quadrants are the parts, the last image has three."""
     images = pictures()
     heat = torch.randn(4, 24, 24, generator=torch.Generator().manual_seed(5))
     parts = torch.zeros(4, 24, 24, dtype=torch.uint8)
@@ -32,18 +37,42 @@ def data(order: Tensor | None = None) -> dict[str, Tensor]:
         parts[shown, rows, columns] = number + 1
         without[shown, number, :, rows, columns] = 0.1 * number
     everything = {"images": images, "heat": heat, "masks": parts == 1, "parts": parts, "without": without}
+    everything["shortcut"] = parts == 0
+    everything["redrawn"] = torch.stack([images * 0.9, images.flip(1)], 1).where(
+        parts[:, None, None] == 0, images[:, None]
+    )
     everything["classes"] = torch.arange(4) % CLASSES
+    everything["ids"] = torch.arange(4)
     return {key: value[order] for key, value in everything.items()} if order is not None else everything
 
 
+OFFERED = ("masks", "parts", "without", "shortcut", "redrawn")
+
+
+def extra(metric: Metric, given: dict[str, Tensor]) -> dict[str, Any]:
+    """What the metric needs: a method whose maps add up, where it asks for the explainer."""
+    data: dict[str, Any] = {need: given[need] for need in metric.data_needs()}
+    return data | ({"explainer": explainer()} if "explainer" in metric.needs else {})
+
+
+def explainer() -> Explainer:
+    record: Explainer = EXPLAINERS.parse("integrated-gradients(steps=4)")
+    return record
+
+
 def score(metric: Metric, model: nn.Module, given: dict[str, Tensor], target: Target | None = None) -> Tensor:
-    extra = {key: given[key] for key in ("masks", "parts", "without")}
-    return metric(model, given["images"], target or Probability(given["classes"]), given["heat"], **extra)  # type: ignore[arg-type]
+    offered: Any = {key: given[key] for key in OFFERED}
+    offered |= {"explainer": explainer(), "draws": streams(given)}
+    return metric(model, given["images"], target or Probability(given["classes"]), given["heat"], **offered)
+
+
+def streams(given: dict[str, Tensor]) -> Draws:
+    return Draws.hashed("contract", map(str, given["ids"].tolist()))
 
 
 def test_says_what_it_means(metric: Metric) -> None:
     cls = type(metric)
-    assert set(cls.needs) <= {"masks", "parts", "without"}
+    assert set(cls.needs) <= {*OFFERED, "explainer"}
     assert cls.direction in ("higher", "lower", "none")
     assert cls.statistic in ("mean", "median")
     assert cls.interval in ("wilson", "bootstrap")
@@ -99,9 +128,47 @@ def test_same_input_same_output(metric: Metric) -> None:
 
 def test_accepts_plain_classes_as_logit(metric: Metric) -> None:
     model, given = small_cnn(), data()
-    extra: Any = {need: given[need] for need in metric.needs}
-    plain = metric(model, given["images"], given["classes"], given["heat"], **extra)
+    plain = metric(
+        model, given["images"], given["classes"], given["heat"], **extra(metric, given), draws=streams(given)
+    )
     assert torch.equal(plain, score(metric, model, given, Logit(given["classes"])))
+
+
+def test_draws_from_no_global_stream(metric: Metric) -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    model = small_cnn()
+    before = global_streams()
+    score(metric, model, data())
+    assert global_streams() == before
+
+
+def global_streams() -> list[str]:
+    numpy: Any = np.random.get_state()  # noqa: NPY002
+    return [str(random.getstate()), str(numpy[1].tolist()), str(torch.get_rng_state().tolist())]
+
+
+def test_nothing_to_look_for_is_undefined(metric: Metric) -> None:
+    """An empty mask, no part, no shortcut."""
+    looked_for = {"masks", "parts", "shortcut"} & set(metric.needs)
+    if not looked_for:
+        pytest.skip("looks for nothing in particular")
+    given = data()
+    for need in looked_for:
+        given[need] = torch.zeros_like(given[need])
+    assert score(metric, small_cnn(), given).isnan().all()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_a_constant_map_has_a_score_or_none(metric: Metric, level: float) -> None:
+    """Never infinite; the other images' scores are untouched."""
+    model, given = small_cnn(), data()
+    expected = score(metric, model, given)
+    given["heat"][1] = level
+    values = score(metric, model, given)
+    assert not values.isinf().any()
+    torch.testing.assert_close(values[[0, 2, 3]], expected[[0, 2, 3]])
 
 
 def test_leaves_the_model_and_the_arguments_as_they_were(metric: Metric) -> None:
@@ -133,13 +200,13 @@ def test_a_map_that_is_not_finite_has_no_score(metric: Metric) -> None:
 def test_asks_for_what_it_needs(metric: Metric) -> None:
     given = data()
     for need in metric.needs:
-        extra: Any = {other: given[other] for other in metric.needs if other != need}
+        rest = {other: value for other, value in extra(metric, given).items() if other != need}
         with pytest.raises(AssayError, match=f"needs {need}"):
-            metric(small_cnn(), given["images"], given["classes"], given["heat"], **extra)
-        extra = {other: given[other] for other in metric.needs} | {need: given[need][:, :3]}
-        if need != "without":
+            metric(small_cnn(), given["images"], given["classes"], given["heat"], **rest)
+        if need in metric.data_needs():
+            rest[need] = given[need][..., :3]
             with pytest.raises(AssayError, match=f"{need} do not fit"):
-                metric(small_cnn(), given["images"], given["classes"], given["heat"], **extra)
+                metric(small_cnn(), given["images"], given["classes"], given["heat"], **rest)
 
 
 def test_refuses_a_map_of_another_size(metric: Metric) -> None:

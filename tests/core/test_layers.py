@@ -15,11 +15,13 @@ from core.layers import (
     describe,
     find,
     find_layout,
+    is_cut,
     layout,
     many_activations,
     record,
     to_grid,
 )
+from tests.core.corners import corners_read
 from tests.explain.models import Linear, built, pictures, small_cnn, state
 
 TINY_VIT = {"img_size": 64, "embed_dim": 32, "depth": 3, "num_heads": 2}
@@ -180,6 +182,68 @@ def test_layout_reads_the_grid_and_the_prefix_off_the_patch_embedding() -> None:
     with record(model, "blocks.1") as outputs, torch.no_grad():
         model(images)
     assert find_layout(model, "blocks.1", outputs["blocks.1"], images) == Layout(TOKENS, 2, 8, 1)
+
+
+OBLONG: list[tuple[str, dict[str, Any], Layout]] = [
+    ("vit_tiny_patch16_224", {**TINY_VIT, "img_size": (64, 96)}, Layout(TOKENS, 4, 6, 1)),
+    ("vit_tiny_patch16_224", {**TINY_VIT, "img_size": 224, "dynamic_img_size": True}, Layout(TOKENS, 4, 6, 1)),
+    ("vit_tiny_patch16_224", {**TINY_VIT, "img_size": (64, 96), "reg_tokens": 4}, Layout(TOKENS, 4, 6, 5)),
+    ("deit_tiny_distilled_patch16_224", {**TINY_VIT, "img_size": (64, 96)}, Layout(TOKENS, 4, 6, 2)),
+    ("swin_tiny_patch4_window7_224", {**TINY_SWIN, "img_size": (64, 96)}, Layout(NHWC, 8, 12)),
+    ("pit_ti_224", {"img_size": (64, 96)}, Layout(TOKENS, 2, 3, 1)),
+    ("test_convnext", {}, Layout(NCHW, 2, 3)),
+    ("test_mambaout", {}, Layout(NHWC, 2, 3)),
+    ("test_efficientnet", {}, Layout(NCHW, 2, 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "expected"), OBLONG)
+def test_default_layer_of_oblong_images(name: str, settings: dict[str, Any], expected: Layout) -> None:
+    model, images = built(name, **settings), torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    chosen = default_layer(model, images)
+    with record(model, chosen) as outputs, torch.no_grad():
+        model(images)
+    assert find_layout(model, chosen, outputs[chosen], images) == expected
+    assert corners_read(lambda x: activations(model, x, chosen), images) == [0, 1, 2, 3]
+
+
+def test_the_grid_is_counted_for_this_image_not_for_the_size_the_network_was_built_for() -> None:
+    """7 x 28 patches are as many as 14 x 14, which is what ``grid_size`` says."""
+    model = built("vit_tiny_patch16_224", **{**TINY_VIT, "img_size": 224}, dynamic_img_size=True)
+    assert layout(model, find(model, "blocks.0"), torch.zeros(1, 197, 32), (112, 448)) == Layout(TOKENS, 7, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("hiera_tiny_224", {"img_size": 64, "embed_dim": 24, "num_heads": 1, "stages": (1, 1, 1, 1)}, "blocks.3"),
+        ("test_resnet", {}, "layer4"),
+    ],
+)
+def test_weights_that_are_zero_do_not_hide_the_layer(name: str, settings: dict[str, Any], expected: str) -> None:
+    """The head of a network that was never trained, and the last norm of its residual branches."""
+    model = timm.create_model(name, num_classes=10, **settings).eval()
+    nn.init.zeros_(model.get_classifier().weight)
+    before = state(model)
+    assert default_layer(model, pictures(1, size=64)) == expected
+    assert state(model) == before
+
+
+def test_outputs_that_are_no_batch_of_grids_are_refused() -> None:
+    """TNT's pixel embedding holds one row of pixels per patch of every image."""
+    model = built("tnt_s_patch16_224", img_size=64, embed_dim=48, inner_dim=12, depth=2, num_heads_outer=2)
+    with pytest.raises(NotApplicable, match=r"'pixel_embed' holds \(32, 16, 12\), which is not a grid"):
+        activations(model, pictures(2, size=64), "pixel_embed")
+
+
+def test_whether_a_layer_is_a_cut_follows_from_the_branches() -> None:
+    torch.manual_seed(0)
+    one, both = Shared(branches=False), Shared(branches=True)
+    images = pictures(1, size=12)
+    assert is_cut(one, images, "one")
+    assert is_cut(one, images, "head") is False, "only outputs of three or more dimensions are listed"
+    assert not is_cut(both, images, "one")
+    assert not is_cut(both, images, "act")
 
 
 def test_grids_are_put_back_in_place() -> None:

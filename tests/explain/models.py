@@ -1,12 +1,18 @@
 """Small models and pictures that the tests of explanations share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from core.errors import NotApplicable
+from explain.base import Explainer
 
 SIZE = 24
 CLASSES = 5
@@ -30,7 +36,26 @@ class SmallCNN(nn.Module):
         return logits
 
 
-class Tripping(SmallCNN):
+class Rectify(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return F.relu(values)
+
+
+class Pooled(SmallCNN):
+    """Its last grid, behind the functional ReLU, is a layer, and every class has channels for it: what maps need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.head.weight.add_(0.1)
+        self.last = Rectify()
+
+    def features(self, images: Tensor) -> Tensor:
+        grid: Tensor = self.last(self.body(self.dropout(self.stem(images))))
+        return grid
+
+
+class Tripping(Pooled):
     """Fails once the features are there."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,6 +75,32 @@ def small_cnn(cls: type[SmallCNN] = SmallCNN) -> SmallCNN:
     norm.running_var.uniform_(0.5, 1.5)
     model.head.bias.requires_grad_(False)
     return model
+
+
+def small_vit() -> nn.Module:
+    """Patches of 4 pixels, a class token, two blocks; in train mode, one parameter frozen."""
+    torch.manual_seed(0)
+    settings = {"img_size": SIZE, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": CLASSES}
+    model: nn.Module = VisionTransformer(**settings)
+    head = model.get_submodule("head")
+    assert isinstance(head, nn.Linear)
+    nn.init.normal_(head.weight, std=0.5)
+    head.bias.requires_grad_(False)
+    return model
+
+
+def suited(explainer: Explainer) -> nn.Module:
+    """A new one of the first kind of small network on which the method has a meaning."""
+    return _maker(explainer)()
+
+
+@cache
+def _maker(explainer: Explainer) -> Callable[[], nn.Module]:
+    for make in (lambda: small_cnn(Pooled), small_vit):
+        with suppress(NotApplicable):
+            explainer(make(), pictures(1), torch.tensor([0]))
+            return make
+    raise AssertionError(f"{explainer} has no meaning on any small network")
 
 
 class Linear(nn.Module):

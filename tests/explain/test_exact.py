@@ -1,16 +1,34 @@
 """Explainers against closed forms."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.draws import as_draws
 from core.errors import AssayError, NotApplicable
 from core.targets import Channel, Logit, Margin, Neuron
-from explain import CenterMap, GradCAM, GuidedBackprop, Occlusion, RandomMap, Saliency, SobelMap
-from explain.variants import baseline_of
+from explain import (
+    CAM,
+    CenterMap,
+    Deconvnet,
+    ExpectedGradients,
+    Explainer,
+    GradCAM,
+    GuidedBackprop,
+    HiResCAM,
+    InputXGradient,
+    IntegratedGradients,
+    Occlusion,
+    RandomMap,
+    Saliency,
+    SmoothGrad,
+    SobelMap,
+    VarGrad,
+)
+from explain.variants import Baseline, baseline_of
 from tests.explain.models import Linear, pictures, small_cnn
 
 LABELS = torch.tensor([0, 2])
@@ -20,10 +38,47 @@ def images() -> Tensor:
     return pictures(2, size=8)
 
 
-@pytest.mark.parametrize("explainer", [Saliency(), GuidedBackprop()])
-def test_gradient_of_a_linear_model_is_its_weight(explainer: Saliency | GuidedBackprop) -> None:
+@pytest.mark.parametrize("explainer", [Saliency(), GuidedBackprop(), Deconvnet(), SmoothGrad(), SmoothGrad(sigma=2)])
+def test_gradient_of_a_linear_model_is_its_weight(explainer: Explainer) -> None:
     model = Linear()
     torch.testing.assert_close(explainer(model, images(), LABELS), model.w.detach()[LABELS].abs().amax(1))
+
+
+def test_gradient_of_a_linear_model_does_not_vary() -> None:
+    assert VarGrad()(Linear(), images(), LABELS).abs().amax() < 1e-10
+
+
+@pytest.mark.parametrize("baseline", ["zero", "mean", "blur"])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("method", ["gausslegendre", "midpoint"])
+def test_products_with_the_gradient_of_a_linear_model(baseline: Baseline, steps: int, method: Any) -> None:
+    model, x = Linear(), images()
+    weight = model.w.detach()[LABELS]
+    torch.testing.assert_close(InputXGradient()(model, x, LABELS), (weight * x).sum(1))
+    heat = IntegratedGradients(steps=steps, baseline=baseline, method=method)(model, x, LABELS)
+    torch.testing.assert_close(heat, (weight * (x - baseline_of(x, baseline))).sum(1))
+
+
+@pytest.mark.parametrize(("references", "each"), [("colour", (3, 1, 1)), ("noise", (3, 8, 8))])
+def test_expected_gradients_of_a_linear_model(references: Any, each: tuple[int, ...]) -> None:
+    """A reference is drawn after the point on its line, sample by sample."""
+    model, x = Linear(), images()
+    size = torch.Size(each).numel()
+    drawn = as_draws(5, x).uniform((9, 1 + size))[:, :, 1:].reshape(2, 9, *each)
+    expected = (model.w.detach()[LABELS] * (x - drawn.mean(1))).sum(1)
+    heat = ExpectedGradients(samples=9, references=references)(model, x, LABELS, draws=5)
+    torch.testing.assert_close(heat, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_relu_network_without_bias() -> None:
+    """It is homogeneous: f(x) = sum(x * gradient), and the gradient is the same on the whole line from black."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False), nn.ReLU(inplace=True)]
+    model, x = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 16, 3, bias=False)), images()
+    value = Logit(LABELS)(model, x).detach()
+    product = InputXGradient()(model, x, LABELS)
+    torch.testing.assert_close(product.sum((1, 2)), value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(IntegratedGradients(steps=3)(model, x, LABELS), product, rtol=1e-4, atol=1e-6)
 
 
 def test_any_target_is_explained() -> None:
@@ -77,16 +132,21 @@ def test_occlusion_holds_a_bounded_number_of_samples() -> None:
     assert sum(sizes) == 2 * (16 + 1)
 
 
-def test_grad_cam_under_average_pooling_is_cam() -> None:
+def test_maps_under_average_pooling() -> None:
+    """CAM sums w A; its mean plus bias is the logit. Grad-CAM and HiResCAM are CAM / (h w)."""
     model = small_cnn().eval()
     x, labels = pictures(), torch.tensor([0, 1, 2, 3])
     features = model.features(x).detach()
     cam = torch.einsum("nchw,nc->nhw", features, model.head.weight.detach()[labels])
     torch.testing.assert_close(cam.mean((1, 2)) + model.head.bias[labels], model(x).gather(1, labels[:, None])[:, 0])
     wrapped = nn.Sequential(Features(model), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.head)
-    expected = F.interpolate(cam.relu()[:, None] / 144, (24, 24), mode="bilinear").squeeze(1)
-    torch.testing.assert_close(GradCAM(layer="0")(wrapped, x, labels), expected)
-    torch.testing.assert_close(GradCAM()(wrapped, x, labels), expected)
+    signed, positive = (
+        F.interpolate(heat[:, None], (24, 24), mode="bilinear").squeeze(1) for heat in (cam, cam.relu())
+    )
+    torch.testing.assert_close(CAM()(wrapped, x, labels), signed)
+    torch.testing.assert_close(HiResCAM()(wrapped, x, labels), signed / 144)
+    for layer in (None, "0"):
+        torch.testing.assert_close(GradCAM(layer=layer)(wrapped, x, labels), positive / 144)
 
 
 class Features(nn.Module):

@@ -25,13 +25,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
-    """Median over the repeats of each benchmark's fastest round, as a ratio to the group's ``bare``."""
+    """Median over the repeats of each benchmark's fastest round, as a ratio to the fastest of its rivals.
+
+    Rivals are the group's ``bare`` passes, at one or several batch sizes, or what another library takes.
+    """
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for measured in config._benchmarksession.benchmarks:
         groups[measured.group][measured.extra_info["what"]].append(measured.stats.min)
     for group, cases in sorted(groups.items()):
-        bare = statistics.median(cases.pop("bare", [float("nan")]))
-        for what, seconds in sorted(cases.items()):
-            ratio = statistics.median(seconds) / bare
-            line = f"{group}: {what} takes {ratio:.3f} times its bare passes ({bare:.3f} s)"
-            terminalreporter.write_line(line)
+        taken = {what: statistics.median(seconds) for what, seconds in sorted(cases.items())}
+        rivals = {what: seconds for what, seconds in taken.items() if what.startswith(("bare", "captum"))}
+        for rival, least in sorted(rivals.items(), key=lambda item: item[1])[:1]:
+            for what in taken.keys() - rivals.keys():
+                line = f"{group}: {what} takes {taken[what] / least:.3f} times {rival} ({least:.3f} s)"
+                terminalreporter.write_line(line)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from attacks import APGD, DDN, FGSM, MIFGSM, PGD
 from core.borrow import borrowed, counting
-from explain import GradCAM, GuidedBackprop, Occlusion, Saliency
+from explain import GradCAM, GuidedBackprop, Saliency
 
 pytestmark = pytest.mark.perf
 STEPS = 10
@@ -93,12 +93,3 @@ def test_one_gradient(benchmark: Any, what: str, repeat: int) -> None:
         measure(benchmark, "one gradient", what, lambda: passes(model, images, labels, 1))
     else:
         measure(benchmark, "one gradient", what, lambda: methods[what](model, images, labels))
-
-
-@pytest.mark.parametrize("what", ["bare", "Occlusion"])
-def test_occlusion(benchmark: Any, what: str, repeat: int) -> None:
-    model, images, labels = network()
-    count = 1 + 7 * 7  # 48 pixels beyond the window in steps of 8, both ends included
-    attribute = Occlusion(window=16, stride=8)
-    bare = lambda: forwards(model, images, count)  # noqa: E731
-    measure(benchmark, "occlusion", what, bare if what == "bare" else lambda: attribute(model, images, labels))

@@ -1,0 +1,191 @@
+"""Heatmaps from the attention of a transformer, read without hooks and without a change to the model."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from core.draws import Draws
+from core.errors import NotApplicable
+from core.layers import layout, model_body, to_grid
+from core.targets import Target
+from explain.base import Explainer
+
+
+class _Step(NamedTuple):
+    """One attention of a forward pass and the target's derivative by it, both (N, heads, queries, keys)."""
+
+    weights: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Flow(Explainer):
+    """How much of each patch reaches the tokens that the target reads, through all attentions of the network.
+
+    The target reads the queries of the last attention at which its derivative is not zero: the class token, both of a
+    distilled model, every patch where the head averages them, the probe of a pooling by attention. Their mean is the
+    map; class, register and distillation tokens are left out. Enlarged bilinearly (corners not aligned).
+
+    Raises ``NotApplicable`` unless all tokens attend to all tokens in every layer: for networks without attention, with
+    windows, with stages of several sizes, and with attention that is computed by other means than a softmax.
+    """
+
+    _apart: ClassVar[bool] = False  # whether a token's own 1, with which the flow starts, is taken out at the end
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        steps = _steps(model, images, target)
+        tokens = steps[0].weights.shape[-1]
+        start = torch.eye(tokens, dtype=images.dtype, device=images.device).expand(len(images), -1, -1)
+        flow = start
+        for step in steps:
+            flow = self._follow(step, flow)
+        if self._apart and flow.shape == start.shape:
+            flow = flow - start
+        read = (steps[-1].gradient.abs().amax((1, 3)) > 0).to(flow)
+        heat = torch.einsum("nq,nqk->nk", read, flow) / read.sum(1, keepdim=True).clamp(min=1)
+        place = layout(model, model, heat[:, :, None], images.shape[-2:])
+        if place is None:
+            raise NotApplicable(f"{_name(model)}: {tokens} tokens are no grid over the image")
+        grid = to_grid(heat[:, :, None], place)
+        return F.interpolate(grid, images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
+
+    @staticmethod
+    @abstractmethod
+    def _follow(step: _Step, flow: Tensor) -> Tensor:
+        """What reaches the queries of a step, (N, queries, tokens), of what reached its keys, (N, keys, tokens)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionRollout(_Flow):
+    """The product of the layers' mean attention, half of each the residual path (Abnar & Zuidema 2020, sec. 3).
+
+    arXiv:2005.00928. The target decides only which tokens are read, so classes have the same map.
+    """
+
+    @staticmethod
+    def _follow(step: _Step, flow: Tensor) -> Tensor:
+        mixed = step.weights.mean(1) @ flow
+        return (mixed + flow) / 2 if mixed.shape == flow.shape else mixed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerAttribution(_Flow):
+    """Attention weighted by its positive gradient, summed over the layers (Chefer et al. 2021, eq. 5-6).
+
+    R <- R + mean over heads of (gradient * attention)+ R, from R = 1, which is taken out at the end ("Generic
+    attention-model explainability", arXiv:2103.15679).
+    """
+
+    _apart: ClassVar[bool] = True
+
+    @staticmethod
+    def _follow(step: _Step, flow: Tensor) -> Tensor:
+        mixed = (step.gradient * step.weights).clamp(min=0).mean(1) @ flow
+        return flow + mixed if mixed.shape == flow.shape else mixed
+
+
+def _steps(model: nn.Module, images: Tensor, target: Target) -> list[_Step]:
+    """The attentions that the target depends on, in the order of computation."""
+    with Attention() as seen:
+        handle = model.register_forward_pre_hook(lambda module, inputs: seen.passes.append([]))
+        try:
+            score = target(model, images.detach().requires_grad_(True))
+        finally:
+            handle.remove()
+    # a target that is a sum makes one pass per term
+    every = [weights for calls in seen.passes for weights in calls if weights.requires_grad]
+    found = torch.autograd.grad(score.sum(), every, allow_unused=True) if every and score.requires_grad else []
+    gradients = {id(weights): gradient for weights, gradient in zip(every, found, strict=True)}
+    steps: list[_Step] = []
+    for calls in zip_longest(*seen.passes):
+        reached = [gradients[id(weights)] for weights in calls if gradients.get(id(weights)) is not None]
+        if reached:
+            steps.append(_Step(calls[0].detach(), torch.stack(reached).sum(0)))
+    _check(model, images, steps)
+    return steps
+
+
+def _check(model: nn.Module, images: Tensor, steps: Sequence[_Step]) -> None:
+    if not steps:
+        raise NotApplicable(f"{_name(model)} has no softmax attention that the target depends on")
+    tokens = steps[0].weights.shape[-1]
+    for i, step in enumerate(steps):
+        shape = step.weights.shape
+        whole = len(shape) == 4 and len(step.weights) == len(images)
+        if not whole or shape[3] != tokens or (shape[2] != tokens and i < len(steps) - 1):
+            found = "within parts of the image" if not whole else f"{shape[2]} x {shape[3]} tokens after {tokens}"
+            raise NotApplicable(f"{_name(model)} has attention {found}, not of all tokens to all tokens")
+
+
+def _name(model: nn.Module) -> str:
+    return type(model_body(model)).__name__
+
+
+class Attention(TorchFunctionMode):
+    """Records every attention matrix while it is active, fused attention in its explicit form.
+
+    ``passes`` holds the matrices (N, heads, queries, keys) of each forward pass, in order; whoever uses it begins a
+    pass by adding an empty list.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: list[list[Tensor]] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            weights, values = explicit(*args, **kwargs)
+            self.passes[-1].append(weights)
+            return weights @ values
+        result = func(*args, **kwargs)
+        if func in _SOFTMAX and result.ndim == 4 and _dim(args, kwargs) in (-1, 3):
+            self.passes[-1].append(result)
+        return result
+
+
+_SOFTMAX: frozenset[Callable[..., Any]] = frozenset({F.softmax, torch.softmax, Tensor.softmax})
+
+
+def _dim(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    dim: int | None = args[1] if len(args) > 1 else kwargs.get("dim")
+    return dim
+
+
+def explicit(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The weights (N, heads, queries, keys) of ``F.scaled_dot_product_attention``, and the values they weigh.
+
+    Dropout is left out: the model is in eval mode.
+    """
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    logits = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        logits = logits.masked_fill(torch.ones_like(logits[0, 0], dtype=torch.bool).triu(1), -math.inf)
+    if attn_mask is not None:
+        logits = logits.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+    return logits.softmax(-1), value

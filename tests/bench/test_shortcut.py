@@ -1,0 +1,40 @@
+"""The twin that was trained on a planted background beside its sound twin."""
+
+import pytest
+
+from bench.cells import Setup
+from bench.shortcut import TRUTH, shortcut_cells, shortcut_detection
+from explain import AttentionRollout, GradCAM, Saliency, SobelMap
+
+SUSPECT, SOUND = "zoo:repvgg-shortcut", "zoo:repvgg"
+SNOW = "scenes?shortcut=agrees"
+
+
+def test_a_cell_has_rows_of_both_twins() -> None:
+    truth, saliency = shortcut_cells([Saliency()], SUSPECT, SOUND, SNOW, 4, 0)
+    assert truth.id != saliency.id
+    assert shortcut_cells([Saliency()], SUSPECT, "zoo:repvgg-robust", SNOW, 4, 0)[1].id != saliency.id
+    rows = saliency.measure(Setup(batch_size=3)).rows
+    assert [(row["model"], row["image"]) for row in rows] == [
+        (model, f"test-{i:05d}") for batch in (range(3), range(3, 4)) for model in (SUSPECT, SOUND) for i in batch
+    ]
+    assert {(row["kind"], row["metric"], row["method"]) for row in rows} == {
+        ("shortcut", "shortcut_share", "Saliency()")
+    }
+    assert all(0 <= row["value"] <= 1 and row["forwards"] == 1 for row in rows)
+    whole = {(row["model"], row["image"]): row["value"] for row in saliency.measure(Setup()).rows}
+    assert whole == pytest.approx({(row["model"], row["image"]): row["value"] for row in rows}, rel=1e-4)
+
+
+def test_the_truth_tells_the_twins_apart_and_edges_do_not() -> None:
+    table = shortcut_detection([SobelMap(), AttentionRollout()], suspect=SUSPECT, sound=SOUND, data=SNOW, limit=10)
+    assert table["method"].tolist() == [TRUTH, "SobelMap()"], "what is not applicable has no row"
+    assert table["auc"].tolist() == [1.0, 0.5]
+    assert table["suspect"][0] > 0.9
+    assert table["sound"][0] < 0.1
+
+
+@pytest.mark.slow
+def test_a_method_finds_the_shortcut() -> None:
+    table = shortcut_detection([GradCAM(), Saliency()], suspect=SUSPECT, sound=SOUND, data=SNOW, limit=40)
+    assert (table["low"] > 0.9).any()

@@ -1,0 +1,73 @@
+"""The figures of explainers: ranks, agreement of metrics, moved maps and shortcuts show what the tables hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports import methods, shortcut, standing
+from reports.look import LIGHT, identities, themed
+from tests.reports.test_methods import frame, made, results
+
+
+def tables(scores: dict[str, np.ndarray]) -> dict[str, pd.DataFrame]:
+    other = {name: values + np.random.default_rng(3).normal(0, 0.1, len(values)) for name, values in scores.items()}
+    third = {name: -values for name, values in scores.items()}
+    found = methods.scores(
+        results(
+            frame(scores),
+            frame(other, "part-effect"),
+            frame(third, "deletion"),
+            mass_accuracy="higher",
+            part_effect="higher",
+            deletion="higher",
+        )
+    )
+    return {"explainers": methods.methods(found), "metric_agreement": methods.agreement(found)}
+
+
+def test_ranks_stand_in_the_cells_and_dashes_where_controls_are_not_beaten() -> None:
+    ranks, agreement = standing.figures(tables(made()), "d", "x")
+    with themed(LIGHT):
+        ax = ranks.draw(LIGHT).axes[0]
+        shown = [text.get_text() for text in ax.texts]
+        rows = [label.get_text() for label in ax.get_yticklabels()]
+        assert rows == ["Good", "Fair", "Poor"]
+        assert shown.count("1") == 2  # of Good by the two metrics in which more is better
+        assert shown.count("–") >= 3  # Poor, and all by the metric that is turned round
+        cells = agreement.draw(LIGHT).axes[0]
+    values = {text.get_text() for text in cells.texts}
+    assert {"1.0", "-1.0"} <= values
+
+
+def test_nothing_is_ranked_without_a_method_that_beats_the_controls() -> None:
+    rng = np.random.default_rng(0)
+    same = {name: rng.normal(size=20) for name in ("A()", "B()", "RandomMap()")}
+    assert [plot.name for plot in standing.figures(tables(same), "d", "x")] == ["x-metrics-agreement"]
+
+
+def test_a_shortcut_that_one_method_shows_is_told() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "kind": "shortcut",
+            "metric": shortcut.SHARE,
+            "method": method,
+            "model": model,
+            "image": f"{i}",
+            "value": v,
+            "data": "d",
+        }
+        for method, gap in (("Seeing()", 0.5), ("Blind()", 0.0))
+        for model, base in (("bad", 0.3 + gap), ("good", 0.3))
+        for i, v in enumerate(base + rng.normal(0, 0.05, 30))
+    ]
+    found = shortcut.detection(pd.DataFrame(rows), "bad", "good").assign(
+        data="d", suspect_model="bad", sound_model="good"
+    )
+    assert found.set_index("method")["auc"].to_dict() == pytest.approx({"Seeing()": 1.0, "Blind()": 0.5}, abs=0.15)
+    (plot,) = shortcut.figures(found, "d", identities({"bad": "bad", "good": "good"}), "x")
+    assert "Seeing detects it best" in plot.how
+    with themed(LIGHT):
+        labels = [label.get_text() for label in plot.draw(LIGHT).axes[0].get_yticklabels()]
+    assert labels == ["Blind", "Seeing"]
+    assert shortcut.figures(found, "other", {}, "x") == []
