@@ -17,6 +17,7 @@ from tests.crosscheck.peers import Peer
 from tests.crosscheck.subjects import SOURCES, Sample, sample
 
 pytestmark = pytest.mark.crosscheck
+TIE = 1e-3  # share by which distances differ that are the same: ours fool by more than float noise
 MODELS = pytest.mark.parametrize("name", SOURCES)
 
 
@@ -84,6 +85,7 @@ def test_distances_are_no_larger(name: str, case: Nearest) -> None:
     peers = [figure(who, Peer(run, case.norm), subject) for who, run in case.peers.items()]
     recorded(case, name, ours, peers)
     for peer in peers:
-        won, lost = int((ours.distances < peer.distances).sum()), int((peer.distances < ours.distances).sum())
+        won = int((ours.distances * (1 + TIE) < peer.distances).sum())
+        lost = int((peer.distances * (1 + TIE) < ours.distances).sum())
         said = f"{peer.who} has median {peer.median:.4g} and is nearer on {lost} to {won}, ours {ours.median:.4g}"
         assert ours.median <= peer.median or luck(won, lost), said
