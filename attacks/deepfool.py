@@ -1,11 +1,12 @@
 """Step by step to the nearest linearised boundary."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import BoundedNorm, check_positive
+from attacks.balls import DUAL, Ball, BoundedNorm, check_positive, distance, rows
 from attacks.base import Attack
 from attacks.best import Nearest, everyone
 from attacks.goals import Goal
@@ -22,14 +23,16 @@ class DeepFool(Attack):
     adds up to the paper's factor of the whole change: on an affine model the distance is 1 + ``overshoot`` times the
     optimum. A step never ends closer behind the boundary than float noise, so ``overshoot`` 0 fools as well.
 
-    Differs from the paper: each step is the smallest one inside [0, 1] (the paper has no box), and a wanted class is
-    approached across the boundary with the class that leads.
+    Differs from the paper, which has no box: a step is clipped to [0, 1] and goes up to twice as far where that
+    shortens it. Where nothing is left of it, and always with ``box="project"``, it is the smallest one inside, which is
+    exact on affine models. A wanted class is approached across the boundary with the class that leads.
     """
 
     norm: BoundedNorm = "l2"
     steps: int = 50
     overshoot: float = 0.02  # share of a step
     classes: int = 10  # the likeliest ones that take part, the image's own among them
+    box: Literal["clip", "project"] = "clip"  # how steps stay in [0, 1]
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps)
@@ -54,10 +57,23 @@ class DeepFool(Attack):
             margin, normal = nearest_plane(x, logits, [way[index] for way in goals], self.norm)
             x = x.detach()
             by = torch.maximum((1 + self.overshoot) * margin, margin + _noise(logits, x, normal))
-            x = (x + drop(x, normal, by, self.norm)).clamp(0, 1).requires_grad_(True)
+            x = self._across(x, normal, by).requires_grad_(True)
             logits = model(x)
         nearest.update(index, x.detach(), goal[index].reached(logits))
         return nearest.images
+
+    def _across(self, x: Tensor, normal: Tensor, by: Tensor) -> Tensor:
+        """The nearest point at which <normal, x> is lower ``by`` (N,), or as near to it as a step in the box comes."""
+        length = by / distance(normal, DUAL[self.norm]).clamp(min=1e-30)
+        way, near = Ball(self.norm, 1.0).steepest(normal), x
+        for _ in range(2):
+            near = (x - rows(length, x) * way).clamp(0, 1)
+            share = ((x - near) * normal).flatten(1).sum(1) / by
+            length = length / share.clamp(0.5, 1)
+        stuck = (share < 0.001) | (self.box == "project")
+        if stuck.any():
+            near = torch.where(rows(stuck, x), (x + drop(x, normal, by, self.norm)).clamp(0, 1), near)
+        return near
 
 
 def _noise(logits: Tensor, x: Tensor, normal: Tensor) -> Tensor:

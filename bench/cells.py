@@ -22,7 +22,7 @@ from bench.provenance import version
 from bench.store import SCHEMA
 from core.borrow import counting, now
 from core.draws import Draws
-from core.errors import AssayError
+from core.errors import AssayError, NotApplicable
 from core.targets import Logit, Probability
 from explain.base import Explainer
 from explain.metrics import METRICS, Metric
@@ -226,6 +226,16 @@ class ExplainCell(Cell):
                 one = {"image": image, "label": int(batch.labels[i]), "flags": said, **facts}
                 rows.append(self.row(metric_name(metric), values[i].item(), **one))
         return rows
+
+
+def applies(cell: ExplainCell, setup: Setup) -> bool:
+    """Whether the explainer of a cell that shares passes has a meaning on its model, seen from one image."""
+    model = cell.subject(setup)
+    batch = next(cell.batches(replace(setup, batch_size=1)))
+    try:
+        return isinstance(cell.explainer, Derived) and bool(cell.explainer.wants(model, batch.images))
+    except NotApplicable:
+        return False
 
 
 def explained(cells: Sequence[ExplainCell], setup: Setup) -> list[Measured]:

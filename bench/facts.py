@@ -103,5 +103,8 @@ def metric_facts(metrics: Sequence[Any]) -> dict[str, dict[str, str]]:
         "own_probability": fact("higher", "probability", "what the model itself gives the class in its picture"),
         "other_probability": fact("higher", "probability", "mean of what the other models give the class"),
         "other_agreement": fact("higher", "share", "share of the other models that see the class in the picture"),
-        **{metric_name(m): fact(m.direction, m.unit, m.meaning, m.statistic, m.interval) for m in metrics},
+        **{
+            metric_name(m): {**fact(m.direction, m.unit, m.meaning, m.statistic, m.interval), "gate": m.gate}
+            for m in metrics
+        },
     }

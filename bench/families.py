@@ -156,7 +156,7 @@ def build(name: str, times: int = 1) -> nn.Module:
     size = family.size * times
     sized = {"img_size": size} if family.sized else {}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model: nn.Module = timm.create_model(family.variant, num_classes=CLASSES, **family.settings, **sized).eval()
         for part, weight in model.named_parameters():
             if not part.endswith("bias") and not weight.any():

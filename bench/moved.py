@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attacks import PGD, RandomNoise
 from attacks.base import Attack
-from bench.cells import Batch, Cell, Measured, Row, Setup
+from bench.cells import Batch, Cell, Measured, Row, Setup, draws_for
 from bench.pictures import to_bytes
 from core.borrow import borrowed, counting, now
 from core.draws import Draws
@@ -39,6 +39,7 @@ class Deceived(NamedTuple):
     images: Tensor  # (N, C, H, W)
     heat: Tensor  # (N, H, W)
     corner: Tensor  # (N, H, W) bool
+    derived: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +50,7 @@ class Deception:
     with the least heat; on a ReLU network through softplus, as a ReLU has no second derivative. The more of
     the clean margin is lost, the more a step also climbs the margin. Of the images on the path that keep the predicted
     class, as in Ghorbani et al. 2019 (arXiv:1710.10547), the one whose map has the largest share of its heat there is
-    returned. A map without a derivative stays where it is.
+    returned. ``derived`` says whether the map has a derivative at all: one without stays where it is.
     """
 
     eps: float = 8 / 255  # Linf radius, images in [0, 1]
@@ -65,7 +66,7 @@ class Deception:
         heat = explainer(model, images, target, draws)
         corner = coldest_corner(heat)
         wanted = corner * (_norm(heat) / _norm(corner))[:, None, None]
-        best, best_heat, most, x = images, heat, mass_in(corner, heat), images
+        best, best_heat, most, x, slope = images, heat, mass_in(corner, heat), images, None
         with borrowed(model):
             margin = Margin(_predicted(model, images))
             clean = margin(model, images).detach()
@@ -76,18 +77,15 @@ class Deception:
                 lost = (1 - margin(model, x).detach() / clean).clamp(0, 2)
                 back = 2 * lost[:, None, None, None] * _unit(gradient(margin, model, x))
                 length = 2 * self.eps * (1 - k / self.steps) / 5
-                x = (
-                    (x + length * (back - _unit(slope.nan_to_num())).sign())
-                    .clamp(images - self.eps, images + self.eps)
-                    .clamp(0, 1)
-                )
+                x = x + length * (back - _unit(slope.nan_to_num())).sign()
+                x = x.clamp(images - self.eps, images + self.eps).clamp(0, 1)
                 found = explainer(model, x, target, draws)
                 share = mass_in(corner, found)
                 better = (share > most) & (margin(model, x) > 0)
                 best = torch.where(better[:, None, None, None], x, best)
                 best_heat = torch.where(better[:, None, None], found, best_heat)
                 most = torch.where(better, share, most)
-        return Deceived(best, best_heat, corner)
+        return Deceived(best, best_heat, corner, slope is not None)
 
 
 def coldest_corner(heat: Tensor) -> Tensor:
@@ -149,14 +147,16 @@ class MovedCell(Cell):
         for batch in self.batches(setup):
             start = now(batch.images.device)
             with counting(model) as passes:
-                pictures, values, right = self._moved(model, batch)
+                pictures, values, fooled = self._moved(model, batch)
             n = len(batch.ids)
             cost = {"forwards": passes.forwards / n, "backwards": passes.backwards / n}
             cost["seconds"] = (now(batch.images.device) - start) / n
             for i, image in enumerate(batch.ids):
                 facts = {"image": image, "label": int(batch.labels[i]), **cost}
-                rows += [self.row(name, value[i].item(), **facts) for name, value in values.items()]
-            chosen = right.nonzero().flatten()[: self.shown - len(ids)]
+                for name, value in values.items():
+                    flags = "no-derivative" if "deceived" in name and value.isnan().all() else ""
+                    rows.append(self.row(name, value[i].item(), flags=flags, **facts))
+            chosen = fooled.nonzero().flatten()[: self.shown - len(ids)]
             if len(chosen):
                 kept = {k: torch.cat([kept[k], v[chosen]]) if kept else v[chosen] for k, v in pictures.items()}
                 ids += [batch.ids[i] for i in chosen]
@@ -168,28 +168,32 @@ class MovedCell(Cell):
         return Measured(rows, {"moved.npz": arrays, "meta.json": meta})
 
     def _moved(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Pictures and maps, what is measured of them, and which images are worth showing: right, then fooled."""
+        """Pictures and maps, what is measured of them, and which images are shown: those that it fools.
+
+        The attacks draw from their own streams, so that all explainers see the same images.
+        """
         images, target = batch.images, Logit(batch.labels)
         clean = self.explainer(model, images, target, self.draws(batch.ids))
-        noise, pgd = (attack(model, images, batch.labels, self.draws(batch.ids)) for attack in self._attacks)
+        streams = [draws_for(self.seed, self.model_digest, repr(attack), batch.ids) for attack in self._attacks]
+        noise, pgd = (a(model, images, batch.labels, s) for a, s in zip(self._attacks, streams, strict=True))
         with torch.no_grad():
             before, after = (_predicted(model, x) for x in (images, pgd))
         heats = [self.explainer(model, x, target, self.draws(batch.ids)) for x in (noise, pgd)]
         deceived = self._deception(self.explainer, model, images, target, self.draws(batch.ids))
-        right = before == batch.labels
-        fooled = right & (after != batch.labels)
+        fooled = (before == batch.labels) & (after != batch.labels)
+        unknown = torch.full((len(images),), torch.nan)
         values = {
             "map_similarity_noise": similarity(clean, heats[0]),
             "map_similarity_fooled": similarity(clean, heats[1]).where(fooled, torch.nan),
-            "map_similarity_deceived": similarity(clean, deceived.heat),
+            "map_similarity_deceived": similarity(clean, deceived.heat) if deceived.derived else unknown,
             "corner_mass_clean": mass_in(deceived.corner, clean),
-            "corner_mass_deceived": mass_in(deceived.corner, deceived.heat),
+            "corner_mass_deceived": mass_in(deceived.corner, deceived.heat) if deceived.derived else unknown,
         }
         pictures = {
             "images": images, "fooled": pgd, "deceived": deceived.images,
             "clean_heat": clean, "noise_heat": heats[0], "fooled_heat": heats[1], "deceived_heat": deceived.heat,
         }  # fmt: skip
-        return pictures, values, right
+        return pictures, values, fooled
 
 
 @torch.no_grad()

@@ -150,8 +150,8 @@ def plan(options: Options) -> Plan:
 
 def _twins(options: Options, sources: dict[str, DataSet], explainers: Sequence[Explainer]) -> list[ShortcutCell]:
     """The cells that compare a model with its sound twin, on the first data whose shortcut agrees with the label."""
-    if len(options.twins) != 2:
-        raise AssayError(f"twins are two models, the suspect and the sound one, not {len(options.twins)}")
+    if len(set(options.twins)) != 2 or len(options.twins) != 2:
+        raise AssayError(f"twins are two models, the suspect and the sound one, not {' '.join(options.twins)}")
     planted = [spec for spec, data in sources.items() if getattr(data, "shortcut", "none") == "agrees"]
     if not planted:
         raise AssayError("twins need data that show the shortcut, as in --accuracy-data 'scenes?shortcut=agrees'")

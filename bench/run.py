@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import provenance
-from bench.cells import Cell, ExplainCell, Setup, explained
+from bench.cells import Cell, ExplainCell, Measured, Setup, applies, explained
 from bench.plan import Options, Plan, plan
 from bench.store import SCHEMA, Store, StoreError, read_rows
 from core.errors import NotApplicable
@@ -118,20 +119,20 @@ def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int) ->
 
 
 def _finish(cells: Sequence[Cell], out: Path, setup: Setup) -> Iterator[Finished]:
-    """Measure and store cells that are measured together. Where that fails each is measured alone, and says why."""
-    if len(cells) == 1:
-        yield _finish_one(cells[0], out, setup)
-        return
+    """Measure and store cells that are measured together; those for which that fails alone, and they say why."""
     start = time.perf_counter()
-    try:
-        measured = explained([cell for cell in cells if isinstance(cell, ExplainCell)], setup)
-    except Exception:
-        for cell in cells:
+    sharing: list[ExplainCell] = []
+    measured: list[Measured] = []
+    with suppress(Exception):
+        able = [cell for cell in cells if len(cells) > 1 and isinstance(cell, ExplainCell) and applies(cell, setup)]
+        measured = explained(able, setup) if len(able) > 1 else []
+        sharing = able if measured else []
+    for shared, one in zip(sharing, measured, strict=True):
+        Store(out).keep(shared.id, one.rows, one.art)
+        yield Finished(shared, "done", (time.perf_counter() - start) / len(sharing))
+    for cell in cells:
+        if cell not in sharing:
             yield _finish_one(cell, out, setup)
-        return
-    for cell, one in zip(cells, measured, strict=True):
-        Store(out).keep(cell.id, one.rows, one.art)
-        yield Finished(cell, "done", (time.perf_counter() - start) / len(cells))
 
 
 def _finish_one(cell: Cell, out: Path, setup: Setup) -> Finished:

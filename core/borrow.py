@@ -29,6 +29,27 @@ def borrowed(model: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(flag)
 
 
+@contextmanager
+def matched(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """A ``RuntimeError`` inside is an ``AssayError`` where images and parameters differ in type or device.
+
+    Not refused beforehand: a model may convert its images.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        own = {_kind(parameter) for parameter in model.parameters() if parameter.is_floating_point()}
+        if not own or _kind(images) in own:
+            raise
+        raise AssayError(f"images are {_kind(images)}, the model is {' and '.join(sorted(own))}") from error
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tensor.dtype} on {tensor.device.type}"
+
+
 @dataclass
 class Passes:
     """Samples, not calls, that went through a model."""
@@ -69,12 +90,12 @@ def now(device: torch.device) -> float:
 
 def check_images(images: Tensor) -> None:
     """Raise ``AssayError`` unless ``images`` is (N, C, H, W), floating and in [0, 1]."""
+    if not isinstance(images, Tensor):
+        raise AssayError(f"images must be a float tensor (N, C, H, W), not {type(images).__name__}")
     if images.ndim != 4 or not images.is_floating_point():
         raise AssayError(f"images must be float (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
     if images.is_inference():
-        raise AssayError(
-            "images made in torch.inference_mode() carry no gradients: make them outside, or clone there"
-        )
+        raise AssayError("images made in torch.inference_mode() carry no gradients: make them outside, or clone there")
     if len(images) and not (images.min() >= 0 and images.max() <= 1):
         low, high = images.min().item(), images.max().item()
         raise AssayError(f"images must lie in [0, 1], not [{low:.3g}, {high:.3g}]; normalisation belongs in the model")

@@ -5,11 +5,14 @@ the images nor their split into batches changes a draw.
 """
 
 import hashlib
+import numbers
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from core.errors import AssayError
 
 
 class Draws:
@@ -56,9 +59,14 @@ class Draws:
 
 
 def as_draws(draws: Draws | int, images: Tensor) -> Draws:
-    """``draws`` on the images' device; an int seeds one stream per position."""
-    if isinstance(draws, int):
-        draws = Draws.hashed(f"seed {draws}", map(str, range(len(images))))
+    """``draws`` on the images' device; an int seeds one stream per position.
+
+    Raises ``AssayError`` for anything else, and unless there is one stream for each image.
+    """
+    if isinstance(draws, numbers.Integral):
+        draws = Draws.hashed(f"seed {int(draws)}", map(str, range(len(images))))
+    if not isinstance(draws, Draws):
+        raise AssayError(f"draws must be an int or Draws, not {type(draws).__name__}")
     if len(draws) != len(images):
-        raise ValueError(f"{len(draws)} streams for {len(images)} images")
+        raise AssayError(f"{len(draws)} streams for {len(images)} images")
     return draws.to(images.device)

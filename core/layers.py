@@ -39,9 +39,11 @@ class LayerInfo(NamedTuple):
 
 def find(model: nn.Module, name: str) -> nn.Module:
     """The submodule called ``name``, also by its name inside a subject; ``AssayError`` with the nearest names."""
+    if not isinstance(name, str):
+        raise AssayError(f"name a layer by its dotted name, such as 'layer4.1', not by a {type(name).__name__}")
     modules: dict[str, nn.Module] = dict(model.named_modules())
     inside = f"body.{name}" if model_body(model) is not model else name
-    found = modules.get(name) or modules.get(inside)
+    found = modules.get(name, modules.get(inside))
     if not name or found is None:
         raise unknown("layer", name, [known for known in modules if known])
     return found
@@ -51,23 +53,39 @@ class _Enough(Exception):
     """Ends a forward pass after the last wanted layer."""
 
 
+class _Outputs(dict[str, Tensor]):
+    def __missing__(self, name: str) -> Tensor:
+        raise AssayError(f"layer {name!r} is not called when the network runs")
+
+
+def one_tensor(name: str, output: Any) -> Tensor:
+    """The output of the layer ``name``; ``AssayError`` where that is not one tensor."""
+    if not isinstance(output, Tensor):
+        raise AssayError(f"layer {name!r} gives {type(output).__name__}, not one tensor; name one inside it")
+    return output
+
+
+def independent(place: str = "the pixels") -> AssayError:
+    """The error for a derivative by ``place`` that there is not."""
+    return AssayError(f"the target does not depend on {place}, or no derivative leads there, as under torch.no_grad")
+
+
 @contextmanager
 def record(model: nn.Module, *names: str, stop: bool = False) -> Iterator[dict[str, Tensor]]:
     """Outputs of the named layers of forward passes inside the block, the last call of each.
 
     What is recorded is the output itself and the network goes on with a copy, so an in-place activation behind
-    the layer changes neither the recorded value nor its gradient. ``stop`` ends a pass once all are there.
+    the layer changes neither the recorded value nor its gradient. ``stop`` ends a pass once all are there. Asking for
+    a layer that no pass called raises ``AssayError``.
     """
-    outputs: dict[str, Tensor] = {}
+    outputs = _Outputs()
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor:
-            if not isinstance(output, Tensor):
-                raise AssayError(f"layer {name!r} gives {type(output).__name__}, not one tensor; name one inside it")
-            outputs[name] = output
+            outputs[name] = one_tensor(name, output)
             if stop and len(outputs) == len(set(names)):
                 raise _Enough
-            return output.clone()
+            return outputs[name].clone()
 
         return hook
 
@@ -246,14 +264,20 @@ def _probe(model: nn.Module, images: Tensor) -> str:
     calls, scores = _calls(model, images)
     cuts = _cuts(scores.grad_fn)
     names: set[str] = set()
+    makers: dict[tuple[Any, int], str] = {}
+    for call in calls:
+        makers.setdefault((call.edge.node, call.edge.output_nr), call.name)
     fallback = None
     for call in reversed(calls):
         if call.name in names or isinstance(call.module, nn.Identity | nn.Dropout | nn.Linear):
             continue
         names.add(call.name)
+        place = (call.edge.node, call.edge.output_nr)
+        if not f"{makers[place]}.".startswith(f"{call.name}."):
+            continue  # it hands on what another layer made
         if _live(call) and not (scores.ndim == 4 and call.tensor.shape[1] == scores.shape[1]):
             fallback = fallback or call.name
-            if (call.edge.node, call.edge.output_nr) in cuts:
+            if place in cuts:
                 return call.name
     if fallback is None:
         raise NotApplicable(f"{type(model_body(model)).__name__} has no layer with a live grid over the image")
@@ -326,6 +350,8 @@ def _cuts(root: Any) -> set[tuple[Any, int]]:
     Parameters are frozen, so the images are the leaf. With consumers before producers in a row, a node lies on every
     path unless some edge leads past it.
     """
+    if root is None:
+        raise independent()
     order = _consumers_first(root)
     position = {node: i for i, node in enumerate(order)}
     entered: dict[Any, set[int]] = {}

@@ -11,6 +11,7 @@ import importlib
 import itertools
 import numbers
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +104,8 @@ def _check(cls: type, settings: Mapping[str, Any]) -> None:
     hints = _hints(cls)
     for key, value in settings.items():
         if not _fits(value, hints[key]):
-            raise AssayError(f"{cls.__name__}: {key}={value!r} is not {_describe(hints[key])}")
+            shown = textwrap.shorten(repr(value), 80, placeholder=" ...")
+            raise AssayError(f"{cls.__name__}: {key}={shown} is not {_describe(hints[key])}")
 
 
 @functools.cache
@@ -182,7 +184,7 @@ def _fits(value: object, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 

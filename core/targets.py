@@ -4,6 +4,7 @@
 ``target[index]`` is the same target for the images at ``index`` (a mask, or indices that may repeat).
 """
 
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from core import layers
-from core.errors import AssayError
+from core.errors import AssayError, NotApplicable
+from core.tables import check
 
 Classes = Tensor | int
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Target:
@@ -50,6 +53,9 @@ class Target:
 class Sum(Target):
     terms: tuple[Target, ...]
 
+    def __post_init__(self) -> None:
+        _one_count(*(term.count for term in self.terms))
+
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         return torch.stack([term(model, images) for term in self.terms]).sum(0)
 
@@ -83,18 +89,20 @@ class _OfClasses(Target):
 
     classes: Classes
 
+    def __post_init__(self) -> None:
+        check(self)
+        _check_classes(self.classes)
+
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        logits = model(images)
-        classes = torch.as_tensor(self.classes, device=logits.device).expand(len(logits))
-        return self.of(logits, classes)
+        logits = logits_of(model, images)
+        return self.of(logits, chosen_of(logits, self.classes))
 
     def __getitem__(self, index: Tensor) -> Target:
-        whole = not isinstance(self.classes, Tensor) or self.classes.ndim == 0
-        return self if whole else type(self)(torch.as_tensor(self.classes)[index])
+        return self if self.count == 1 else type(self)(_rows(self.classes, index))
 
     @property
     def count(self) -> int:
-        return len(self.classes) if isinstance(self.classes, Tensor) and self.classes.ndim else 1
+        return _count(self.classes)
 
     @staticmethod
     def of(logits: Tensor, classes: Tensor) -> Tensor:
@@ -141,25 +149,34 @@ class Region(Target):
     key: str | None = None
     reduce: Literal["sum", "mean"] = "sum"
 
+    def __post_init__(self) -> None:
+        check(self)
+        _check_classes(self.c)
+        if self.masks.ndim not in (2, 3):
+            raise AssayError(f"masks must be (H, W) or (N, H, W), not {tuple(self.masks.shape)}")
+        _one_count(self._masks, _count(self.c))
+
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         logits = layers.first_tensor(model(images), self.key)
         if logits.ndim != 4 or logits.shape[2:] != self.masks.shape[-2:]:
             size = f"{tuple(self.masks.shape[-2:])}"
             raise AssayError(f"masks of {size} need an output (N, K, H, W) of that size, not {tuple(logits.shape)}")
-        classes = torch.as_tensor(self.c, device=logits.device).expand(len(logits))
+        classes = chosen_of(logits, self.c)
         masks = self.masks.to(logits).expand(len(logits), *logits.shape[2:])
         total = (logits[torch.arange(len(logits)), classes] * masks).sum((1, 2))
         return total if self.reduce == "sum" else total / masks.sum((1, 2))
 
     def __getitem__(self, index: Tensor) -> Target:
-        masks = self.masks[index] if self.masks.ndim == 3 and len(self.masks) > 1 else self.masks
-        each = isinstance(self.c, Tensor) and self.c.ndim > 0
-        return Region(masks, torch.as_tensor(self.c)[index] if each else self.c, self.key, self.reduce)
+        masks = self.masks if self._masks == 1 else _rows(self.masks, index)
+        return Region(masks, self.c if _count(self.c) == 1 else _rows(self.c, index), self.key, self.reduce)
 
     @property
     def count(self) -> int:
-        masks = len(self.masks) if self.masks.ndim == 3 else 1
-        return max(masks, len(self.c) if isinstance(self.c, Tensor) and self.c.ndim else 1)
+        return max(self._masks, _count(self.c))
+
+    @property
+    def _masks(self) -> int:
+        return len(self.masks) if self.masks.ndim == 3 else 1
 
 
 @dataclass(frozen=True)
@@ -170,7 +187,7 @@ class Channel(Target):
     c: int
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        return layers.activations(model, images, self.layer)[:, self.c].mean((1, 2))
+        return _unit(model, images, self.layer, self.c).mean((1, 2))
 
 
 @dataclass(frozen=True)
@@ -183,7 +200,7 @@ class Neuron(Target):
     x: int
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        return layers.activations(model, images, self.layer)[:, self.c, self.y, self.x]
+        return _unit(model, images, self.layer, self.c, self.y, self.x)
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,7 @@ class CodeDistance(Target):
         return difference.square().sum((1, 2, 3)) / self.code.square().sum((1, 2, 3))
 
     def __getitem__(self, index: Tensor) -> Target:
-        return self if len(self.code) == 1 else CodeDistance(self.layer, self.code[index])
+        return self if len(self.code) == 1 else CodeDistance(self.layer, _rows(self.code, index))
 
     @property
     def count(self) -> int:
@@ -239,11 +256,65 @@ def gram(features: Tensor) -> Tensor:
     return flat @ flat.transpose(1, 2)
 
 
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """The network's logits (N, K), the first entry of a dict; other outputs raise ``NotApplicable``."""
+    logits = layers.first_tensor(model(images))
+    if logits.ndim != 2:
+        raise NotApplicable(f"needs logits (N, K), not {tuple(logits.shape)}; the target Region reads grids of them")
+    return logits
+
+
+def chosen_of(logits: Tensor, classes: Classes) -> Tensor:
+    """``classes`` as one index for each row of ``logits`` (N, K, ...); ``AssayError`` for one that is not below K."""
+    chosen = torch.as_tensor(classes, dtype=torch.int64, device=logits.device).expand(len(logits))
+    wrong = chosen[(chosen < 0) | (chosen >= logits.shape[1])]
+    if len(wrong):
+        raise AssayError(f"class {wrong[0].item()} is not among the network's, 0 to {logits.shape[1] - 1}")
+    return chosen
+
+
+def _check_classes(classes: Classes) -> None:
+    if isinstance(classes, Tensor) and (classes.dtype not in INTEGERS or classes.ndim > 1):
+        raise AssayError(f"classes must be integers of shape (N,), not {classes.dtype} {tuple(classes.shape)}")
+
+
+def _count(classes: Classes) -> int:
+    return len(classes) if isinstance(classes, Tensor) and classes.ndim else 1
+
+
+def _one_count(*counts: int) -> None:
+    many = sorted({count for count in counts if count != 1})
+    if len(many) > 1:
+        raise AssayError(f"one target holds data for {' and for '.join(map(str, many))} images")
+
+
+def _rows(data: Classes, index: Tensor) -> Tensor:
+    data = torch.as_tensor(data)
+    return data[index.to(data.device)]
+
+
+def _unit(model: nn.Module, images: Tensor, layer: str, *at: int) -> Tensor:
+    """The layer's activations at ``at``, first the channel, then row and column; ``AssayError`` outside of them."""
+    grid = layers.activations(model, images, layer)
+    if not all(isinstance(i, numbers.Integral) and 0 <= i < size for i, size in zip(at, grid.shape[1:], strict=False)):
+        size = " x ".join(map(str, grid.shape[1:]))
+        raise AssayError(f"layer {layer!r} has {size} channels, rows and columns, and no {', '.join(map(str, at))}")
+    index: tuple[slice | int, ...] = (slice(None), *at)
+    return grid[index]
+
+
 def gradient(target: Callable[[nn.Module, Tensor], Tensor], model: nn.Module, images: Tensor) -> Tensor:
-    """The derivative of the target by the images, (N, C, H, W)."""
+    """The derivative of the target by the images, (N, C, H, W); ``AssayError`` where there is none."""
     images = images.detach().requires_grad_(True)
-    (result,) = torch.autograd.grad(target(model, images).sum(), images)
-    return result
+    return derivative(target(model, images), images)
+
+
+def derivative(values: Tensor, images: Tensor) -> Tensor:
+    """The derivative of the sum of the target's ``values`` by the images that they were computed from."""
+    found = torch.autograd.grad(values.sum(), images, allow_unused=True) if values.requires_grad else (None,)
+    if found[0] is None:
+        raise layers.independent()
+    return found[0]
 
 
 def repeat(indices: int, times: int, device: torch.device | str) -> Tensor:

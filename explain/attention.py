@@ -35,7 +35,8 @@ class _Flow(Explainer):
     map; class, register and distillation tokens are left out. Enlarged bilinearly (corners not aligned).
 
     Raises ``NotApplicable`` unless all tokens attend to all tokens in every layer: for networks without attention, with
-    windows, with stages of several sizes, and with attention that is computed by other means than a softmax.
+    windows, with stages of several sizes, and with attention that is computed by other means than a softmax. Attention
+    inside ``nn.MultiheadAttention`` (torchvision's ViT, ``nn.TransformerEncoderLayer``) is out of reach.
     """
 
     _apart: ClassVar[bool] = False  # whether a token's own 1, with which the flow starts, is taken out at the end
@@ -108,7 +109,8 @@ def _steps(model: nn.Module, images: Tensor, target: Target) -> list[_Step]:
     for calls in zip_longest(*seen.passes):
         reached = [gradients[id(weights)] for weights in calls if gradients.get(id(weights)) is not None]
         if reached:
-            steps.append(_Step(calls[0].detach(), torch.stack(reached).sum(0)))
+            weights = next(weights for weights in calls if weights is not None)
+            steps.append(_Step(weights.detach(), torch.stack(reached).sum(0)))
     _check(model, images, steps)
     return steps
 
@@ -133,7 +135,8 @@ class Attention(TorchFunctionMode):
     """Records every attention matrix while it is active, fused attention in its explicit form.
 
     ``passes`` holds the matrices (N, heads, queries, keys) of each forward pass, in order; whoever uses it begins a
-    pass by adding an empty list.
+    pass by adding an empty list. Raises ``NotApplicable`` at ``nn.MultiheadAttention``, which shows no matrix that its
+    output depends on.
     """
 
     def __init__(self) -> None:
@@ -152,6 +155,8 @@ class Attention(TorchFunctionMode):
             weights, values = explicit(*args, **kwargs)
             self.passes[-1].append(weights)
             return weights @ values
+        if func is F.multi_head_attention_forward:
+            raise NotApplicable("attention inside nn.MultiheadAttention is out of reach")
         result = func(*args, **kwargs)
         if func in _SOFTMAX and result.ndim == 4 and _dim(args, kwargs) in (-1, 3):
             self.passes[-1].append(result)

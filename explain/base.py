@@ -1,17 +1,18 @@
 """What every explainer shares at its edge."""
 
+import numbers
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
+from core.borrow import borrowed, check_images, matched
 from core.draws import Draws, as_draws
 from core.errors import AssayError
-from core.targets import Logit, Target
-from explain.metrics.ranks import NOISE
-from explain.variants import baseline_of, grid_scores
+from core.tables import check
+from core.targets import INTEGERS, Logit, Target
+from explain.variants import NOISE, baseline_of, grid_scores
 
 GAP = 0.05  # share of f(x) - f(x') by which the sum of a complete method's map may miss it
 
@@ -25,23 +26,29 @@ class Explainer(ABC):
     control: ClassVar[bool] = False  # knows nothing of the model: what a method must beat
     complete: ClassVar[bool] = False  # a map sums to f(x) - f(x'), x' being what the field ``baseline`` says
 
-    def __call__(self, model: nn.Module, images: Tensor, target: Target | Tensor, draws: Draws | int = 0) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, target: Target | Tensor | int, draws: Draws | int = 0
+    ) -> Tensor:
         """Heatmaps (N, H, W) float32, in the target's own units: not normalised, and NaN where the method gives NaN.
 
-        ``model`` maps ``images`` (N, C, H, W) in [0, 1] to logits (N, K); plain classes (N,) mean ``Logit``. An int
-        as ``draws`` seeds one random stream per position. Raises ``AssayError`` for images outside [0, 1] and
-        ``NotApplicable`` where the method has no meaning on the model.
+        ``model`` maps ``images`` (N, C, H, W) in [0, 1] to logits (N, K); plain classes, (N,) or one int, mean
+        ``Logit``. An int as ``draws`` seeds one random stream per position. Raises ``AssayError`` for settings, images
+        and targets that are none, and ``NotApplicable`` where the method has no meaning on the model.
         """
+        check(self)
         check_images(images)
         images = images.detach()
-        with borrowed(model):
-            return self.run(model, images, as_target(target, images), as_draws(draws, images)).detach().float()
+        wanted, streams = as_target(target, images), as_draws(draws, images)
+        if len(images) == 0:
+            return images.new_zeros(0, *images.shape[2:], dtype=torch.float32)
+        with borrowed(model), matched(model, images):
+            return self.run(model, images, wanted, streams).detach().float()
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
         """What a reader of these heatmaps should know about the method on this model, as in the rows; mostly empty."""
         return ""
 
-    def doubts(self, model: nn.Module, images: Tensor, target: Target | Tensor, heat: Tensor) -> list[str]:
+    def doubts(self, model: nn.Module, images: Tensor, target: Target | Tensor | int, heat: Tensor) -> list[str]:
         """What speaks against each heatmap (N, H, W) of this method: ``non-finite``, ``completeness-gap``, or nothing.
 
         A gap is a sum that misses by more than a twentieth what the method promises; two forward passes find it.
@@ -66,8 +73,9 @@ def completeness_gap(
     NaN for a method that does not claim to be complete, and where the two values are equal up to rounding. At most
     ``batch`` samples in one forward pass.
     """
-    if not explainer.complete:
+    if not explainer.complete or len(images) == 0:
         return heat.new_full((len(heat),), torch.nan, dtype=torch.float64)
+    check(explainer)
     record: Any = explainer
     both = torch.stack([images, baseline_of(images, record.baseline)], 1)
     with borrowed(model):
@@ -77,11 +85,21 @@ def completeness_gap(
     return torch.where(rise.abs() > NOISE * values.abs().amax(1), gap, torch.nan)
 
 
-def as_target(target: Target | Tensor, images: Tensor) -> Target:
-    """Plain classes, one integer per image, mean ``Logit``; other tensors raise ``AssayError``."""
-    if isinstance(target, Target):
-        return target
-    if target.dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64) or target.shape != (len(images),):
-        found = f"{target.dtype} {tuple(target.shape)}"
-        raise AssayError(f"classes must be integers of shape ({len(images)},), one per image, not {found}")
-    return Logit(target.to(images.device, torch.int64))
+def as_target(target: Target | Tensor | int, images: Tensor) -> Target:
+    """Plain classes, one integer per image or one int for all, mean ``Logit``.
+
+    Raises ``AssayError`` for anything else, and for a target that holds data of another number of images.
+    """
+    n = len(images)
+    if isinstance(target, Tensor):
+        if target.dtype not in INTEGERS or target.shape != (n,):
+            found = f"{target.dtype} {tuple(target.shape)}"
+            raise AssayError(f"classes must be integers of shape ({n},), one per image, not {found}")
+        return Logit(target.to(images.device, torch.int64))
+    if isinstance(target, numbers.Integral):
+        return Logit(int(target))
+    if not isinstance(target, Target):
+        raise AssayError(f"the target must be a Target, a class or a tensor of classes, not {type(target).__name__}")
+    if target.count not in (1, n):
+        raise AssayError(f"the target holds data for {target.count} images, not for {n}")
+    return target

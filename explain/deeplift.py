@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from core.borrow import borrowed
 from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Logit, Target
+from core.errors import AssayError, NotApplicable
+from core.layers import random_images
+from core.targets import Target, derivative
 from explain.base import Explainer
 from explain.gates import ACTIVATIONS
 from explain.variants import Baseline, baseline_of
@@ -30,7 +30,9 @@ class DeepLift(Explainer):
 
     The Rescale rule: an activation passes on its output's difference between image and baseline over its input's.
     Max pooling shares the difference between both winners, as captum does; all else passes its derivative. Products
-    of features, softmax and layer norms thus leave a gap, of which ``flags`` tells.
+    of features, softmax and layer norms thus leave a gap, of which ``doubts`` tells. Raises ``NotApplicable`` where an
+    activation does not hold the batch first (tokens first, as in ``nn.TransformerEncoderLayer`` by default): a forward
+    pass of noise finds it.
     """
 
     signed: ClassVar[bool] = True
@@ -45,6 +47,8 @@ class DeepLift(Explainer):
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         indices = torch.arange(len(images), device=images.device)
+        with _Paired():
+            target[indices[:1].repeat(2)](model, random_images(images, 1).repeat(2, 1, 1, 1).requires_grad_(True))
         spans = [indices[start : start + self.batch] for start in range(0, len(images), self.batch)]
         return torch.cat([self._share(model, images[at], target[at]) for at in spans])
 
@@ -54,21 +58,8 @@ class DeepLift(Explainer):
         twice = torch.arange(len(images), device=images.device).repeat(2)
         with _Rescale():
             score = target[twice](model, both)
-        (multipliers,) = torch.autograd.grad(score.sum(), both)
+        multipliers = derivative(score, both)
         return (multipliers[: len(images)] * (images - blank)).sum(1)
-
-    def flags(self, model: nn.Module, images: Tensor) -> str:
-        """``completeness=0.30`` where the map's sum misses f(x) - f(x') by more than a hundredth of it, else empty.
-
-        Read off the first image and its predicted class.
-        """
-        first = images[:1]
-        with borrowed(model), torch.no_grad():
-            there, away = model(first), model(baseline_of(first, self.baseline))
-            predicted = there.argmax(1)
-        change = (Logit.of(there, predicted) - Logit.of(away, predicted)).item()
-        gap = abs(self(model, first, predicted).sum().item() - change) / max(abs(change), 1e-12)
-        return f"completeness={gap:.2f}" if gap > 0.01 else ""
 
 
 class _Rescale(TorchFunctionMode):
@@ -82,24 +73,50 @@ class _Rescale(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in (F.max_pool2d, torch.max_pool2d):
-            kwargs["return_indices"] = True
-            return _MaxPool.apply(args[0], lambda x: F.max_pool2d(x, *args[1:], **kwargs))
-        if func not in ACTIVATIONS and func not in _SQUASHING:
+        if not _follows(func, args, kwargs):
             return func(*args, **kwargs)
         values, *rest = args if args else (kwargs.pop("input"),)
+        if func in _POOLING:
+            kwargs["return_indices"] = True
+            return _MaxPool.apply(values, lambda x: F.max_pool2d(x, *rest, **kwargs))
         if not (func.__name__.endswith("_") or kwargs.get("inplace", False)):
             return _rescaled(values, func(values, *rest, **kwargs))
         before = values.clone()
         return values.copy_(_rescaled(before, func(before.clone(), *rest, **kwargs)))
 
 
-_SQUASHING: frozenset[Callable[..., Any]] = frozenset(
+class _Paired(TorchFunctionMode):
+    """Of a batch that is one image twice: ``NotApplicable`` where the halves of an activation's input differ."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if _follows(func, args, kwargs):
+            one, *other = (args[0] if args else kwargs["input"]).chunk(2)
+            alike = other and one.shape == other[0].shape
+            if not (alike and torch.allclose(one, other[0], rtol=1e-3, atol=1e-4, equal_nan=True)):
+                raise NotApplicable("an activation or a pooling gets values whose first dimension is not the batch")
+        return func(*args, **kwargs)
+
+
+_POOLING: frozenset[Callable[..., Any]] = frozenset({F.max_pool2d, torch.max_pool2d})
+_ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset(
     {
+        *ACTIVATIONS,
         torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.sigmoid, F.hardsigmoid,
         torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_, F.tanh,
     }
 )  # fmt: skip
+
+
+def _follows(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call is one of the rule's, on values that depend on the images: a gate may read a parameter alone."""
+    return func in _ACTIVATIONS | _POOLING and (args[0] if args else kwargs["input"]).requires_grad
 
 
 def _rescaled(values: Tensor, result: Tensor) -> Tensor:

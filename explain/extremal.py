@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from core.draws import Draws
 from core.errors import AssayError
+from core.tables import check
 from core.targets import Target
 from explain.base import Explainer
 from explain.variants import Baseline, baseline_of, blurred
@@ -38,6 +39,7 @@ class ExtremalPerturbation(Explainer):
     batch: int = field(default=8, repr=False)  # masks at once; changes no result
 
     def __post_init__(self) -> None:
+        check(self)
         if not self.areas or not all(0 < area < 1 for area in self.areas):
             raise AssayError(f"{self}: needs areas between 0 and 1")
         if not (self.steps >= 1 and self.cells >= 1 and self.sigma > 0 and self.batch >= 1):
@@ -114,7 +116,7 @@ def _perturbed(pyramid: Tensor, masks: Tensor) -> Tensor:
     """Each pixel at its mask's level of the pyramid, between levels in proportion."""
     last = pyramid.shape[1] - 1
     level = masks * last
-    below = level.detach().floor().clamp(max=last - 1)
+    below = level.detach().floor().clamp(max=last - 1).nan_to_num()  # a mask that is NaN stays so by its share
     share = (level - below)[:, None]
     low = F.one_hot(below.long(), last + 1).movedim(-1, 1)
     high = F.one_hot(below.long() + 1, last + 1).movedim(-1, 1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from core.borrow import borrowed
 from core.layers import default_layer
+from core.tables import check
 from explain.gates import Activations, Gates, Rule
 from explain.maps import GradCAM
 from explain.passes import Derived, Found, Want
@@ -56,6 +57,7 @@ class _Gated(Derived):
 
         One forward pass of the first image. At ``gates=0.00`` the gradient is the plain one.
         """
+        check(self)
         with borrowed(model), torch.no_grad(), Gates(self.activations) as gates:
             model(images[:1])
         if gates.gated == gates.calls > 0:

@@ -18,10 +18,12 @@ from torch.nn import functional as F
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
 from core.layers import activations, default_layer, find, find_layout, record, to_grid
-from core.targets import Target
+from core.targets import Target, logits_of
 from explain.base import Explainer
 from explain.passes import Derived, Found, Want
 from explain.variants import grid_scores
+
+TINY = 1e-5  # relative: a sum that is smaller beside its terms is rounding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,12 +107,13 @@ class LayerCAM(_LayerMap):
 class XGradCAM(_LayerMap):
     """ReLU of the sum of w A, w the sum of g A / sum(A) (Fu et al. 2020, eq. 8, arXiv:2008.02312).
 
-    0 / 0 is 0; pytorch-grad-cam adds 1e-7 to sum(A).
+    w is 0 where sum(A) is nothing but rounding beside sum |A|; pytorch-grad-cam adds 1e-7 to sum(A).
     """
 
     def combine(self, values: Tensor, gradient: Tensor) -> Tensor:
         total = values.sum((2, 3))
-        weights = (gradient * values).sum((2, 3)) / torch.where(total == 0, 1, total)
+        void = total.abs() <= TINY * values.abs().sum((2, 3))
+        weights = ((gradient * values).sum((2, 3)) / total.masked_fill(void, 1)).masked_fill(void, 0)
         return torch.einsum("nc,nchw->nhw", weights, values).relu()
 
 
@@ -134,10 +137,11 @@ class EigenCAM(_LayerMap):
         strength = rows.norm(dim=2)
         if self.centred:
             rows, strength = rows - rows.mean(1, keepdim=True), strength - strength.mean(1, keepdim=True)
-        left, lengths, _ = torch.linalg.svd(rows, full_matrices=False)
+        whole = rows.isfinite().flatten(1).all(1)[:, None]
+        left, lengths, _ = torch.linalg.svd(rows.where(whole[:, :, None], 0), full_matrices=False)
         first = left[:, :, 0] * lengths[:, :1]
         sign = torch.where((first * strength).sum(1, keepdim=True) < 0, -1, 1)
-        heat: Tensor = sign * first
+        heat: Tensor = (sign * first).where(whole, torch.nan)
         return heat.reshape(len(values), *values.shape[2:])
 
 
@@ -154,9 +158,13 @@ class _ChannelMap(Explainer):
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         name = _layer(self.layer, model, images)
+        calls: list[None] = []
         with torch.no_grad():
             values = activations(model, images, name)
-            weights = self.weights(model, images, target, name, values)
+            with _hooked(find(model, name), lambda *_: calls.append(None)):
+                weights = self.weights(model, images, target, name, values)
+        if not calls:
+            raise AssayError(f"the target does not depend on layer {name!r}")
         return _enlarged(torch.einsum("nc,nchw->nhw", weights, values).relu(), images)
 
     @abstractmethod
@@ -188,7 +196,7 @@ class AblationCAM(_ChannelMap):
 
     doi:10.1109/WACV45572.2020.9093360. The share is of the absolute value, so that a negative score does not turn the
     map round; pytorch-grad-cam divides by the score itself, and ablates to a value far below the others where a
-    channel has negative ones.
+    channel has negative ones. A score is taken to be at least 1e-5 of the largest, of those after the ablations too.
     """
 
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
@@ -210,7 +218,8 @@ class AblationCAM(_ChannelMap):
         with _hooked(find(model, name), ablate):
             found = grid_scores(model, target, images, 1 + values.shape[1], ablated, self.batch)
         whole, without = found[:, :1], found[:, 1:]
-        return (whole - without) / whole.abs().clamp(min=torch.finfo(whole.dtype).tiny)
+        least = (TINY * found.abs().amax(1, keepdim=True)).clamp(min=torch.finfo(whole.dtype).tiny)
+        return (whole - without) / torch.maximum(whole.abs(), least)
 
 
 def _layer(name: str | None, model: nn.Module, images: Tensor) -> str:
@@ -233,12 +242,14 @@ def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
 def _has_pooled_head(model: nn.Module, images: Tensor, name: str) -> bool:
     """Whether some linear layer W, b of the model gives logits = W mean(A) + b."""
     with torch.no_grad(), record(model, name) as outputs:
-        logits = model(images)
+        logits = logits_of(model, images)
     pooled = to_grid(outputs[name], find_layout(model, name, outputs[name], images)).mean((2, 3))
     shape = (logits.shape[1], pooled.shape[1])
     heads = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return any(
-        torch.allclose(F.linear(pooled, head.weight.flatten(1), head.bias), logits, rtol=1e-3, atol=1e-4)
+        torch.allclose(
+            F.linear(pooled, head.weight.flatten(1), head.bias), logits, rtol=1e-3, atol=1e-4, equal_nan=True
+        )
         for head in heads
         if head.weight.flatten(1).shape == shape
     )

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
+from core.borrow import borrowed, check_images, matched
 from core.draws import Draws
 from core.errors import AssayError
-from core.layers import find, find_layout, to_grid
+from core.layers import find, find_layout, independent, one_tensor, to_grid
+from core.tables import check
 from core.targets import Target
 from explain.base import Explainer, as_target
 from explain.gates import Activations, Gates, Rule
@@ -50,16 +51,25 @@ class Derived(Explainer):
         return heat
 
 
-def together(explainers: Sequence[Derived], model: nn.Module, images: Tensor, target: Target | Tensor) -> list[Tensor]:
+def together(
+    explainers: Sequence[Derived], model: nn.Module, images: Tensor, target: Target | Tensor | int
+) -> list[Tensor]:
     """The heatmaps of several explainers, each as its own call gives them, from shared passes.
 
     One forward pass serves all, and one backward pass all that follow the same rule. What one of them raises, the
-    whole raises.
+    whole raises; so does an explainer that is not ``Derived``.
     """
+    for explainer in explainers:
+        if not isinstance(explainer, Derived):
+            raise AssayError(f"{type(explainer).__name__} cannot share passes; call it alone")
+        check(explainer)
     check_images(images)
     images = images.detach()
-    with borrowed(model):
-        heats = _read(explainers, model, images, as_target(target, images))
+    wanted = as_target(target, images)
+    if len(images) == 0:
+        return [images.new_zeros(0, *images.shape[2:], dtype=torch.float32) for _ in explainers]
+    with borrowed(model), matched(model, images):
+        heats = _read(explainers, model, images, wanted)
     return [heat.detach().float() for heat in heats]
 
 
@@ -123,8 +133,7 @@ def _last(want: Want, tensors: list[Tensor]) -> Tensor:
 
 
 def _independent(want: Want) -> AssayError:
-    place = "the pixels" if want.layer is None else f"layer {want.layer!r}"
-    return AssayError(f"the target does not depend on {place}")
+    return independent() if want.layer is None else independent(f"layer {want.layer!r}")
 
 
 @contextmanager
@@ -142,8 +151,7 @@ def _tapped(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str | None,
 
     def tap(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor:
-            if not isinstance(output, Tensor):
-                raise AssayError(f"layer {name!r} gives {type(output).__name__}, not one tensor; name one inside it")
+            output = one_tensor(name, output)
             if name in called:
                 tapped[name].pop()
             called.add(name)

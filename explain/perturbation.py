@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from core.borrow import borrowed, check_images
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
-from core.targets import Logit, Margin, Probability, Target
+from core.tables import check
+from core.targets import Logit, Margin, Probability, Target, chosen_of, logits_of
 from explain.base import Explainer, as_target
 from explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of
 
@@ -52,11 +53,12 @@ class Occlusion(Explainer):
         covering = down.sum(0)[:, None] * across.sum(0)
         return torch.einsum("nij,ih,jw->nhw", drops, down, across) / covering
 
-    def positions(self, model: nn.Module, images: Tensor, target: Target | Tensor) -> Positions:
+    def positions(self, model: nn.Module, images: Tensor, target: Target | Tensor | int) -> Positions:
         """The class's probability and the predicted class per position of the square (Zeiler & Fergus, fig. 7d, e).
 
         Arguments and errors as for a heatmap, of a class: a target that is none raises ``NotApplicable``.
         """
+        check(self)
         check_images(images)
         images, target = images.detach(), as_target(target, images)
         if not isinstance(target, Logit | Probability | Margin):
@@ -67,8 +69,9 @@ class Occlusion(Explainer):
         owners, squares = samples // (rows * columns), samples % (rows * columns) + 1
 
         def read(owner: Tensor, pictures: Tensor) -> Tensor:
-            logits = model(pictures)
-            return torch.stack([Probability.of(logits, classes[owner]).double(), logits.argmax(1).double()], 1)
+            logits = logits_of(model, pictures)
+            chosen = chosen_of(logits, classes[owner])
+            return torch.stack([Probability.of(logits, chosen).double(), logits.argmax(1).double()], 1)
 
         with borrowed(model):
             told = read_all(read, owners, squares, self._occluded(images), self.batch)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from core.draws import Draws
 from core.errors import AssayError
+from core.tables import check
 from core.targets import Target
 from explain import EXPLAINERS
 from explain.base import Explainer
@@ -18,7 +19,8 @@ from explain.base import Explainer
 class GrabCut(Explainer):
     """1 on the object that ``segment`` cuts out around another method's heat, 0 elsewhere.
 
-    After Simonyan et al. 2014, sec. 3.2 (arXiv:1312.6034), whose heat is ``Saliency``. Negative heat counts as none.
+    After Simonyan et al. 2014, sec. 3.2 (arXiv:1312.6034), whose heat is ``Saliency``. Negative heat counts as none;
+    around heat that is not finite all is NaN.
     """
 
     by: str = "grad-cam"  # an explainer as text, such as "saliency" or "occlusion(window=32)"
@@ -27,13 +29,15 @@ class GrabCut(Explainer):
     iterations: int = 5
 
     def __post_init__(self) -> None:
+        check(self)
         EXPLAINERS.parse(self.by)
         _check(self.foreground, self.background, self.iterations)
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
-        heat = self._inner()(model, images, target, draws).clamp(min=0)
+        heat = self._inner()(model, images, target, draws)
         settings = {"foreground": self.foreground, "background": self.background}
-        return segment(images, heat, **settings, iterations=self.iterations).float()
+        cut = segment(images, heat.clamp(min=0), **settings, iterations=self.iterations).float()
+        return cut.where(heat.isfinite().all(2).all(1)[:, None, None], torch.nan)
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
         return self._inner().flags(model, images)
@@ -51,11 +55,16 @@ def segment(
     The hottest share of the pixels belongs to it, the coldest pixel does not. The colours of that share and those of
     the coldest share decide on the others by a graph cut (Simonyan et al. 2014, sec. 3.2, who keep its largest part),
     then cut and colours improve each other (GrabCut, Rother et al. 2004). Of equal heat, what lies nearer to the other
-    heat is hotter. Empty where the heat is constant or not finite.
+    heat is hotter. Empty where the heat is constant or not finite. OpenCV's random numbers go on from another state,
+    one that depends on the state before only.
     """
     _check(foreground, background, iterations)
     rows = zip(images.detach().cpu(), heat.detach().cpu().double(), strict=True)
-    masks = [_cut(_pixels(image), row.numpy(), foreground, background, iterations) for image, row in rows]
+    seed = cv2.randu(np.zeros((1, 1), np.int32), 0, 2**31 - 1).item()
+    try:
+        masks = [_cut(_pixels(image), row.numpy(), foreground, background, iterations) for image, row in rows]
+    finally:
+        cv2.setRNGSeed(seed)
     return torch.from_numpy(np.stack(masks)).to(images.device) if masks else heat.bool()
 
 

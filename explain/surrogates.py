@@ -25,7 +25,8 @@ Score = Callable[[Tensor], Tensor]
 class _Surrogate(Explainer):
     """Every pixel of a segment gets the segment's weight in a linear model of the target, fitted on random variants.
 
-    A variant of the image keeps a random choice of its segments; the others become the baseline.
+    A variant of the image keeps a random choice of its segments; the others become the baseline. NaN where one of the
+    model's answers is not finite.
     """
 
     signed: ClassVar[bool] = True
@@ -46,14 +47,17 @@ class _Surrogate(Explainer):
         heat = []
         for i, seed in enumerate(draws.integers(2**31).tolist()):
             this = torch.tensor([i], device=images.device)
+            answers: list[Tensor] = []
 
-            def score(variants: Tensor, this: Tensor = this) -> Tensor:
-                return target[this.expand(len(variants))](model, variants)
+            def score(variants: Tensor, this: Tensor = this, answers: list[Tensor] = answers) -> Tensor:
+                answers.append(target[this.expand(len(variants))](model, variants))
+                return answers[-1].nan_to_num(posinf=0, neginf=0)
 
             with torch.random.fork_rng(devices=[]), torch.no_grad():  # captum draws from torch's own generator
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # not CUDA's, as torch.manual_seed does too
                 weights = self._weights(score, images[this], blank[this], labels[this])
-            heat.append(weights.to(images).flatten()[labels[i]])
+            whole = torch.cat(answers).isfinite().all()
+            heat.append(weights.to(images).flatten()[labels[i]].where(whole, torch.nan))
         return torch.stack(heat) if heat else images.new_zeros(labels.shape)
 
     @abstractmethod
@@ -110,6 +114,8 @@ class KernelSHAP(_Surrogate):
     """
 
     def _weights(self, score: Score, image: Tensor, blank: Tensor, labels: Tensor) -> Tensor:
+        if not labels.any():  # one segment, of which captum makes 0 / 0
+            return score(image) - score(blank)
         weights: Tensor = KernelShap(score).attribute(
             image, baselines=blank, return_input_shape=False, **self._settings(labels)
         )

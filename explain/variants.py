@@ -14,6 +14,7 @@ from core.targets import Target
 
 Baseline = Literal["zero", "mean", "blur"]
 Segments = Literal["grid", "slic"]
+NOISE = 1e-5  # relative: values closer than this share of the largest are equal
 
 
 def baseline_of(images: Tensor, baseline: Baseline) -> Tensor:

@@ -5,6 +5,7 @@ the largest p-value kept and corrected after Holm over the methods. Methods are 
 that they differ at all, by two-sided Wilcoxon tests corrected after Holm over the pairs (Demsar 2006, JMLR 7:1-30).
 """
 
+import gc
 import hashlib
 import warnings
 from itertools import combinations
@@ -21,7 +22,7 @@ from reports.names import read
 from reports.stored import Results
 
 ALPHA = 1 - LEVEL
-FEWEST = 6  # images: of fewer no signed-rank test falls below the level
+FEWEST = 6  # images: of fewer no two-sided signed-rank test falls below the level
 METHODS = [
     *("data", "metric", "method", "control", "models", "images", "value", "low", "high"),
     *("rank", "rank_low", "rank_high", "p_controls", "p_friedman"),
@@ -41,6 +42,8 @@ class Scores(NamedTuple):
     models: int
     sign: int  # 1 where higher is better, -1 where lower is
     statistic: str  # over images
+    gate: bool  # whether only what beats the controls is ranked: by some metrics a map that ignores the model is best
+    lost: bool  # a control without a score, so that nothing can be said to beat it
 
     @property
     def names(self) -> list[str]:
@@ -52,17 +55,17 @@ class Scores(NamedTuple):
 
 
 def scores(results: Results) -> list[Scores]:
-    """What can be compared: images that the model has right and that every method has a score on.
+    """What can be compared: images that the model has right and that every method has a finite score on.
 
-    Where a model is wrong, a heatmap of the label need not lie on the object. A method that has a score on less than
-    half of the images (it does not apply to most models, or is NaN there) would cost the others theirs; it is not
-    compared.
+    Where a model is wrong, a heatmap of the label need not lie on the object. A method that has a score on no more than
+    half of the pairs of model and image (it does not apply to the model, or is undefined) would cost the others theirs;
+    it is not compared, and where it is a control nothing is ranked.
     """
     rows = results.rows
     keys = ["model", "data", "image"]
     clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy")]
     wrong = pd.MultiIndex.from_frame(clean.loc[clean["value"] == 0, keys])
-    rows = rows[(rows["kind"] == "explain") & (rows["metric"] != "")].dropna(subset="value")
+    rows = rows[(rows["kind"] == "explain") & (rows["metric"] != "") & np.isfinite(rows["value"])]
     rows = rows[~pd.MultiIndex.from_frame(rows[keys]).isin(wrong)]
     found = []
     for (data, metric), group in rows.groupby(["data", "metric"]):
@@ -70,20 +73,24 @@ def scores(results: Results) -> list[Scores]:
         if facts["direction"] not in ("higher", "lower"):
             continue
         wide = group.pivot_table(index=["model", "image"], columns="method", values="value")
-        wide = wide.loc[:, wide.notna().mean() >= 0.5].dropna()
+        often = wide.notna().mean() > 0.5
+        lost = any(read(str(name)).control for name in wide.columns[~often])
+        wide = wide.loc[:, often].dropna()
         if wide.shape[1] >= 2 and len(wide):
             table = wide.groupby("image").mean()
             models = wide.index.get_level_values("model").nunique()
             sign = 1 if facts["direction"] == "higher" else -1
-            found.append(Scores(str(data), str(metric), table, models, sign, facts["statistic"]))
+            gate = facts.get("gate", "controls") == "controls"
+            found.append(Scores(str(data), str(metric), table, models, sign, facts["statistic"], gate, lost))
     return found
 
 
 def methods(found: list[Scores]) -> pd.DataFrame:
     """One row a data set, metric and method: its value, its rank among those that beat the controls, and how sure.
 
-    ``rank`` is 1 for the best; NaN without controls to beat, or where one of them is not beaten. ``rank_low`` and
-    ``rank_high`` hold the middle 95 % of the ranks over resampled images. ``p_controls`` is corrected.
+    ``rank`` is 1 for the best; NaN without controls to beat, or where one of them is not beaten. By a metric that knows
+    no such gate all methods are ranked, and ``p_controls`` is NaN; else it is corrected. ``rank_low`` and ``rank_high``
+    hold the middle 95 % of the ranks over resampled images.
     """
     records = []
     for each in found:
@@ -143,7 +150,9 @@ def _against_controls(each: Scores) -> tuple[NDArray[np.bool_], Matrix]:
     control = each.control
     table = each.sign * each.table.to_numpy()
     p = np.full(len(control), np.nan)
-    if control.any():
+    if not each.gate:
+        return ~control, p
+    if control.any() and not each.lost:
         for i in np.flatnonzero(~control):
             p[i] = max(_wilcoxon(table[:, i] - table[:, j], "greater") for j in np.flatnonzero(control))
     p = _holm(p)
@@ -163,7 +172,9 @@ def _holm(p: Matrix) -> Matrix:
     """Corrected after Holm 1979; NaN stays."""
     held, known = p.copy(), ~np.isnan(p)
     if known.any():
+        gc.freeze()  # multipletests collects garbage at every call, which takes a thousand times as long as its work
         held[known] = multipletests(p[known], method="holm")[1]
+        gc.unfreeze()
     return held
 
 

@@ -90,7 +90,7 @@ def _distances(rows: Any, eps: str, name: str) -> Plot:
         ax.axvline(0, color=look.soft, lw=1)
         ax.set_yticks(range(len(order)), [brief[method] for method in order])
         ax.set_ylim(-0.6, len(order) - 0.4)
-        ax.set_xlim(min(-0.1, *(f.low for m in values.values() for f in m.values() if f.low == f.low)) - 0.02, 1.02)
+        ax.set_xlim(min([-0.1, *(f.low for m in values.values() for f in m.values() if f.low == f.low)]) - 0.02, 1.02)
         ax.set_xlabel("Rank correlation with the map of the clean image")
         figure.legend(loc="outside upper left", ncols=3)
         return figure

@@ -13,6 +13,7 @@ FLAGS = {
     "incomplete": "The loss still moved by more than a twentieth of its range in the last ten steps: more steps would "
     "find more.",
     "lost-at-8-bit": "The attacked image fools the model, but no longer once it is rounded to 8 bits, as in a file.",
+    "no-derivative": "The map has no derivative by the image, so that an attack on it by gradients cannot be tried.",
     "non-finite": "The method returned values that are not numbers.",
     "non-finite-logits": "The model answered with values that are not numbers.",
     "not-repeatable": "The model answers differently when asked again, so one answer says little.",

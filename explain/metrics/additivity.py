@@ -12,8 +12,7 @@ from core.errors import AssayError
 from core.targets import Target
 from explain.base import completeness_gap
 from explain.metrics.base import Given, Metric, Need
-from explain.metrics.ranks import NOISE
-from explain.variants import Baseline, baseline_of, grid_scores
+from explain.variants import NOISE, Baseline, baseline_of, grid_scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

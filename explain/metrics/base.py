@@ -6,9 +6,10 @@ from typing import ClassVar, Literal, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
+from core.borrow import borrowed, check_images, matched
 from core.draws import Draws, as_draws
 from core.errors import AssayError
+from core.tables import check
 from core.targets import Target
 from explain.base import Explainer, as_target
 
@@ -37,13 +38,14 @@ class Metric(ABC):
     statistic: ClassVar[Literal["mean", "median"]] = "mean"  # over images
     interval: ClassVar[Literal["wilson", "bootstrap"]] = "bootstrap"
     meaning: ClassVar[str]  # one sentence
+    gate: ClassVar[Literal["controls", "none"]] = "controls"  # to be beaten for a rank; none where blind maps win
     scale: ClassVar[Literal["logit", "probability"]] = "logit"  # what a harness hands over as the target
 
     def __call__(
         self,
         model: nn.Module,
         images: Tensor,
-        target: Target | Tensor,
+        target: Target | Tensor | int,
         heat: Tensor,
         *,
         masks: Tensor | None = None,
@@ -57,23 +59,29 @@ class Metric(ABC):
         """One score per image, (N,) float32; NaN where it is undefined, as for a heatmap that is not finite.
 
         ``heat`` is (N, H, W); the shapes of what else a metric ``needs`` stand in ``Given``. The target is scored
-        exactly as given; plain classes (N,) mean ``Logit``. Raises ``AssayError`` when something in ``needs`` is
-        missing or has a wrong shape.
+        exactly as given; plain classes, (N,) or one int, mean ``Logit``. Raises ``AssayError`` for settings and
+        arguments that are none, and when something in ``needs`` is missing or has a wrong shape.
         """
+        check(self)
         check_images(images)
+        if not isinstance(heat, Tensor):
+            raise AssayError(f"heat must be a tensor, not {type(heat).__name__}")
         images, heat = images.detach(), heat.detach().to(images.device)
         if heat.shape != (len(images), *images.shape[-2:]) or not heat.is_floating_point():
             wanted = (len(images), *images.shape[-2:])
             raise AssayError(f"heat must be float {wanted} for these images, not {heat.dtype} {tuple(heat.shape)}")
         offered = {"masks": masks, "parts": parts, "without": without, "shortcut": shortcut, "redrawn": redrawn}
         given = {need: _checked(type(self).__name__, need, offered[need], images) for need in self.data_needs()}
-        if "explainer" in self.needs and explainer is None:
+        if "explainer" in self.needs and not isinstance(explainer, Explainer):
             raise AssayError(f"{type(self).__name__} needs explainer, the record that made the heatmaps")
-        with borrowed(model):
+        asked, streams = as_target(target, images), as_draws(draws, images)
+        if len(images) == 0:
+            return heat.new_zeros(0, dtype=torch.float32)
+        with borrowed(model), matched(model, images):
             whole = heat.isfinite().flatten(1).all(1)
             tame = torch.where(whole[:, None, None], heat, 0).float()
             ready = cast(Given, {**given, "explainer": explainer})
-            values = self.run(model, images, as_target(target, images), tame, ready, as_draws(draws, images))
+            values = self.run(model, images, asked, tame, ready, streams)
         return values.detach().float().masked_fill(~whole, torch.nan)
 
     @classmethod
@@ -89,6 +97,8 @@ class Metric(ABC):
 def _checked(metric: str, need: Need, value: Tensor | None, images: Tensor) -> Tensor:
     if value is None:
         raise AssayError(f"{metric} needs {need}; this data has none")
+    if not isinstance(value, Tensor):
+        raise AssayError(f"{need} must be a tensor, not {type(value).__name__}")
     n, *picture = images.shape
     if need in ("masks", "shortcut"):
         right = value.dtype == torch.bool and value.shape == (n, *picture[1:])

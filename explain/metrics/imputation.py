@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from core.draws import Draws
 from core.errors import AssayError
+from core.tables import check
 from core.targets import Target
 from explain.metrics.base import Given, Metric
 from explain.variants import grid_scores
@@ -37,6 +38,7 @@ class ROAD(Metric):
     batch: int = field(default=64, repr=False)  # samples in one forward pass; changes no result
 
     def __post_init__(self) -> None:
+        check(self)
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             raise AssayError(f"{self}: needs fractions between 0 and 1")
         if self.noise < 0 or self.batch < 1:

@@ -11,8 +11,8 @@ from core.errors import AssayError
 from core.targets import Target
 from explain.metrics.base import Given, Metric, Need
 from explain.metrics.localisation import mass_share
-from explain.metrics.ranks import NOISE, spearman
-from explain.variants import grid_scores, scores
+from explain.metrics.ranks import spearman
+from explain.variants import NOISE, grid_scores, scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-NOISE = 1e-5  # relative: values closer than this share of the largest are ties
+from explain.variants import NOISE
 
 
 def spearman(a: Tensor, b: Tensor, *, a_scale: Tensor, b_scale: Tensor, valid: Tensor | None = None) -> Tensor:

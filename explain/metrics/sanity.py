@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -27,12 +27,14 @@ class Randomization(Metric):
     """What stays of the heatmap when the model's parameters are drawn anew (Adebayo et al. 2018, arXiv:1810.03292).
 
     - cascading: the mean similarity to the map before, as the layers from the logits down are randomised in ``stages``
-      groups of as many parameters, one after the other, until the whole model is. Spearman's rank correlation of the
-      pixels, or SSIM of the maps scaled to a largest absolute value of 1. A map that has become constant has
-      nothing in common with the one before: 0.
+      groups of as many parameters, one after the other, until the whole model is. The absolute value of Spearman's rank
+      correlation of the pixels, since a map in reverse order says as much of the one before; the paper keeps the sign.
+      Or SSIM of the maps as pictures, black for minus the largest absolute value, grey for 0, white for plus; the
+      negative of a picture is another one. A map that has become constant has nothing in common with the one before: 0.
     - efficient: all at once, by how much the map's complexity falls, 1 - after / before (Hedström et al. 2024,
       arXiv:2405.02383, eq. 5 with its sign turned, so that lower is better in both forms). Complexity is the entropy
-      of the histogram of its values, 100 bins.
+      of the histogram of its values, 100 bins. NaN where the map becomes constant: its complexity falls to nothing,
+      though nothing stays.
 
     The model is copied. Parameters are those of ``randomize``. NaN where the map before is constant. A method that
     draws random numbers takes them from ``draws``, which should be others than those that made the map.
@@ -42,6 +44,7 @@ class Randomization(Metric):
     direction: ClassVar[Literal["higher", "lower", "none"]] = "lower"
     unit: ClassVar[str] = "similarity"
     meaning: ClassVar[str] = "How much of the heatmap stays when the model's parameters are drawn at random."
+    gate: ClassVar[Literal["controls", "none"]] = "none"
 
     form: Literal["cascading", "efficient"] = "cascading"
     similarity: Literal["spearman", "ssim"] = "spearman"
@@ -75,13 +78,13 @@ class Randomization(Metric):
         """Of one map (H, W)."""
         if not np.isfinite(after).all():
             return math.nan
-        if self.form == "efficient":
-            return 1 - _complexity(after) / (_complexity(before) or math.nan)
         if after.min() == after.max() or before.min() == before.max():
-            return 0.0
+            return math.nan if self.form == "efficient" else 0.0
+        if self.form == "efficient":
+            return 1 - _complexity(after) / _complexity(before)
         if self.similarity == "spearman":
-            return float(np.corrcoef(rankdata(before), rankdata(after))[0, 1])
-        one, other = (values / np.abs(values).max() for values in (before, after))
+            return abs(float(np.corrcoef(rankdata(before), rankdata(after))[0, 1]))
+        one, other = ((values / np.abs(values).max() + 1) / 2 for values in (before, after))
         window = (min(7, *before.shape) - 1) // 2 * 2 + 1
         return float(structural_similarity(one, other, win_size=window, data_range=1.0))
 
@@ -111,10 +114,14 @@ def top_down(model: nn.Module, images: Tensor) -> list[str]:
     A module that is not entered (its parameters are used from outside) counts with the one that holds it.
     """
     entered: dict[str, int] = {}
-    handles = [
-        module.register_forward_pre_hook(lambda _, __, name=name: void(entered.setdefault(name, len(entered))))
-        for name, module in model.named_modules()
-    ]
+
+    def entering(name: str) -> Callable[[nn.Module, object], None]:
+        def hook(module: nn.Module, inputs: object) -> None:
+            entered.setdefault(name, len(entered))
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(entering(name)) for name, module in model.named_modules()]
     try:
         with torch.no_grad():
             model(images[:1])
@@ -129,10 +136,6 @@ def top_down(model: nn.Module, images: Tensor) -> list[str]:
         return entered[owner]
 
     return sorted((name for name, _ in model.named_parameters()), key=place, reverse=True)
-
-
-def void(_: object) -> None:
-    """A hook's answer: nothing."""
 
 
 def _complexity(heat: NDArray[np.float64]) -> float:

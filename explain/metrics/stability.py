@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from core.draws import Draws
 from core.errors import AssayError
-from core.targets import Target
+from core.targets import Target, logits_of
 from explain.base import Explainer
 from explain.metrics.base import Given, Metric, Need
 
@@ -31,6 +31,7 @@ class SensitivityMax(Metric):
     direction: ClassVar[Literal["higher", "lower", "none"]] = "lower"
     unit: ClassVar[str] = "relative change"
     meaning: ClassVar[str] = "How much the heatmap changes, relative to itself, when the image changes a little."
+    gate: ClassVar[Literal["controls", "none"]] = "none"
 
     radius: float = 0.02  # Linf radius, images in [0, 1]
     samples: int = 10  # random d
@@ -101,8 +102,7 @@ class _Search:
 
     @torch.no_grad()
     def _predicted(self, images: Tensor) -> Tensor:
-        classes: Tensor = self.model(images).argmax(1)
-        return classes
+        return logits_of(self.model, images).argmax(1)
 
 
 def map_gradient(

@@ -55,7 +55,7 @@ def test_no_overshoot_still_fools_at_the_boundary(norm: str, classes: int) -> No
 def test_a_step_is_the_smallest_inside_the_box(norm: str) -> None:
     """It ends where the margin has fallen by 1.02 times itself, and no shorter change does that."""
     model, images, lead, weight = cornered()
-    adversarial = deepfool(norm=norm)(model, images, torch.zeros(50, dtype=torch.int64))
+    adversarial = deepfool(norm=norm, box="project")(model, images, torch.zeros(50, dtype=torch.int64))
     assert (model(adversarial).argmax(1) == 1).all()
     assert ((adversarial == 0) | (adversarial == 1)).flatten(1).any(1).all()
     size = distance(adversarial - images, norm).double()
@@ -125,3 +125,13 @@ def test_it_fools_a_network_one_by_one_as_in_a_batch(norm: str) -> None:
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(AssayError, match=next(iter(settings))):
         deepfool(**settings)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_clipped_steps_reach_the_boundary_in_a_corner_too(norm: str) -> None:
+    model, images, _, _ = cornered()
+    labels = torch.zeros(50, dtype=torch.int64)
+    clipped, projected = (deepfool(norm=norm, box=box)(model, images, labels) for box in ("clip", "project"))
+    assert (model(clipped).argmax(1) == 1).all()
+    ratio = distance(clipped - images, norm) / distance(projected - images, norm)
+    assert (ratio <= 1).all()  # it overshoots by a share of the last step alone

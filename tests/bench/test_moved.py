@@ -70,6 +70,7 @@ def test_a_map_that_knows_nothing_of_the_model_stays() -> None:
     target = Logit(torch.zeros(2, dtype=torch.int64))
     found = Deception()(EXPLAINERS.parse("center-map"), model, images, target, as_draws(0, images))
     assert torch.equal(found.images, images)
+    assert not found.derived
     with pytest.raises(AssayError, match="eps > 0"):
         Deception(eps=0)
 
@@ -86,10 +87,30 @@ def test_a_cell_measures_and_keeps_pictures() -> None:
     art = measured.art["moved.npz"]
     assert art["images"].shape == art["deceived"].shape == (2, 96, 96, 3)
     assert art["deceived_heat"].shape == (2, 96, 96)
-    model = subject("zoo:repvgg")
-    shown = torch.from_numpy(art["deceived"]).permute(0, 3, 1, 2) / 255
-    with torch.no_grad():
-        assert model(shown).argmax(1).tolist() == measured.art["meta.json"]["labels"]
+    model, labels = subject("zoo:repvgg"), torch.tensor(measured.art["meta.json"]["labels"])
+    said = {}
+    for name in ("images", "fooled", "deceived"):
+        with torch.no_grad():
+            said[name] = model(torch.from_numpy(art[name]).permute(0, 3, 1, 2) / 255).argmax(1)
+    assert torch.equal(said["images"], labels)
+    assert torch.equal(said["deceived"], labels)
+    assert (said["fooled"] != labels).all()
+
+
+def test_explainers_are_compared_on_the_same_images_and_blind_ones_are_not_called_stable() -> None:
+    cells = [
+        zoo_cell(MovedCell, "zoo:repvgg", limit=2, explainer=EXPLAINERS.parse(text), eps=8 / 255, shown=2)
+        for text in ("random-map", "occlusion(window=48, stride=48)")
+    ]
+    one, other = (cell.measure(Setup()) for cell in cells)
+    assert (one.art["moved.npz"]["fooled"] == other.art["moved.npz"]["fooled"]).all()
+    for measured in (one, other):
+        rows = pd.DataFrame(measured.rows)
+        deceived = rows[rows["metric"].str.contains("deceived")]
+        assert deceived["value"].isna().all()
+        assert set(deceived["flags"]) == {"no-derivative"}
+    noise = {row["image"]: row["value"] for row in one.rows if row["metric"] == "map_similarity_noise"}
+    assert all(value == pytest.approx(1) for value in noise.values())  # the same random map
 
 
 def asked(**more: Any) -> Options:

@@ -1,5 +1,6 @@
 """Explainers of one model that share their passes in a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,12 @@ def test_cells_of_other_images_or_models_do_not_share() -> None:
     groups = {cell.shares for cell in [*cells(), *cells(more)] if cell.shares}
     assert len(groups) == 4
     assert explained([cells()[0]], Setup())[0].rows[0]["flags"] == ""  # type: ignore[list-item]
+
+
+def test_a_method_without_meaning_on_the_model_costs_the_others_no_sharing(tmp_path: Path) -> None:
+    options = replace(OPTIONS, models=(OWN + "linear",), explainers=("saliency", "grad-cam", "input-x-gradient"))
+    result = run(options, tmp_path, setup=Setup(batch_size=8))
+    assert (result.failed, result.skipped) == (0, 1)
+    for cell, rows in zip(cells(options), stored(tmp_path, options).values(), strict=True):
+        assert set(rows["status"]) == {"skipped" if "GradCAM" in cell.method else "ok"}
+        assert rows["flags"].str.contains("shared=2").all() == ("GradCAM" not in cell.method)

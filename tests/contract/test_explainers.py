@@ -12,7 +12,7 @@ from core.draws import Draws
 from core.errors import AssayError, NotApplicable
 from core.targets import Logit
 from explain import EXPLAINERS, Explainer
-from tests.explain.models import CLASSES, Tripping, pictures, small_cnn, state, suited
+from tests.explain.models import CLASSES, Tripping, choices_of, pictures, small_cnn, state, suited
 
 IDS = ["a", "b", "c", "d"]
 
@@ -116,6 +116,24 @@ def test_gives_the_model_back_after_an_error(explainer: Explainer) -> None:
 def test_refuses_what_are_not_images(explainer: Explainer, images: Tensor) -> None:
     with pytest.raises(AssayError, match="images must"):
         explainer(suited(explainer), images, classes())
+
+
+def test_no_images_give_no_maps(explainer: Explainer) -> None:
+    heat = explainer(suited(explainer), pictures()[:0], classes()[:0])
+    assert (heat.shape, heat.dtype) == ((0, 24, 24), torch.float32)
+    assert explainer.doubts(suited(explainer), pictures()[:0], classes()[:0], heat) == []
+
+
+def test_refuses_settings_that_it_does_not_have(explainer: Explainer) -> None:
+    record: Any = explainer
+    for field, choices in choices_of(record):
+        with pytest.raises(AssayError, match=f"{field}='nonsense' is not one of {choices[0]}"):
+            dataclasses.replace(record, **{field: "nonsense"})(suited(explainer), pictures(), classes())
+
+
+def test_refuses_a_target_for_other_images(explainer: Explainer) -> None:
+    with pytest.raises(AssayError, match="holds data for 3 images, not for 4"):
+        explainer(suited(explainer), pictures(), 2 * Logit(classes()[:3]))
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(4), torch.zeros(4, dtype=torch.bool), torch.zeros(3, dtype=torch.int64)])

@@ -16,7 +16,7 @@ from core.targets import Logit, Probability, Target
 from explain import EXPLAINERS
 from explain.base import Explainer
 from explain.metrics import METRICS, Metric
-from tests.explain.models import CLASSES, Tripping, pictures, small_cnn, state
+from tests.explain.models import CLASSES, Tripping, choices_of, pictures, small_cnn, state
 
 
 @pytest.fixture(params=list(METRICS))
@@ -207,6 +207,23 @@ def test_asks_for_what_it_needs(metric: Metric) -> None:
             rest[need] = given[need][..., :3]
             with pytest.raises(AssayError, match=f"{need} do not fit"):
                 metric(small_cnn(), given["images"], given["classes"], given["heat"], **rest)
+
+
+def test_no_images_give_no_scores(metric: Metric) -> None:
+    values = score(metric, small_cnn(), data(torch.zeros(0, dtype=torch.int64)))
+    assert (values.shape, values.dtype) == ((0,), torch.float32)
+
+
+def test_refuses_settings_that_it_does_not_have(metric: Metric) -> None:
+    record: Any = metric
+    for field, choices in choices_of(record):
+        with pytest.raises(AssayError, match=f"{field}='nonsense' is not one of {choices[0]}"):
+            score(dataclasses.replace(record, **{field: "nonsense"}), small_cnn(), data())
+
+
+def test_refuses_a_target_for_other_images(metric: Metric) -> None:
+    with pytest.raises(AssayError, match="holds data for 3 images, not for 4"):
+        score(metric, small_cnn(), data(), Probability(torch.arange(3)))
 
 
 def test_refuses_a_map_of_another_size(metric: Metric) -> None:

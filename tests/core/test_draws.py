@@ -1,9 +1,13 @@
 """One stream of random numbers per image."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from core.draws import Draws, as_draws
+from core.errors import AssayError
 
 IDS = ["a", "b", "c"]
 
@@ -35,5 +39,13 @@ def test_ranges() -> None:
 
 
 def test_one_stream_for_each_image() -> None:
-    with pytest.raises(ValueError, match="3 streams for 2 images"):
+    with pytest.raises(AssayError, match="3 streams for 2 images"):
         as_draws(Draws.hashed("work", IDS), torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("wrong", [None, 1.5, "3"])
+def test_a_seed_is_any_int_and_nothing_else(wrong: Any) -> None:
+    seed: Any = np.int64(3)
+    assert torch.equal(as_draws(seed, torch.zeros(2, 1)).normal((4,)), as_draws(3, torch.zeros(2, 1)).normal((4,)))
+    with pytest.raises(AssayError, match="draws must be an int or Draws, not"):
+        as_draws(wrong, torch.zeros(2, 1))

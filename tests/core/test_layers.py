@@ -263,3 +263,40 @@ def test_describe_lists_layers_as_they_finish() -> None:
     assert rows[-1].shape == (12, 12, 12)
     assert rows[-1].layout == Layout(NCHW, 12, 12)
     assert state(model) == before
+
+
+class Trailing(nn.Module):
+    """An empty sequence behind the last convolution, and one layer that no pass calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.act, self.rest = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Sequential()
+        self.aux, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.rest(self.act(self.body(images))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_module_that_hands_on_is_found_but_is_no_default() -> None:
+    torch.manual_seed(0)
+    model, images = Trailing(), pictures(1, size=8)
+    assert find(model, "rest") is model.rest
+    assert default_layer(model, images) == "act", "it writes in place, and is a layer of its own"
+    assert torch.equal(activations(model, images, "rest"), activations(model, images, "act"))
+
+
+def test_a_layer_that_is_not_called_says_so() -> None:
+    with pytest.raises(AssayError, match="layer 'aux' is not called"):
+        activations(Trailing(), pictures(1, size=8), "aux")
+    with pytest.raises(AssayError, match=r"by its dotted name, such as 'layer4\.1', not by a Sequential"):
+        find(Trailing(), nn.Sequential())  # type: ignore[arg-type]
+
+
+def test_a_network_without_derivatives_has_no_default() -> None:
+    class Frozen(Trailing):
+        @torch.no_grad()
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images)
+
+    with pytest.raises(AssayError, match="does not depend on the pixels, or no derivative leads there"):
+        default_layer(Frozen(), pictures(1, size=8))

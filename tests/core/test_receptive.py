@@ -102,3 +102,19 @@ def test_a_box_holds_all_that_is_true() -> None:
     assert box(support) is None
     support[1, 2] = support[3, 6] = True
     assert box(support) == Field(1, 2, 3, 5)
+
+
+def test_what_nothing_reaches_has_no_field() -> None:
+    """A table of positions; one that is learnt carries a gradient of its own, but none of the pixels."""
+
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place, self.aux, self.body = nn.Identity(), nn.Identity(), nn.Conv2d(3, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            leaf = torch.ones_like(images).requires_grad_(True)
+            return (self.body(images) + self.place(torch.ones_like(images)) + self.aux(leaf)).mean((2, 3))  # type: ignore[no-any-return]
+
+    found = dict(measured(Table(), torch.zeros(1, 3, 8, 8), ["place", "aux", "body"]))
+    assert found == {"place": None, "aux": None, "body": Field(4, 4, 1, 1)}

@@ -70,12 +70,6 @@ def fab(norm: str) -> dict[str, Run]:
     return peers
 
 
-def deepfool(norm: str) -> dict[str, Run]:
-    """That of torchattacks takes image by image: it stands with the speeds."""
-    kind = f"{norm.title()}DeepFoolAttack"
-    return {"foolbox": foolbox(kind, steps=50), "adv-lib": adv_lib("df", norm=ORDERS[norm], steps=50)}
-
-
 BOUNDED = (
     Bounded(
         "pgd",
@@ -103,5 +97,4 @@ NEAREST = (
     ),
     *(Nearest(f"fmn(norm={norm}, steps={LONG})", norm, fmn(norm)) for norm in ORDERS),
     *(Nearest(f"fab(norm={norm}, steps={WALK}, search=0)", norm, fab(norm), 24) for norm in ("linf", "l2", "l1")),
-    *(Nearest(f"deepfool(norm={norm})", norm, deepfool(norm), 48) for norm in ("l2", "linf")),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import timm
 import torch
@@ -134,6 +134,12 @@ def built(name: str, **settings: Any) -> nn.Module:
         if isinstance(module, nn.Linear) and module.out_features == 10 and not module.weight.any():
             nn.init.normal_(module.weight, std=0.1)
     return model
+
+
+def choices_of(record: object) -> list[tuple[str, tuple[Any, ...]]]:
+    """The settings of a record that take one of a few words, with these words."""
+    hints = get_type_hints(type(record)).items()
+    return [(name, get_args(hint)) for name, hint in hints if get_origin(hint) is Literal]
 
 
 def state(model: nn.Module) -> dict[str, Any]:

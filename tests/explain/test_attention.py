@@ -180,5 +180,16 @@ def test_only_layers_before_the_target_count() -> None:
     (first, _) = attended(model, x)[1]
     flow = ((first.mean(1) + torch.eye(37)) / 2)[:, 1:, 1:].mean(1).reshape(2, 1, 6, 6)
     torch.testing.assert_close(early, F.interpolate(flow, (24, 24), mode="bilinear").squeeze(1))
+    late = AttentionRollout()(model, x, Logit(2))
+    for both in (Channel("blocks.0", 0) + Logit(2), Logit(2) + Channel("blocks.0", 0)):
+        torch.testing.assert_close(AttentionRollout()(model, x, both), late)
     with pytest.raises(NotApplicable, match="that the target depends on"):
         AttentionRollout()(model, x, Channel("patch_embed", 0))
+
+
+def test_attention_inside_torchs_module_is_refused_by_name() -> None:
+    encoder = nn.TransformerEncoderLayer(64, 2, 8, batch_first=True)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(2), encoder, nn.Flatten(), nn.Linear(256, 3)).eval()
+    for explainer in (AttentionRollout(), TransformerAttribution()):
+        with pytest.raises(NotApplicable, match=r"inside nn.MultiheadAttention is out of reach"):
+            explainer(model, pictures(2, size=8), Logit(1))

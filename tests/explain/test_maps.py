@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.borrow import counting
-from core.errors import NotApplicable
+from core.errors import AssayError, NotApplicable
 from core.layers import activations, default_layer
-from core.targets import Logit
+from core.targets import Channel, Logit
 from explain import (
     CAM,
     EXPLAINERS,
@@ -240,3 +240,33 @@ def test_a_dead_layer_gives_zeros_not_nan() -> None:
         model.body.bias.fill_(-1)
     for name in MAPS:
         assert not EXPLAINERS.parse(f"{name}(layer=last)")(model, pictures(), LABELS).any(), name
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_layer_behind_the_target_is_refused(name: str) -> None:
+    explainer: Explainer = EXPLAINERS.parse(f"{name}(layer=last)")
+    with pytest.raises(AssayError, match="does not depend on layer 'last'"):
+        explainer(small_cnn(Pooled), pictures(), Channel("stem", 0))
+
+
+def test_sums_that_are_rounding_make_no_weights() -> None:
+    values = torch.tensor([[[[1.0, -1.0], [3e-7, 0.0]], [[1.0, 2.0], [0.0, 1.0]]]])
+    heat = XGradCAM().combine(values, torch.tensor([[[[1.0, -1.0], [1.0, 1.0]], [[1.0] * 2] * 2]]))
+    torch.testing.assert_close(heat, values[:, 1])
+
+
+def test_a_score_that_is_rounding_keeps_the_map_finite() -> None:
+    model = small_cnn(Bent).eval()
+    with torch.no_grad():
+        model.head.bias.sub_(model(pictures(1))[0])
+    heat = AblationCAM()(model, pictures(1), LABELS[:1])
+    assert heat.isfinite().all()
+    assert heat.amax() < 1e6
+
+
+def test_eigen_cam_of_values_that_are_not_finite_is_nan() -> None:
+    values = torch.rand(2, 3, 4, 4)
+    values[1, 0, 0, 0] = torch.nan
+    heat = EigenCAM().combine(values, values)
+    torch.testing.assert_close(heat[:1], EigenCAM().combine(values[:1], values))
+    assert heat[1].isnan().all()

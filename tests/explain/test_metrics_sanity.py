@@ -1,6 +1,7 @@
 """Randomising really changes every parameter, top down, and nothing of the caller's; what it says of known maps."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -10,8 +11,9 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from core.targets import Logit
-from explain import Saliency, SobelMap
+from core.draws import Draws
+from core.targets import Logit, Target
+from explain import Explainer, InputXGradient, Saliency, SobelMap
 from explain.metrics import Randomization
 from explain.metrics.sanity import randomize, top_down
 from tests.explain.models import SmallCNN, built, pictures, small_cnn, state
@@ -104,8 +106,8 @@ def test_cascading_equals_a_reference() -> None:
     ssim = Randomization(seed=3, similarity="ssim")(model, x, LABELS, heat, explainer=Saliency())
     for i in range(2):
         ranks = [spearmanr(heat[i].flatten(), other[i].flatten()).statistic for other in after]
-        assert spearman[i].item() == pytest.approx(np.mean(ranks), abs=1e-5)
-        scaled = [(one[i] / one[i].abs().max()).numpy().astype(float) for one in (heat, *after)]
+        assert spearman[i].item() == pytest.approx(np.mean(np.abs(ranks)), abs=1e-5)
+        scaled = [((one[i] / one[i].abs().max() + 1) / 2).numpy().astype(float) for one in (heat, *after)]
         alike = [structural_similarity(scaled[0], other, data_range=1.0) for other in scaled[1:]]
         assert ssim[i].item() == pytest.approx(np.mean(alike), abs=1e-5)
 
@@ -135,3 +137,29 @@ def test_more_stages_than_parameters_are_one_each() -> None:
 def test_a_constant_map_is_undefined(metric: Randomization) -> None:
     values = metric(small_cnn(), pictures(2), Logit(LABELS), torch.ones(2, 24, 24), explainer=Saliency())
     assert values.isnan().all()
+
+
+@dataclasses.dataclass(frozen=True)
+class Then(Explainer):
+    """Gives the same map of whatever model."""
+
+    heat: Tensor
+
+    def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        return self.heat
+
+
+def test_a_map_upside_down_stays_by_its_ranks_and_is_another_picture() -> None:
+    heat = InputXGradient()(small_cnn(), pictures(2), LABELS)
+    given = small_cnn(), pictures(2), LABELS, heat
+    torch.testing.assert_close(Randomization()(*given, explainer=Then(-heat)), torch.ones(2))
+    assert (Randomization(similarity="ssim")(*given, explainer=Then(-heat)) < 0).all()
+    torch.testing.assert_close(Randomization(similarity="ssim")(*given, explainer=Then(heat)), torch.ones(2))
+
+
+def test_a_map_that_becomes_constant_keeps_nothing() -> None:
+    given = small_cnn(), pictures(2), LABELS, Saliency()(small_cnn(), pictures(2), LABELS)
+    constant = Then(torch.ones(2, 24, 24))
+    for similarity in ("spearman", "ssim"):
+        assert not Randomization(similarity=similarity)(*given, explainer=constant).any()
+    assert Randomization(form="efficient")(*given, explainer=constant).isnan().all()

@@ -193,3 +193,20 @@ def test_masks_are_each_images_own() -> None:
     )
     assert torch.equal(first, second.flip(0))
     assert not torch.equal(first[0], first[1])
+
+
+def test_one_area_alone_is_told_to_be_a_tuple() -> None:
+    with pytest.raises(AssayError, match=r"areas=0.1 is not tuple\[float, ...\]"):
+        ExtremalPerturbation(areas=0.1)  # type: ignore[arg-type]
+
+
+def test_the_mask_of_an_answer_that_is_not_finite_is_nan() -> None:
+    class Broken(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * torch.where(images.amax((1, 2, 3)) < 0.5, 1, torch.nan)[:, None]
+
+    x = pictures(2, size=8) * 0.4
+    x[1] = x[1] * 0 + 0.9
+    heat = ExtremalPerturbation(steps=3, cells=4)(Broken(), x, torch.tensor([0, 1]))
+    assert heat[0].isfinite().all()
+    assert heat[1].isnan().all()

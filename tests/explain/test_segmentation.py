@@ -1,10 +1,11 @@
 import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from core.errors import AssayError
-from explain import GrabCut
+from explain import GrabCut, Saliency
 from explain.segmentation import segment
 from tests.explain.models import Linear
 
@@ -41,6 +42,28 @@ def test_a_cut_depends_on_its_own_image_only_and_not_on_what_came_before() -> No
     cv2.setRNGSeed(9)
     assert torch.equal(together[1:], segment(noisy[1:], spots()[1:]))
     assert together.dtype == torch.bool
+
+
+def test_opencvs_generator_goes_on_from_where_it_was() -> None:
+    drawn = []
+    for seed in (3, 3, 4):
+        cv2.setRNGSeed(seed)
+        segment(scene()[0], spots())
+        drawn.append(cv2.randu(np.zeros((1, 4), np.int32), 0, 1000).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_heat_that_is_not_finite_has_no_cut() -> None:
+    class Broken(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * torch.where(images[:, 0, 0, :1] > 0.9, torch.nan, 1)
+
+    model, (images, _) = Broken(shape=(3, 40, 40)), scene()
+    images[1, 0, 0, 0] = 1
+    heat = GrabCut(by="saliency")(model, images, torch.tensor([1, 2]))
+    assert heat[0].isfinite().all()
+    assert heat[1].isnan().all()
+    assert GrabCut(by="saliency").doubts(model, images, torch.tensor([1, 2]), heat) == ["", "non-finite"]
 
 
 def test_the_order_of_the_heat_is_all_that_counts() -> None:
@@ -81,3 +104,5 @@ def test_impossible_cuts_are_refused() -> None:
             GrabCut(**settings)
     with pytest.raises(AssayError, match="unknown explainer 'gradcan'"):
         GrabCut(by="gradcan")
+    with pytest.raises(AssayError, match=r"GrabCut: by=Saliency\(\) is not str"):
+        GrabCut(by=Saliency())  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import AssayError
-from explain import LIME, DeepLift, IntegratedGradients, KernelSHAP
+from core.errors import AssayError, NotApplicable
+from explain import LIME, DeepLift, IntegratedGradients, KernelSHAP, surrogates
 from explain.surrogates import _Surrogate
 from explain.variants import baseline_of, segments_of
 from tests.explain.models import Linear, built, pictures, small_cnn
@@ -129,7 +129,7 @@ def test_deep_lift_is_complete_where_captum_is_not(baseline: str) -> None:
     blank = baseline_of(x, explainer.baseline)
     change = (model(x) - model(blank)).gather(1, LABELS[:, None])[:, 0].detach()
     torch.testing.assert_close(explainer(model, x, LABELS).sum((1, 2)), change, rtol=1e-4, atol=1e-5)
-    assert explainer.flags(model, x) == ""
+    assert explainer.doubts(model, x, LABELS, explainer(model, x, LABELS)) == ["", ""]
     pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(4 * 5 * 5, 3))
     whole = (pooled(x) - pooled(blank)).gather(1, LABELS[:, None])[:, 0].detach()
     with warnings.catch_warnings():
@@ -151,7 +151,86 @@ def test_deep_lift_equals_captum_where_it_knows_every_activation(name: str) -> N
 
 
 def test_deep_lift_tells_what_it_misses() -> None:
-    model = built("test_vit", img_size=48)
-    assert DeepLift().flags(model, pictures(1, size=48)).startswith("completeness=")
+    model, x, labels = built("test_vit", img_size=48), pictures(2, size=48), torch.tensor([3, 8])
+    assert DeepLift().doubts(model, x, labels, DeepLift()(model, x, labels)) == ["completeness-gap"] * 2
     assert IntegratedGradients.complete
     assert DeepLift.complete
+
+
+class Tokens(nn.Module):
+    """A perceptron on each quarter of the image; the batch is the first dimension or the second."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.batch_first = batch_first
+        self.wide, self.head = nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = F.adaptive_avg_pool2d(images, 2).flatten(2).transpose(1, 2) - 0.5
+        tokens = tokens if self.batch_first else tokens.transpose(0, 1)
+        logits: Tensor = self.head(F.relu(self.wide(tokens))).mean(1 if self.batch_first else 0)
+        return logits
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_deep_lift_refuses_batches_that_do_not_come_first(n: int) -> None:
+    """Of one image with its baseline, or of two, the four tokens would be taken for pairs of samples."""
+    x, labels = pictures(n, size=8), torch.zeros(n, dtype=torch.int64)
+    model = Tokens(batch_first=True)
+    assert DeepLift().doubts(model, x, labels, DeepLift()(model, x, labels)) == [""] * n
+    with pytest.raises(NotApplicable, match="first dimension is not the batch"):
+        DeepLift()(Tokens(batch_first=False), x, labels)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=False)
+    sequence = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Flatten(2), nn.Linear(192, 4), Swapped(layer), nn.Linear(4, 3))
+    with pytest.raises(NotApplicable, match="first dimension is not the batch"):
+        DeepLift()(nn.Sequential(sequence, nn.Flatten()), x, labels)
+
+
+def test_deep_lift_leaves_gates_of_parameters_alone() -> None:
+    class Gated(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * torch.sigmoid(self.b)
+
+    model, x = Gated(), pictures(2, size=8)
+    weight = (model.w * torch.sigmoid(model.b)[:, None, None, None]).detach()
+    expected = (weight[LABELS] * (x - baseline_of(x, "mean"))).sum(1)
+    torch.testing.assert_close(DeepLift()(model, x, LABELS), expected)
+
+
+class Swapped(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        swapped: Tensor = self.layer(tokens.transpose(0, 1)).transpose(0, 1)
+        return swapped
+
+
+@pytest.mark.parametrize("explainer", [KernelSHAP(samples=20), LIME(samples=20)])
+def test_answers_that_are_not_finite_make_their_own_map_nan(explainer: _Surrogate) -> None:
+    class Broken(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) / (images.amax((1, 2, 3)) < 0.95)[:, None]
+
+    x = pictures(2, size=8) * torch.tensor([0.9, 1])[:, None, None, None]
+    x[1, :, 0, 0] = 1
+    heat = explainer(Broken(), x, LABELS)
+    assert heat[0].isfinite().all()
+    assert heat[1].isnan().all()
+
+
+def test_one_segment_has_the_whole_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogates, "segments_of", lambda images, *_: torch.zeros(len(images), 8, 8, dtype=torch.int64))
+    model, x = Linear(), pictures(2, size=8)
+    whole = (model(x) - model(baseline_of(x, "mean"))).gather(1, LABELS[:, None])[:, :, None].expand(2, 8, 8)
+    torch.testing.assert_close(KernelSHAP()(model, x, LABELS), whole.detach())
+
+
+def test_the_generators_of_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torch.manual_seed`` seeds CUDA's too, which ``fork_rng`` of the CPU does not give back."""
+    model = Linear()
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("seeds all devices"))
+    monkeypatch.setattr(torch.random, "manual_seed", lambda seed: pytest.fail("seeds all devices"))
+    assert KernelSHAP(samples=4)(model, pictures(1, size=8), LABELS[:1]).isfinite().all()

@@ -146,6 +146,29 @@ def test_images_that_a_model_has_wrong_do_not_count() -> None:
     assert list(found.table.index) == [f"{i:03}" for i in range(10, IMAGES)]
 
 
+def test_nothing_is_ranked_where_a_control_has_no_score() -> None:
+    scores = made()
+    scores["CenterMap()"] = np.where(np.arange(IMAGES) < 15, 50.0, np.nan)
+    found = methods.methods(methods.scores(results(frame(scores), mass_accuracy="higher")))
+    assert found["rank"].isna().all()
+    assert "CenterMap()" not in set(found["method"])
+
+
+def test_a_metric_by_which_a_blind_map_is_best_ranks_all_methods() -> None:
+    given = results(frame(made(sign=-1)), mass_accuracy="lower")
+    given.info["metrics"]["mass-accuracy"]["gate"] = "none"
+    found = methods.methods(methods.scores(given)).set_index("method")
+    assert found["rank"].dropna().to_dict() == {"Good()": 1, "Fair()": 2, "Poor()": 3}
+    assert found["p_controls"].isna().all()
+
+
+def test_infinite_scores_are_left_out() -> None:
+    scores = made()
+    scores["Good()"][:3] = np.inf
+    (found,) = methods.scores(results(frame(scores), mass_accuracy="higher"))
+    assert len(found.table) == IMAGES - 3
+
+
 def test_agreement_is_kendalls_tau_in_each_metrics_own_direction() -> None:
     scores = made()
     found = methods.scores(
