@@ -394,9 +394,10 @@ def read_settings(preset: str, config: Path | None) -> dict[str, Any]:
 
 
 def override(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """``given`` beats ``settings``; other ``data`` without ``accuracy_data`` means that there is none."""
-    beside: dict[str, Any] = {"accuracy_data": []} if "data" in given else {}
-    return {**settings, **beside, **given}
+    """``given`` beats ``settings``; what a preset adds to its models, data and explainers goes with them."""
+    beside = {"accuracy_data": ("data",), "twins": ("data", "models"), "deceived": ("explainers",)}
+    gone: dict[str, Any] = {key: [] for key, others in beside.items() if any(other in given for other in others)}
+    return {**settings, **gone, **given}
 
 
 def say(line: str) -> None:

@@ -94,9 +94,12 @@ def test_median_distances_are_the_published_ones_or_smaller(
 
 @pytest.mark.slow
 def test_pgd_succeeds_as_often_as_published() -> None:
+    """The published share counts the digits that are wrong without an attack, 1.36 % of them on the robust net."""
     attack = PGD(eps=0.3, steps=40, step=0.01, random_start=False)
     assert success(attack, lenet("mnist_lenet5", 10_000)) == 1
-    assert success(attack, lenet("mnist_lenet5_robust", 10_000)) == pytest.approx(0.068, abs=0.007)
+    robust = lenet("mnist_lenet5_robust", 10_000)
+    standing = len(robust[1]) / 10_000 * (1 - success(attack, robust))
+    assert 1 - standing == pytest.approx(0.068, abs=0.001)
 
 
 def test_the_more_an_attack_tries_the_less_stands() -> None:
