@@ -29,7 +29,8 @@ class Square(BlackBox):
     It climbs the margin, towards a wanted class the cross-entropy. Returns the first fooling image, else the best.
 
     Other than in the authors' code a square may touch the last row and column, and one that would change nothing is
-    turned over.
+    turned over. In L2 each channel of the new window is given what all channels held, as in AutoAttack's code; the
+    paper's gives it what it held itself, which moves colour images less.
     """
 
     norm: BoundedNorm = "linf"
@@ -110,7 +111,7 @@ class Square(BlackBox):
             return values.abs().pow(power).sum((2, 3), keepdim=True)
 
         unused = (self.eps**power - mass(change).sum(1, keepdim=True)).clamp(min=0) / channels
-        available = unused + mass(change * (to.mask | source.mask))
+        available = unused + mass(change * (to.mask | source.mask)).sum(1, keepdim=True)
         old = change * to.mask
         new = bump * _signs(chance[:, 5:])[:, :, None, None] + old / mass(old).clamp(min=1e-30).pow(1 / power)
         new = new * (available / mass(new).clamp(min=1e-30)).pow(1 / power)
