@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from bench.inspect import Options, show
 from bench.provenance import version
 from core.errors import AssayError, unknown
 
@@ -341,6 +342,17 @@ def explain(
     from bench.single import explain_one
 
     for line in explain_one(model, image, method, label, out, seed):
+        say(line)
+    return 0
+
+
+@app.command
+def inspect(model: str, /, *what: str, options: Annotated[Options | None, Parameter(name="*")] = None) -> int:
+    """Show what MODEL has learned: any of filters, activations, patches, receptive-field, codes, units.
+
+    For the activations a picture may stand among WHAT, a file or DATA#NUMBER. Writes PNG and CSV.
+    """
+    for line in show(model, what, options or Options()):
         say(line)
     return 0
 

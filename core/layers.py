@@ -244,6 +244,24 @@ def is_cut(model: nn.Module, images: Tensor, name: str) -> bool:
         return last is not None and (last.edge.node, last.edge.output_nr) in _cuts(scores.grad_fn)
 
 
+def trunk(model: nn.Module, images: Tensor) -> list[str]:
+    """The layers with a grid of four cells or more that lie on every path to the output, in the order of finishing.
+
+    Of layers that give the same tensor, such as a stage and its last block, the last to finish; none that only pass
+    their input on. Empty where branches run side by side throughout.
+    """
+    with borrowed(model):
+        calls, scores = _calls(model, random_images(images))
+        cuts = _cuts(scores.grad_fn)
+    named: dict[tuple[Any, int], str] = {}
+    for call in calls:
+        place = (call.edge.node, call.edge.output_nr)
+        passes = isinstance(call.module, nn.Identity | nn.Dropout)
+        if place in cuts and not passes and call.layout and call.layout.height * call.layout.width >= 4:
+            named[place] = call.name
+    return list(dict.fromkeys(named.values()))
+
+
 def random_images(images: Tensor, n: int = 2) -> Tensor:
     """``n`` images of uniform noise, the same in every call, of the size, type and device of ``images``."""
     return torch.rand(n, *images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)

@@ -62,6 +62,10 @@ class DataSet(ABC):
     def example(self, i: int, needs: Collection[str] = ()) -> Example:
         """Picture ``i`` with those of ``needs`` (a subset of ``has``) drawn too. Raises ``DecodeError``."""
 
+    def part_names(self, i: int) -> tuple[str, ...]:
+        """What part i + 1 of the part map of picture ``i`` is called, for each of its parts; ``object`` for a mask."""
+        return ("object",) if "masks" in self.has else ()
+
     @abstractmethod
     def sha256(self, i: int) -> str:
         """Of picture ``i``'s decoded pixels at their native size. Raises ``DecodeError``."""

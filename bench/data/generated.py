@@ -67,6 +67,10 @@ class Scenes(DataSet):
         """The record behind picture ``i``."""
         return scenes.scene(self.rows[i], self.split, self.seed, self.shortcut)
 
+    def part_names(self, i: int) -> tuple[str, ...]:
+        scene = self.scene(i)
+        return scene.body.kind, scene.mark.kind, *["distractor"] * len(scene.distractors)
+
     def others(self, n: int) -> str | None:
         split = "validation" if self.split == "train" else "train"
         return f"scenes?split={split}&n={n}&seed={self.seed}&shortcut={self.shortcut}"

@@ -126,6 +126,11 @@ def pictures(n: int = 4, size: int = SIZE, seed: int = 0) -> Tensor:
     return images
 
 
+def in_batches(rows: Tensor, size: int) -> list[Tensor]:
+    """Slices of at most so many rows."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
 def built(name: str, **settings: Any) -> nn.Module:
     """A timm architecture with random weights, ten classes, eval mode; a head that starts at zero is drawn anew."""
     torch.manual_seed(0)

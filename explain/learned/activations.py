@@ -1,0 +1,76 @@
+"""What a layer answers: its maps for an image, and which channels never answer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core.borrow import borrowed
+from core.layers import describe, many_activations
+
+FLAT = 1e-6  # share of the layer's largest range below which a channel counts as constant
+
+
+class Strongest(NamedTuple):
+    """The channels of one image with the largest values, falling: ``channels`` (k,), ``maps`` (k, h, w)."""
+
+    channels: Tensor
+    maps: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What each of a layer's channels did over a data set, (C,) each.
+
+    ``low`` and ``high`` are its smallest and largest value, ``positive`` the share of units and images above zero.
+    """
+
+    low: Tensor
+    high: Tensor
+    positive: Tensor
+
+    @property
+    def dead(self) -> Tensor:
+        """Channels (C,) bool that are constant: their range is under a millionth of the largest of the layer."""
+        spread = self.high - self.low
+        return spread <= FLAT * spread.amax()
+
+
+def grid_layers(model: nn.Module, images: Tensor) -> list[str]:
+    """Layers with a grid of four cells or more, by the first time that they finish."""
+    infos = describe(model, images[:1])
+    return list(dict.fromkeys(i.name for i in infos if i.layout and i.layout.height * i.layout.width >= 4))
+
+
+def strongest_channels(model: nn.Module, image: Tensor, name: str, k: int) -> Strongest:
+    """The ``k`` channels of a layer whose largest value on image (1, C, H, W) is largest; fewer where it has fewer."""
+    with borrowed(model), torch.no_grad():
+        (maps,) = many_activations(model, image, [name])
+    peaks = maps[0].flatten(1).amax(1)
+    order = peaks.sort(descending=True, stable=True).indices[:k]
+    return Strongest(order, maps[0][order])
+
+
+def lives(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str]) -> dict[str, Life]:
+    """The ``Life`` of the named layers in one pass over batches (N, C, H, W); memory does not grow with them."""
+    found: dict[str, Life] = {}
+    counts = dict.fromkeys(names, 0)
+    with borrowed(model), torch.no_grad():
+        for batch in batches:
+            for name, grid in zip(names, many_activations(model, batch, names), strict=True):
+                values = grid.movedim(1, 0).flatten(1)
+                now = Life(values.amin(1), values.amax(1), (values > 0).double().mean(1))
+                old, seen, new = found.get(name), counts[name], values.shape[1]
+                counts[name] = seen + new
+                found[name] = (
+                    now
+                    if old is None
+                    else Life(
+                        torch.minimum(old.low, now.low),
+                        torch.maximum(old.high, now.high),
+                        (old.positive * seen + now.positive * new) / (seen + new),
+                    )
+                )
+    return found

@@ -1,0 +1,69 @@
+"""How far the units of each layer see, and how that grows with depth."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core.borrow import borrowed
+from core.layers import find_layout, record, trunk
+from core.receptive import Field, Reach, clipped, effective, measured, recursion
+from explain.learned.activations import grid_layers
+
+
+class LayerField(NamedTuple):
+    """The receptive field of one layer's units.
+
+    ``reach`` is the arithmetic's, None with a ``reason``. ``expected`` is what of the middle unit's field lies in the
+    image and ``found`` where its derivative is not zero. ``weight`` (H, W) says where its weight lies, 1 at most, and
+    ``side`` how many pixels a side that is.
+    """
+
+    name: str
+    grid: tuple[int, int]
+    reach: Reach | None
+    reason: str
+    expected: Field | None
+    found: Field | None
+    weight: Tensor
+    side: float
+
+
+def growth(model: nn.Module, images: Tensor, names: Sequence[str] = (), most: int = 12) -> list[LayerField]:
+    """The fields of the named layers; of at most ``most`` spread over the depth unless some are named.
+
+    The effective field is the mean over images (N, C, H, W). One backward pass a layer over the images, one over noise.
+    """
+    names = list(names) or spread_layers(model, images, most)
+    traced = recursion(model, images, names)
+    found = dict(measured(model, images, names))
+    size = images.shape[2:]
+    with borrowed(model), torch.no_grad(), record(model, *names) as outputs:
+        model(images[:1])
+    rows = []
+    for name, (weight, side) in effective(model, images, names):
+        layout = find_layout(model, name, outputs[name], images[:1])
+        reach, reason = traced[name]
+        expected = clipped(reach.at(layout.height // 2, layout.width // 2), size) if reach else None
+        grid = (layout.height, layout.width)
+        rows.append(LayerField(name, grid, reach, reason, expected, found[name], weight, side))
+    return rows
+
+
+def spread_layers(model: nn.Module, images: Tensor, most: int = 12) -> list[str]:
+    """At most ``most`` layers with grids on every path to the output, spread from the first to the last.
+
+    Of layers in a row with the same field the last; any layers with grids where none lies on every path.
+    """
+    names = trunk(model, images) or grid_layers(model, images)
+    traced = recursion(model, images, names)
+    kept = [
+        name
+        for i, name in enumerate(names)
+        if i + 1 == len(names) or traced[name].reach is None or traced[name].reach != traced[names[i + 1]].reach
+    ]
+    if len(kept) <= most:
+        return kept
+    places = torch.linspace(0, len(kept) - 1, most).round().long().tolist() if most > 1 else [len(kept) - 1]
+    return [kept[i] for i in places]
