@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.cells import dataset
+from bench.data import Scenes
 from bench.data import load as load_data
 from bench.models import create, ensemble, load
 from bench.zoo.recipes import RECIPES
@@ -33,7 +34,8 @@ from tests.bench.real import REAL, mnist, needed
 from tests.explain.models import SIZE, SmallCNN, in_batches, pictures, state
 
 Array = NDArray[np.float32]
-NAMES = [name for name in RECIPES if name != "linear"]  # whose code is the normalised picture itself
+# the code of the linear one is the picture itself, and the other has a test of its own
+NAMES = [name for name in RECIPES if name not in ("linear", "repvgg-shortcut")]
 QUICK = ("repvgg", "vit", "mlp")
 
 
@@ -263,23 +265,34 @@ def test_cka_is_undefined_for_a_constant_and_wants_the_same_pictures() -> None:
 class Seen(NamedTuple):
     images: Tensor
     labels: NDArray[np.int64]
+    themes: NDArray[np.int64]  # of the backgrounds
 
 
 @cache
 def scenes() -> Seen:
     data = load_data("scenes?split=test&n=500")
-    return Seen(torch.stack([data.example(i).image for i in range(len(data))]), np.array(data.labels))
+    assert isinstance(data, Scenes)
+    images, drawn = [data.example(i).image for i in range(len(data))], [data.scene(i) for i in range(len(data))]
+    return Seen(torch.stack(images), np.array(data.labels), np.array([scene.theme for scene in drawn]))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES])
 def test_neighbours_in_the_codes_of_a_trained_network_beat_pixels_and_those_of_a_random_one_do_not(name: str) -> None:
     """By the share of pictures whose nearest others have their class; .06 is three standard errors of a difference."""
-    model, (images, labels) = load(f"zoo:{name}"), scenes()
+    model, (images, labels, _) = load(f"zoo:{name}"), scenes()
     chance = neighbour_accuracy(pixels([images]), labels)
     assert neighbour_accuracy(codes(model, in_batches(images, 100)), labels) > chance + 0.2
     torch.manual_seed(0)
     model.body = create(RECIPES[name], len(model.classes)).eval()
     assert neighbour_accuracy(codes(model, in_batches(images, 100)), labels) < chance + 0.06
+
+
+def test_neighbours_in_the_codes_of_a_network_that_learned_a_shortcut_share_the_background_and_not_the_class() -> None:
+    images, labels, themes = scenes()
+    sound, short = (codes(load(f"zoo:{name}"), in_batches(images, 100)) for name in ("repvgg", "repvgg-shortcut"))
+    assert neighbour_accuracy(short, labels) < neighbour_accuracy(pixels([images]), labels) + 0.06
+    assert neighbour_accuracy(short, themes) > 0.9
+    assert neighbour_accuracy(sound, themes) < 0.2
 
 
 def test_tsne_of_a_trained_networks_codes_separates_the_classes() -> None:
