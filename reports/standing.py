@@ -41,8 +41,8 @@ def _ranks(methods: pd.DataFrame, name: str) -> Plot:
         figure = canvas(min(11.0, max(6.5, 3.0 + 0.7 * len(metrics))), 1.7 + 0.27 * len(order))
         ax = figure.subplots()
         sns.heatmap(
-            rank, vmin=1, vmax=max(worst, 2), cmap=look.colours.reversed(), annot=text.to_numpy(), fmt="",
-            linewidths=1.5, linecolor=look.paper, annot_kws={"size": 7.5}, ax=ax,
+            rank.rename(index=brief), vmin=1, vmax=max(worst, 2), cmap=look.colours.reversed(), annot=text.to_numpy(),
+            fmt="", linewidths=1.5, linecolor=look.paper, annot_kws={"size": 7.5}, ax=ax,
             cbar_kws={"label": "Rank (1 is best)", "pad": 0.02, "fraction": 0.03},
         )  # fmt: skip
         for y, x in zip(*np.nonzero(rank.isna().to_numpy() & (text != "").to_numpy()), strict=True):
