@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, distance, rows
 from attacks.base import Attack
 from attacks.best import Best, everyone
+from attacks.checks import SLACK
 from attacks.goals import Goal, Loss, Scaled, Towards, Untargeted, likeliest
 from attacks.gradient import ascent, ask, slope
 from core.draws import Draws
 from core.errors import AssayError
-
-ROUNDING = 1e-6  # changes of a value below it are none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +149,7 @@ class _State:
         step stays at its longest and starts from the peak.
         """
         if attack.norm == "l1":
-            support = ((self.peak - images).abs() > ROUNDING).flatten(1).sum(1).to(images.dtype)
+            support = ((self.peak - images).abs() > SLACK).flatten(1).sum(1).to(images.dtype)
             back = support / self.support.clamp(min=1) < 0.95
             self.step = torch.where(back, torch.full_like(self.step, attack.eps), self.step / 1.5)
             self.step = self.step.clamp(attack.eps * 0.1, attack.eps)

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from attacks.balls import distance
 from attacks.goals import Goal
+from core.calls import Calls
 
 NOISE = 1e-4  # of a margin, relative to the largest logit: what another batch split can change
 WINDOW = 10  # last gradient steps in which the loss should no longer move
@@ -43,14 +43,14 @@ def inspect(model: nn.Module, images: Tensor, logits: Tensor) -> list[str]:
     return found
 
 
-class _Gradients(TorchFunctionMode):
+class _Gradients(Calls):
     """Notices whether gradients are on in a block that turned them off."""
 
     seen = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.seen = self.seen or torch.is_grad_enabled()
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class Watch:

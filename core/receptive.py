@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from core.borrow import borrowed
+from core.calls import Calls
 from core.layers import awake, find_layout, random_images, record, to_grid
 
 Pair = tuple[int, int]  # down, across
@@ -171,7 +171,7 @@ _POOLS = {"max_pool2d", "_max_pool2d", "max_pool2d_with_indices", "_max_pool2d_w
 _REDUCED = {"mean", "sum", "amax", "amin", "max", "var", "std", "norm", "logsumexp", "var_mean"}
 
 
-class _Arithmetic(TorchFunctionMode):
+class _Arithmetic(Calls):
     """Keeps a mark for every tensor made from the pixels while it is entered."""
 
     def __init__(self) -> None:
@@ -187,10 +187,7 @@ class _Arithmetic(TorchFunctionMode):
         mark = self._marks[tensor]
         return Traced(mark.reach, mark.reason)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         marked = [(each, self._marks[each]) for each in _tensors((args, kwargs)) if each in self._marks]
         shapes = [tuple(each.shape) for each, _ in marked]  # before an in-place function changes them
         out = func(*args, **kwargs)

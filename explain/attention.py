@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from core.calls import Calls
 from core.draws import Draws
 from core.errors import NotApplicable
 from core.layers import layout, model_body, to_grid
@@ -131,7 +131,7 @@ def _name(model: nn.Module) -> str:
     return type(model_body(model)).__name__
 
 
-class Attention(TorchFunctionMode):
+class Attention(Calls):
     """Records every attention matrix while it is active, fused attention in its explicit form.
 
     ``passes`` holds the matrices (N, heads, queries, keys) of each forward pass, in order; whoever uses it begins a
@@ -143,14 +143,7 @@ class Attention(TorchFunctionMode):
         super().__init__()
         self.passes: list[list[Tensor]] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is F.scaled_dot_product_attention:
             weights, values = explicit(*args, **kwargs)
             self.passes[-1].append(weights)

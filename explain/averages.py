@@ -12,7 +12,7 @@ from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target, gradient
 from explain.base import Explainer
-from explain.variants import Baseline, baseline_of
+from explain.variants import Baseline, baseline_of, spans
 
 
 class _Chunk(NamedTuple):
@@ -24,8 +24,8 @@ class _Chunk(NamedTuple):
 
 def _chunks(images: Tensor, samples: int, batch: int) -> Iterator[_Chunk]:
     """All samples of all images in passes of at most ``batch``; an image's samples come in their order."""
-    for first in range(0, len(images), batch):
-        at = torch.arange(first, min(first + batch, len(images)), device=images.device)
+    for part in spans(len(images), batch):
+        at = torch.arange(part.start, part.stop, device=images.device)
         each = max(batch // len(at), 1)
         for start in range(0, samples, each):
             yield _Chunk(at, range(start, min(start + each, samples)))

@@ -4,22 +4,22 @@ captum's ``DeepLift`` hooks activation modules instead: it misses functional one
 ReLU6 nor GELU nor SiLU, and of overlapping pooling windows counts one. Where none of that occurs, the maps are equal.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from core.calls import Calls
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
 from core.layers import random_images
 from core.targets import Target, derivative
 from explain.base import Explainer
 from explain.gates import ACTIVATIONS
-from explain.variants import Baseline, baseline_of
+from explain.variants import Baseline, baseline_of, spans
 
 TINY = 1e-6  # input differences below it take the derivative
 
@@ -49,8 +49,8 @@ class DeepLift(Explainer):
         indices = torch.arange(len(images), device=images.device)
         with _Paired():
             target[indices[:1].repeat(2)](model, random_images(images, 1).repeat(2, 1, 1, 1).requires_grad_(True))
-        spans = [indices[start : start + self.batch] for start in range(0, len(images), self.batch)]
-        return torch.cat([self._share(model, images[at], target[at]) for at in spans])
+        parts = [self._share(model, images[at], target[indices[at]]) for at in spans(len(images), self.batch)]
+        return torch.cat(parts)
 
     def _share(self, model: nn.Module, images: Tensor, target: Target) -> Tensor:
         blank = baseline_of(images, self.baseline)
@@ -62,17 +62,10 @@ class DeepLift(Explainer):
         return (multipliers[: len(images)] * (images - blank)).sum(1)
 
 
-class _Rescale(TorchFunctionMode):
+class _Rescale(Calls):
     """The rule for every activation and max pooling while it is active; a batch is images, then their baselines."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not _follows(func, args, kwargs):
             return func(*args, **kwargs)
         values, *rest = args if args else (kwargs.pop("input"),)
@@ -85,17 +78,10 @@ class _Rescale(TorchFunctionMode):
         return values.copy_(_rescaled(before, func(before.clone(), *rest, **kwargs)))
 
 
-class _Paired(TorchFunctionMode):
+class _Paired(Calls):
     """Of a batch that is one image twice: ``NotApplicable`` where the halves of an activation's input differ."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _follows(func, args, kwargs):
             one, *other = (args[0] if args else kwargs["input"]).chunk(2)
             alike = other and one.shape == other[0].shape

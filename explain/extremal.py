@@ -12,7 +12,7 @@ from core.errors import AssayError
 from core.tables import check
 from core.targets import Target
 from explain.base import Explainer
-from explain.variants import Baseline, baseline_of, blurred
+from explain.variants import Baseline, baseline_of, blurred, spans
 
 LEVELS = 8  # of blur, from none to the strongest
 STRONGEST = 20 / 224  # standard deviation of the strongest blur, share of the shorter side
@@ -48,8 +48,8 @@ class ExtremalPerturbation(Explainer):
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         owners = torch.arange(len(images), device=images.device).repeat_interleave(len(self.areas))
         areas = images.new_tensor(self.areas).repeat(len(images))
-        spans = [slice(start, start + self.batch) for start in range(0, len(owners), self.batch)]
-        masks = torch.cat([self._climb(model, images[owners[at]], target[owners[at]], areas[at]) for at in spans])
+        parts = [(owners[at], areas[at]) for at in spans(len(owners), self.batch)]
+        masks = torch.cat([self._climb(model, images[owner], target[owner], area) for owner, area in parts])
         return masks.reshape(len(images), len(self.areas), *images.shape[-2:]).mean(1)
 
     def _climb(self, model: nn.Module, images: Tensor, target: Target, areas: Tensor) -> Tensor:

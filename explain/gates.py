@@ -7,19 +7,20 @@ activation that is written out, such as ``x * x.sigmoid()``.
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+
+from core.calls import Calls
 
 Rule = Literal["plain", "guided", "deconvnet"]
 Activations = Literal["relu", "all"]
 
 
-class Gates(TorchFunctionMode):
+class Gates(Calls):
     """How the gradient g passes an activation a(x), to be set anew before each backward pass of one forward.
 
     - plain: a'(x) g, the derivative
@@ -48,14 +49,7 @@ class Gates(TorchFunctionMode):
         """The rule that now holds for rectifiers, or for the others."""
         return self.rule if rectifier or self.activations == "all" else "plain"
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func not in _RECTIFIERS and func not in _OTHERS:
             return func(*args, **kwargs)
         self.calls += 1

@@ -15,7 +15,7 @@ from core.errors import AssayError, NotApplicable
 from core.tables import check
 from core.targets import Logit, Margin, Probability, Target, chosen_of, logits_of
 from explain.base import Explainer, as_target
-from explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of
+from explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of, spans
 
 
 class Positions(NamedTuple):
@@ -171,9 +171,8 @@ class RISE(Explainer):
         heat, shown_of = images.new_zeros(n, height, width), images.new_zeros(n, height, width)
         level = images.new_zeros(n)
         with torch.no_grad():
-            for start in range(0, len(bits), self.batch):
-                at = slice(start, start + self.batch)
-                owner = torch.arange(start, min(start + self.batch, len(bits)), device=images.device) // self.samples
+            for at in spans(len(bits), self.batch):
+                owner = torch.arange(at.start, at.stop, device=images.device) // self.samples
                 masks = rise_masks(bits[at].to(images), shifts[0][at], shifts[1][at], (height, width))
                 shown = masks[:, None] * images[owner] + (1 - masks[:, None]) * blank[owner]
                 values = target[owner](model, shown)

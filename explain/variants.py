@@ -87,8 +87,12 @@ def read_all(
 ) -> Tensor:
     """Like ``scores``, for whatever ``read`` tells of samples (m, C, H, W) and their owners (m,): (M, ...)."""
     with torch.no_grad():
-        spans = [slice(start, start + batch) for start in range(0, len(owners), batch)]
-        return torch.cat([read(owners[at], make(owners[at], variants[at])) for at in spans])
+        return torch.cat([read(owners[at], make(owners[at], variants[at])) for at in spans(len(owners), batch)])
+
+
+def spans(n: int, batch: int) -> list[slice]:
+    """0 to ``n`` in pieces of at most ``batch``."""
+    return [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
 
 
 def grid_scores(

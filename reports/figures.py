@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from reports import names, ranking
 from reports.facts import WORST, Facts, all_facts
-from reports.look import Identity, Look, Plot, canvas, grid, percents
+from reports.look import Identity, Look, Plot, canvas, grid, label_table, percents
 from reports.stored import Results
 
 MEAN = "mean of models"
@@ -200,12 +200,7 @@ def heat_map(table: pd.DataFrame, name: str, title: str, how: str, scale: tuple[
             table, vmin=low, vmax=high, cmap=look.colours, annot=True, fmt=digits, linewidths=1.5, linecolor=look.paper,
             annot_kws={"size": 8}, cbar_kws={"label": label, "pad": 0.02, "fraction": 0.03}, ax=ax,
         )  # fmt: skip
-        ax.xaxis.tick_top()
-        ax.set_xticks(np.arange(columns) + 0.5, list(table.columns), rotation=40, ha="left", rotation_mode="anchor")
-        ax.set_yticks(np.arange(lines) + 0.5, list(table.index), rotation=0)
-        ax.tick_params(length=0)
-        ax.grid(visible=False)
-        ax.set(xlabel="", ylabel="")
+        label_table(ax, list(table.index), list(table.columns))
         for edge in sorted(apart):
             ax.axvline(edge, color=look.paper, lw=6)
         if table.index[-1] == MEAN:

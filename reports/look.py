@@ -147,6 +147,17 @@ def grid(count: int, most: int = 4) -> tuple[int, int]:
     return lines, -(-count // lines)
 
 
+def label_table(axes: Axes, lines: Sequence[str], columns: Sequence[str]) -> None:
+    """Names of a heat map's rows at its left, of its columns slanted above it, and nothing else around it."""
+    axes.xaxis.tick_top()
+    places = [[i + 0.5 for i in range(len(names))] for names in (columns, lines)]
+    axes.set_xticks(places[0], columns, rotation=40, ha="left", rotation_mode="anchor")
+    axes.set_yticks(places[1], lines, rotation=0)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.set(xlabel="", ylabel="")
+
+
 def percents(axes: Axes, which: str) -> None:
     """Ticks at quarters from 0 to 100 %."""
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)

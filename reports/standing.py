@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from reports import names
-from reports.look import Look, Plot, canvas
+from reports.look import Look, Plot, canvas, label_table
 from reports.quality import metrics_of
 
 NONE = "–"
@@ -48,12 +48,7 @@ def _ranks(methods: pd.DataFrame, name: str) -> Plot:
         for y, x in zip(*np.nonzero(rank.isna().to_numpy() & (text != "").to_numpy()), strict=True):
             ax.text(x + 0.5, y + 0.5, str(text.iat[y, x]), ha="center", va="center", color=look.soft, size=8)
         figure.axes[-1].invert_yaxis()  # the scale's
-        ax.xaxis.tick_top()
-        ax.set_xticks(np.arange(len(metrics)) + 0.5, metrics, rotation=40, ha="left", rotation_mode="anchor")
-        ax.set_yticks(np.arange(len(order)) + 0.5, [brief[method] for method in order], rotation=0)
-        ax.tick_params(length=0)
-        ax.grid(visible=False)
-        ax.set(xlabel="", ylabel="")
+        label_table(ax, [brief[method] for method in order], metrics)
         return figure
 
     beaten = f" {silent} of {len(order)} methods beat the controls by no metric." if silent else ""
@@ -90,11 +85,7 @@ def _agreement(agreement: pd.DataFrame, name: str) -> Plot:
             table, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".1f", linewidths=1.5, linecolor=look.paper,
             annot_kws={"size": 7.5}, cbar_kws={"label": "Kendall's τ", "pad": 0.02, "fraction": 0.03}, ax=ax,
         )  # fmt: skip
-        ax.xaxis.tick_top()
-        ax.set_xticks(np.arange(len(metrics)) + 0.5, metrics, rotation=40, ha="left", rotation_mode="anchor")
-        ax.set_yticks(np.arange(len(metrics)) + 0.5, metrics, rotation=0)
-        ax.tick_params(length=0)
-        ax.grid(visible=False)
+        label_table(ax, metrics, metrics)
         return figure
 
     return Plot(

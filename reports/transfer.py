@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from reports import names
 from reports.intervals import wilson
-from reports.look import Identity, Look, Plot, canvas
+from reports.look import Identity, Look, Plot, canvas, label_table
 from reports.stored import Results
 
 RATES = {"fooling_rate": "fooling", "robust_accuracy": "robust", "targeted_rate": "targeted"}
@@ -95,11 +95,7 @@ def _matrix(rows: pd.DataFrame, attack: str, marks: dict[str, Identity], name: s
         for y, x in zip(*np.nonzero(own), strict=True):
             ax.add_patch(Rectangle((x + 0.04, y + 0.05), 0.92, 0.9, fill=False, ec=look.ink, lw=1.6, zorder=5))
         ax.axvline(len(victims), color=look.paper, lw=6)
-        ax.xaxis.tick_top()
-        ax.set_xticks(np.arange(columns) + 0.5, columns_of, rotation=40, ha="left", rotation_mode="anchor")
-        ax.set_yticks(np.arange(lines) + 0.5, rows_of, rotation=0)
-        ax.tick_params(length=0)
-        ax.grid(visible=False)
+        label_table(ax, rows_of, columns_of)
         ax.xaxis.set_label_position("top")
         ax.set_xlabel("shown to", loc="left", color=look.soft)
         ax.set_ylabel("made on", loc="top", color=look.soft)

@@ -1,14 +1,14 @@
 """Does the heatmap stay when the image hardly changes?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from core.calls import Calls
 from core.draws import Draws
 from core.errors import AssayError
 from core.targets import Target, logits_of
@@ -127,17 +127,10 @@ def map_gradient(
     return None if slope is None else slope.detach()
 
 
-class _Differentiable(TorchFunctionMode):
+class _Differentiable(Calls):
     """What an explainer computes inside stays connected to its images, derivatives included."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+    def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in (Tensor.detach, Tensor.requires_grad_) and args[0].requires_grad:
             return args[0]
         if func is torch.autograd.grad:
