@@ -11,6 +11,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from bench.inspect import Options, show
 from bench.provenance import version
+from bench.synthesize import app as synthesize
+from bench.train import style
 from core.errors import AssayError, unknown
 
 PRESETS = Path(__file__).parent / "presets"
@@ -22,6 +24,11 @@ app = App(
     help="How easily is an image classifier fooled, and does it look where it should?",
     default_parameter=Parameter(negative=()),
 )
+HOW = {"preset", "config", "out", "engine", "jobs", "batch_size", "device"}  # options of run that are no settings
+app.command(synthesize)
+training = App(name="train")
+training.command(style)
+app.command(training)
 Many = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
 
 
@@ -60,6 +67,7 @@ def run(
     gallery: int | None = None,
     landscapes: int | None = None,
     deceive: int | None = None,
+    learned: int | None = None,
     seed: int | None = None,
     out: Path | None = None,
     engine: str = "processes",
@@ -112,6 +120,8 @@ def run(
         Images per model whose surroundings are drawn.
     deceive
         Images per model whose heatmaps are attacked.
+    learned
+        Images on which it is measured what the models have learned; 0 leaves it out.
     seed
         Of everything that is random.
     out
@@ -125,27 +135,7 @@ def run(
     device
         cpu, cuda, or auto.
     """
-    typed = {
-        "models": models,
-        "data": data,
-        "accuracy_data": accuracy_data,
-        "attacks": attacks,
-        "eps": eps,
-        "norms": norms,
-        "transfer": transfer,
-        "explainers": explainers,
-        "metrics": metrics,
-        "deceived": deceived,
-        "twins": twins,
-        "syntheses": syntheses,
-        "limit": limit,
-        "craft": craft,
-        "gallery": gallery,
-        "landscapes": landscapes,
-        "deceive": deceive,
-        "seed": seed,
-    }
-    given = {key: value for key, value in typed.items() if value is not None}
+    given = {key: value for key, value in locals().items() if key not in HOW and value is not None}
     settings = override(read_settings(preset, config), given)
     from bench.progress import Cells
     from bench.run import ENGINES, run
@@ -218,7 +208,7 @@ def families(
     return 0
 
 
-@app.command
+@training.default
 def train(
     names: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     /,
@@ -233,7 +223,8 @@ def train(
 ) -> int:
     """Train zoo models, all unless NAMES are given; a stopped training goes on after its last epoch.
 
-    With --adversary or --trades the recipe of one model is trained against attacks, as a model of another name.
+    With --adversary or --trades the recipe of one model is trained against attacks, as a model of another name. The
+    name "generator" trains what draws scenes from latent codes, to generators/scenes.safetensors.
 
     Parameters
     ----------
@@ -258,6 +249,14 @@ def train(
 
     if epochs is not None and epochs < 1:
         raise AssayError(f"--epochs {epochs} must be 1 or more")
+    if names == ("generator",) and (adversary, trades, name) == (None, None, None):
+        from bench.training_generator import train as train_generator
+
+        with Training() as progress:
+            card = train_generator(out / "generators", cache=cache, epochs=epochs, seed=seed, progress=progress.batch)
+        shares = ", ".join(f"{judge} {share:.1%}" for judge, share in card["kept"].items())
+        say(f"{out / 'generators' / 'scenes'}.safetensors: class of redrawn scenes kept for {shares}")
+        return 0
     recipes = {each: known(each) for each in names or RECIPES}
     if adversary is not None or trades is not None:
         if len(names) != 1:
@@ -353,38 +352,6 @@ def inspect(model: str, /, *what: str, options: Annotated[Options | None, Parame
     For the activations a picture may stand among WHAT, a file or DATA#NUMBER. Writes PNG and CSV.
     """
     for line in show(model, what, options or Options()):
-        say(line)
-    return 0
-
-
-@app.command
-def synthesize(
-    model: str,
-    /,
-    *,
-    method: str = "visualize",
-    classes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
-    out: Path = Path("synthesize"),
-    seed: int = 0,
-) -> int:
-    """Draw what MODEL sees in its classes; writes one PNG per class and result.json.
-
-    Parameters
-    ----------
-    model
-        A model spec.
-    method
-        A synthesis with settings, as in "visualize(steps=512)".
-    classes
-        Class indices or names; the first ten unless given.
-    out
-        The folder for the files.
-    seed
-        Of the method's random numbers.
-    """
-    from bench.single import synthesize_classes
-
-    for line in synthesize_classes(model, method, classes, out, seed):
         say(line)
     return 0
 

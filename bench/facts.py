@@ -7,7 +7,7 @@ from typing import Any
 from attacks import ATTACKS
 from attacks.base import Attack
 from attacks.metrics import RATES
-from bench import moved
+from bench import learned, moved, painted, remade
 from bench.attacked import QUERIES
 from bench.cells import metric_name
 from bench.models import Subject
@@ -99,8 +99,20 @@ def metric_facts(metrics: Sequence[Any]) -> dict[str, dict[str, str]]:
             if "similarity" in name
         },
         **{name: fact("none", "share", text) for name, text in moved.METRICS.items() if "mass" in name},
+        **{
+            name: fact(direction, unit, meaning, interval=interval)
+            for name, (direction, unit, interval, meaning) in learned.METRICS.items()
+        },
         SHARE: fact("none", "share", "share of the heat that lies on the planted shortcut"),
         "own_probability": fact("higher", "probability", "what the model itself gives the class in its picture"),
+        "moved_probability": fact(
+            "higher", "probability", "the same, mean over rolls, turns and scalings of the picture"
+        ),
+        "spectrum_distance": fact("lower", "dB", "how far the picture's spectrum is from that of the data's images"),
+        **{
+            name: fact(direction, unit, meaning)
+            for name, (direction, unit, meaning) in {**remade.METRICS, **painted.METRICS}.items()
+        },
         "other_probability": fact("higher", "probability", "mean of what the other models give the class"),
         "other_agreement": fact("higher", "share", "share of the other models that see the class in the picture"),
         **{

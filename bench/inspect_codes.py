@@ -90,8 +90,7 @@ def _spaces(asked: Asked, data: DataSet) -> tuple[dict[str, measured.Array], mea
         rows[model.name].append(measured.codes(model, [images]))
         rows[RANDOM].append(measured.codes(random, [images]))
         rows[PIXELS].append(measured.pixels([images]))
-        small = F.adaptive_avg_pool2d(images, (min(TILE, images.shape[2]), min(TILE, images.shape[3])))
-        tiles.append(np.stack([shown(tile) for tile in small]))
+        tiles.append(thumbnails(images))
     spaces = {name: np.concatenate(parts) for name, parts in rows.items()}
     others = {}
     for spec in asked.beside:
@@ -100,6 +99,12 @@ def _spaces(asked: Asked, data: DataSet) -> tuple[dict[str, measured.Array], mea
     return {model.name: spaces[model.name], **others, RANDOM: spaces[RANDOM], PIXELS: spaces[PIXELS]}, np.concatenate(
         tiles
     )
+
+
+def thumbnails(images: Tensor) -> measured.Array:
+    """Small pictures (N, h, w, 3) or (N, h, w) of images (N, C, H, W)."""
+    small = F.adaptive_avg_pool2d(images, (min(TILE, images.shape[2]), min(TILE, images.shape[3])))
+    return np.stack([shown(tile) for tile in small])
 
 
 def _neighbours(asked: Asked, data: DataSet, spaces: dict[str, measured.Array], k: int) -> Iterator[str]:
@@ -160,7 +165,7 @@ def units(asked: Asked) -> Iterator[str]:
     top = rows.iloc[0]
     said = f"best {top['part']} {top['iou']:.2f}, random weights at most {rows['iou_random_weights'].max():.2f}"
     yield f"{write(rows, out / 'parts.csv')}: IoU of {len(rows)} parts, {said}"
-    drawn = [_found(model, data, maps, layer, found, names.index(name), name) for name in rows["part"][:SHOWN]]
+    drawn = [found_part(model, maps, found, names.index(name)) for name in rows["part"][:SHOWN]]
     yield f"{draw(figures.parts(drawn), out)}: {len(drawn)} parts"
 
 
@@ -201,18 +206,18 @@ def part_maps(data: DataSet) -> PartMaps:
     return PartMaps(data)
 
 
-def _found(
-    model: Subject, data: DataSet, maps: PartMaps, layer: str, found: Dissection, part: int, name: str
-) -> figures.Found:
+def found_part(model: Subject, maps: PartMaps, found: Dissection, part: int) -> figures.Found:
     """Pictures that show the part, where its best unit is on, and the part."""
     unit = int(found.best[part])
-    holding = (i for i in range(len(data)) if part + 1 in maps.holds[i])
+    holding = (i for i in range(len(maps.data)) if part + 1 in maps.holds[i])
     pairs = [maps.pair(i) for i in itertools.islice(holding, SHOWN)]
     images = torch.stack([image for image, _ in pairs])
-    on = unit_masks(model, images, layer, unit, float(found.thresholds[unit, part]))
+    on = unit_masks(
+        model, images.to(next(model.parameters()).device), found.layer, unit, float(found.thresholds[unit, part])
+    )
     return figures.Found(
-        f"{name}: unit {unit}, IoU {found.iou[unit, part]:.2f}",
+        f"{maps.names[part]}: unit {unit}, IoU {found.iou[unit, part]:.2f}",
         [shown(image) for image in images],
-        list(on.numpy()),
+        list(on.cpu().numpy()),
         [(numbers == part + 1).numpy() for _, numbers in pairs],
     )

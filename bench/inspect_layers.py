@@ -1,6 +1,6 @@
 """Filters, activations, patches and receptive fields of a model, for ``assay inspect``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from core.layers import default_layer
 from core.receptive import Field, Traced, recursion
 from explain.learned import filters as weights
 from explain.learned.activations import lives, strongest_channels
-from explain.learned.fields import growth, spread_layers
+from explain.learned.fields import LayerField, growth, spread_layers
 from explain.learned.patches import Top, cell_field, crop, strongest
 from reports import learned
 from reports.look import LIGHT, Plot, themed
@@ -139,10 +139,9 @@ def patches(asked: Asked) -> Iterator[str]:
     layer = asked.layer or usual_layer(model)
     top = strongest(model, batches(data), [layer], asked.top)[layer]
     traced = recursion(model, torch.zeros(1, *model.input_size), [layer])[layer]
-    peaks = top.values[:, 0].sort(descending=True, stable=True).indices[: asked.top + 3].tolist()
-    rows = [[_patch(data, top, traced, c, i) for i in range(top.values.shape[1])] for c in peaks]
+    rows, peaks = patch_rows(data, top, traced, asked.top + 3)
     plot = learned.patches(
-        plain(layer), rows, peaks, top.values[peaks].numpy(), _note(traced, data.example(0).image.shape)
+        plain(layer), rows, peaks, top.values[peaks].numpy(), patch_note(traced, data.example(0).image.shape)
     )
     yield f"{draw(plot, out)}: {len(peaks)} channels of {plain(layer)} over {len(data)} pictures"
     table = pd.DataFrame(
@@ -158,6 +157,12 @@ def patches(asked: Asked) -> Iterator[str]:
         }
     )
     yield f"{write(table, out / 'patches.csv')}: {len(table)} units"
+
+
+def patch_rows(data: DataSet, top: Top, traced: Traced, most: int) -> tuple[list[list[learned.Array]], list[int]]:
+    """What the strongest ``most`` channels answer to, a line for each, and their numbers."""
+    peaks: list[int] = top.values[:, 0].sort(descending=True, stable=True).indices[:most].tolist()
+    return [[_patch(data, top, traced, c, i) for i in range(top.values.shape[1])] for c in peaks], peaks
 
 
 def _patch(data: DataSet, top: Top, traced: Traced, channel: int, rank: int) -> learned.Array:
@@ -181,7 +186,8 @@ def _framed(picture: learned.Array, field: Field) -> learned.Array:
     return framed
 
 
-def _note(traced: Traced, shape: tuple[int, ...]) -> str:
+def patch_note(traced: Traced, shape: tuple[int, ...]) -> str:
+    """What the pictures of ``patch_rows`` show, for images of ``shape`` (C, H, W)."""
     if traced.reach is None:
         return f"The whole picture, a frame at the unit: {traced.reason}."
     sides = _by(traced.reach.size)
@@ -196,19 +202,7 @@ def receptive_field(asked: Asked) -> Iterator[str]:
     model, out = asked.model, asked.out
     data = dataset(asked.data, min(asked.n, 8), model)
     rows = growth(model, next(batches(data)), [asked.layer] if asked.layer else ())
-    nan = float("nan")
-    drawn = [
-        learned.FieldRow(
-            layer=plain(row.name),
-            arithmetic=max(row.reach.size) if row.reach else nan,
-            measured=max(row.found[2:]) if row.found else nan,
-            effective=row.side,
-            weight=row.weight.numpy(),
-            box=row.found,
-        )
-        for row in rows
-    ]
-    path = draw(learned.fields(drawn, max(model.input_size[1:])), out)
+    path = draw(learned.fields(field_rows(rows), max(model.input_size[1:])), out)
     yield f"{path}: {len(rows)} layers, weights over {len(data)} pictures"
     table = pd.DataFrame(
         {
@@ -224,6 +218,21 @@ def receptive_field(asked: Asked) -> Iterator[str]:
         }
     )
     yield f"{write(table, out / 'receptive-field.csv')}: {len(table)} layers"
+
+
+def field_rows(rows: Sequence[LayerField]) -> list[learned.FieldRow]:
+    """Sides in pixels, the longer one of each field."""
+    return [
+        learned.FieldRow(
+            layer=plain(row.name),
+            arithmetic=max(row.reach.size) if row.reach else float("nan"),
+            measured=max(row.found[2:]) if row.found else float("nan"),
+            effective=row.side,
+            weight=row.weight.cpu().numpy(),
+            box=row.found,
+        )
+        for row in rows
+    ]
 
 
 def usual_layer(model: Subject) -> str:

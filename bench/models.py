@@ -74,7 +74,7 @@ class Subject(nn.Module):
         if classes and len(classes) != count:
             raise AssayError(f"{name}: {len(classes)} class names for {count} logits")
         self.classes = tuple(classes) or tuple(map(str, range(count)))
-        self.digest = _digest({**body.state_dict(), "mean": self.mean, "std": self.std}, code)
+        self.digest = digest_of({**body.state_dict(), "mean": self.mean, "std": self.std}, code)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body((images - self.mean) / self.std)
@@ -163,16 +163,14 @@ def _zoo(name: str) -> Subject:
         raise AssayError(f"zoo:{name} has no weights in {ZOO}; make them with: assay train {name} --out {ZOO}")
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise AssayError(f"zoo:{name}: no weights with a card beside them; assay train writes both")
-    card = json.loads(path.with_suffix(".json").read_text())
-    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
-        raise AssayError(f"{path} is not the file that its card describes (sha256 differs); fetch or train it again")
+    card = read_card(path)
     module = card["arch"].partition(":")[0] if ":" in card["arch"] else "bench.zoo.nets"
     if module != "bench.zoo.nets":
         raise AssayError(f"{path}: its card names code of {module}, which is not run; load it with py:")
     written = Recipe(about=card["about"], arch=card["arch"], settings=card["settings"], channels_last=False)
     recipe = RECIPES.get(name, written)
     network = create(recipe, len(CLASSES))
-    _fill(network, safetensors.torch.load_file(path), str(path))
+    fill(network, safetensors.torch.load_file(path), str(path))
     if recipe.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Subject(
@@ -186,7 +184,16 @@ def _zoo(name: str) -> Subject:
     )
 
 
-def _own(spec: str) -> Subject:
+def read_card(path: Path) -> dict[str, Any]:
+    """The card beside weights; ``AssayError`` where it is of other weights."""
+    card: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
+        raise AssayError(f"{path} is not the file that its card describes (sha256 differs); fetch or train it again")
+    return card
+
+
+def called(spec: str) -> tuple[Any, bytes]:
+    """What the user's callable ``py:package.module:function`` returns, and the file that it stands in."""
     module_name, _, attribute = spec.removeprefix("py:").partition(":")
     if not attribute:
         raise AssayError(f"{spec!r} names no function; write py:package.module:function")
@@ -199,14 +206,19 @@ def _own(spec: str) -> Subject:
     try:
         made = factory()
     except Exception as error:  # the user's code may raise anything
-        raise AssayError(f"{spec!r} raised {type(error).__name__}: {_first_line(error)}") from error
+        raise AssayError(f"{spec!r} raised {type(error).__name__}: {first_line(error)}") from error
+    return made, Path(inspect.getfile(factory)).read_bytes()
+
+
+def _own(spec: str) -> Subject:
+    made, code = called(spec)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise AssayError(f"{spec!r} must return (nn.Module, {{'input_size': ..., 'mean': ..., 'std': ...}})")
     network, facts = made
     missing = [key for key in ("input_size", "mean", "std") if key not in facts]
     if missing:
         raise AssayError(f"{spec!r} says nothing of {', '.join(missing)}")
-    return _subject(network, spec, facts, code=Path(inspect.getfile(factory)).read_bytes())
+    return _subject(network, spec, facts, code=code)
 
 
 def _checkpoint(spec: str, name: str, path: Path) -> Subject:
@@ -221,7 +233,7 @@ def _checkpoint(spec: str, name: str, path: Path) -> Subject:
     if weight is not None:
         fitting["num_classes"] = len(weight)
     network = timm.create_model(name, **fitting)
-    _fill(network, state, str(path))
+    fill(network, state, str(path))
     return _subject(network, spec, network.pretrained_cfg)
 
 
@@ -235,7 +247,7 @@ def _published(spec: str, weights: bool) -> Subject:
     try:
         network = timm.create_model(name, pretrained=weights, **overlay)
     except Exception as error:  # whatever the hub's client raises, the way out is the same
-        reason = _first_line(error)
+        reason = first_line(error)
         local = f"{name.split('.')[0]}=path/to/file"
         raise AssayError(
             f"the weights of {name} could not be fetched ({reason}); with a local file: {local}"
@@ -253,7 +265,7 @@ def _subject(network: nn.Module, spec: str, facts: Mapping[str, Any], code: byte
         raise
     except Exception as error:  # a network that does not take the size it says
         size = settings["input_size"]
-        raise AssayError(f"{spec} fails on images of {size}: {type(error).__name__}: {_first_line(error)}") from error
+        raise AssayError(f"{spec} fails on images of {size}: {type(error).__name__}: {first_line(error)}") from error
     if len(subject.classes) == 1000 and "classes" not in settings:
         info = timm.data.ImageNetInfo()
         subject.classes = tuple(info.index_to_description(i).split(",")[0] for i in range(1000))
@@ -284,7 +296,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             "save the state_dict alone, best as .safetensors"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise AssayError(f"{path} is no readable checkpoint: {_first_line(error)}") from error
+        raise AssayError(f"{path} is no readable checkpoint: {first_line(error)}") from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -293,7 +305,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     own = network.state_dict()
     missing = [key for key in own if key not in state]
     foreign = [key for key in state if key not in own]
@@ -312,7 +324,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     network.load_state_dict(dict(state))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -320,7 +332,7 @@ def _some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _digest(state: Mapping[str, Tensor], code: bytes) -> str:
+def digest_of(state: Mapping[str, Tensor], code: bytes) -> str:
     digest = hashlib.sha256(code)
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from attacks import Targeted, evaluate
 from attacks.base import Attack
-from bench.cells import Batch, Cell, Measured, Setup, draws_for, planned
+from bench import generators
+from bench.cells import Batch, Cell, Measured, Setup, dataset, decoded, draws_for, planned
 from bench.data import Example
 from bench.goals import attack_text, goal_for
 from bench.models import Subject
 from core.borrow import counting, now
 from core.errors import AssayError
-from core.targets import Logit, Probability
+from core.targets import Logit, Margin, Probability
 from explain.base import Explainer
-from synthesis.base import Synthesis
+from synthesis.scores import robust_probability, spectrum_distance
+from synthesis.visualize import Visualize
 
 
 class Drawn(NamedTuple):
@@ -101,9 +103,10 @@ class DrawnCell(Cell):
 
     classes: tuple[int, ...]
     judges: tuple[tuple[str, str], ...]  # spec and digest
+    natural: tuple[str, str] = ("", "")  # spec and digest of the data whose spectrum is natural
 
     def details(self) -> dict[str, Any]:
-        return {"judges": self.judges, "classes": self.classes}
+        return {"judges": self.judges, "classes": self.classes, "natural": self.natural}
 
     @abstractmethod
     def draw(self, model: Subject, wanted: Tensor, names: Sequence[str]) -> Drawn:
@@ -121,7 +124,11 @@ class DrawnCell(Cell):
         with torch.no_grad():
             own = Probability(wanted)(model, drawn.images)
             others = [planned(*judge, setup)(drawn.images).softmax(1) for judge in self.judges]
-        values = {"own_probability": own}
+        values = {"own_probability": own, "moved_probability": robust_probability(model, drawn.images, wanted)}
+        if self.natural[0]:
+            data = dataset(self.natural[0], self.limit, model)
+            natural = torch.stack([example.image for example in decoded(data)]).to(setup.device)
+            values["spectrum_distance"] = spectrum_distance(drawn.images, natural)
         if others:
             values["other_probability"] = torch.stack([p.gather(1, wanted[:, None])[:, 0] for p in others]).mean(0)
             values["other_agreement"] = torch.stack([(p.argmax(1) == wanted).float() for p in others]).mean(0)
@@ -141,17 +148,26 @@ class DrawnCell(Cell):
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisCell(DrawnCell):
-    """What a synthesis draws."""
+    """What a model is made to draw for its classes."""
 
     kind = "synthesis"
-    synthesis: Synthesis
+    synthesis: Visualize
 
     @property
     def method(self) -> str:
         return repr(self.synthesis)
 
+    def details(self) -> dict[str, Any]:
+        made = self._generator()
+        return {**super().details(), **({"generator": made.digest} if made else {})}
+
+    def _generator(self) -> generators.Made | None:
+        return generators.load("scenes") if self.synthesis.parametrisation == "latent" else None
+
     def draw(self, model: Subject, wanted: Tensor, names: Sequence[str]) -> Drawn:
-        art = self.synthesis(model, Logit(wanted), self.draws(names))
+        made = self._generator()
+        target = Margin(wanted) if made else Logit(wanted)  # of a picture of things, the class must be the first one
+        art = self.synthesis(model, target, self.draws(names), generator=made and made.to(wanted.device))
         return Drawn(art.images, [""] * len(names), {"history": art.history.cpu().numpy().astype(np.float32)})
 
 

@@ -14,16 +14,20 @@ from bench.data import load as load_data
 from bench.facts import attack_facts, metric_facts, model_facts
 from bench.goals import attack_text, check_goal, parse_attacks
 from bench.landscape import LandscapeCell
+from bench.learned import LearnedCell
 from bench.models import Subject, zoo_names
 from bench.moved import DECEIVED_EPS, MovedCell
+from bench.painted import StyleCell, TextureCell
 from bench.pictures import FoolingCell, GalleryCell, SynthesisCell
+from bench.remade import DreamCell, InversionCell
 from bench.shortcut import ShortcutCell, shortcut_cells
 from bench.transfer import TransferCell
 from core.errors import AssayError, unknown
 from core.tables import number
 from explain import EXPLAINERS, Explainer
 from explain.metrics import METRICS
-from synthesis import SYNTHESES
+from synthesis import SYNTHESES, DeepDream, Invert, StyleTransfer, TextureSynthesis, Visualize
+from synthesis.base import FromSample
 
 T = TypeVar("T")
 
@@ -54,6 +58,7 @@ class Options:
     gallery: int = 4  # images per model in the report's galleries
     landscapes: int = 0  # images per model whose surroundings are drawn
     deceive: int = 50  # images per model whose heatmaps are attacked
+    learned: int = 0  # images on which it is measured what a model has learned
     seed: int = 0
 
 
@@ -76,8 +81,9 @@ def plan(options: Options) -> Plan:
     if min(options.limit, options.craft, options.deceive) < 1:
         known = f"limit={options.limit}, craft={options.craft} and deceive={options.deceive}"
         raise AssayError(f"{known} must be at least 1")
-    if options.gallery < 0 or options.landscapes < 0:
-        raise AssayError(f"gallery={options.gallery} and landscapes={options.landscapes} must be at least 0")
+    if min(options.gallery, options.landscapes, options.learned) < 0:
+        known = f"gallery={options.gallery}, landscapes={options.landscapes} and learned={options.learned}"
+        raise AssayError(f"{known} must be at least 0")
     given, transferred = (_attacks(texts, options) for texts in (options.attacks, options.transfer))
     attacks, drawing = ([one for one in given if one[0].from_nothing is drawn] for drawn in (False, True))
     refused = [one for one in drawing if one[1] != "untargeted"] + [one for one in transferred if one[0].from_nothing]
@@ -88,6 +94,7 @@ def plan(options: Options) -> Plan:
     deceived = _once(EXPLAINERS.parse(text) for text in options.deceived)
     syntheses = _once(SYNTHESES.parse(text) for text in options.syntheses)
     sources = {spec: load_data(spec).take(options.limit) for spec in (*options.data, *options.accuracy_data)}
+    digests = {spec: load_data(spec).take(options.learned).digest for spec in options.data if options.learned}
     subjects = {spec: subject(spec, "cpu") for spec in expand(options.models)}
     if not subjects or not options.data:
         raise AssayError("a run needs at least one model and one data set")
@@ -108,6 +115,9 @@ def plan(options: Options) -> Plan:
         asked = metrics if data in options.data and explainers else ()
         unmet = [(metric_name(m), ", ".join(sorted(set(m.data_needs()) - source.has))) for m in asked]
         cells.append(DataCell(**common("", data), unmet=tuple((name, needs) for name, needs in unmet if needs)))
+    everyone = tuple((spec, loaded.digest) for spec, loaded in subjects.items())
+    classical = {**common("", options.data[0]), "data": "", "data_digest": "", "judges": everyone}
+    cells += [TextureCell(**classical, synthesis=one) for one in syntheses if isinstance(one, FromSample)]
     for model, loaded in subjects.items():
         for data in sources:
             dataset(data, options.limit, loaded)
@@ -131,11 +141,22 @@ def plan(options: Options) -> Plan:
                 )
             if options.landscapes:
                 cells.append(LandscapeCell(**shared, count=options.landscapes))
+            if digests:
+                cells.append(LearnedCell(**{**shared, "limit": options.learned, "data_digest": digests[data]}))
+            kept = {**shared, "shown": options.gallery}
+            remakes = syntheses if options.gallery else ()
+            cells += [InversionCell(**kept, synthesis=one) for one in remakes if isinstance(one, Invert)]
+            cells += [DreamCell(**kept, synthesis=one) for one in remakes if isinstance(one, DeepDream)]
             few = {**shared, "limit": min(options.limit, options.deceive)}
             cells += [MovedCell(**few, explainer=one, eps=DECEIVED_EPS, shown=options.gallery) for one in deceived]
         alone = {**common(model, options.data[0]), "data": "", "data_digest": "", "judges": peers}
+        painted = {**alone, "judges": everyone}
+        cells += [TextureCell(**painted, synthesis=one) for one in syntheses if isinstance(one, TextureSynthesis)]
+        bare = {key: value for key, value in painted.items() if key != "judges"}
+        cells += [StyleCell(**bare, synthesis=one) for one in syntheses if isinstance(one, StyleTransfer)]
+        alone["natural"] = (options.data[0], sources[options.data[0]].digest)
         alone["classes"] = _pictured(loaded, dataset(options.data[0], options.limit, loaded).labels)
-        cells += [SynthesisCell(**alone, synthesis=synthesis) for synthesis in syntheses]
+        cells += [SynthesisCell(**alone, synthesis=one) for one in syntheses if isinstance(one, Visualize)]
         cells += [FoolingCell(**alone, attack=attack) for attack, _ in drawing]
     if options.twins:
         cells += _twins(options, sources, explainers)

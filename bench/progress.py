@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from bench.run import Finished
 
@@ -62,3 +63,15 @@ class Training(_Bar):
         if done == 1 and not self.console.is_terminal:
             seconds = time.perf_counter() - self._since
             self.line(f"{name} epoch {epoch + 1}/{epochs} loss {loss:.3f} {seconds:.0f} s")
+
+
+class Steps(_Bar):
+    """Progress over the steps of one picture; nothing elsewhere than on a terminal."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self._said = said
+
+    def step(self, done: int, total: int, value: Tensor) -> None:
+        """Told after each step."""
+        self.show(self._said, done, total)

@@ -1,7 +1,7 @@
 """One method on one picture, result as files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ from bench.models import Subject, load
 from bench.pictures import to_bytes
 from bench.positions import draw_positions
 from core.errors import AssayError, unknown
-from core.targets import Logit, Probability
+from core.targets import Logit
 from explain import EXPLAINERS, Occlusion
-from synthesis import SYNTHESES
 
 
 def attack_one(spec: str, image: str, method: str, label: str | None, out: Path, seed: int) -> Iterator[str]:
@@ -32,7 +31,7 @@ def attack_one(spec: str, image: str, method: str, label: str | None, out: Path,
     model = load(spec)
     check_goal(goal_name, len(model.classes), model.name)
     picture, known, name = read_picture(image, model)
-    true = _class(label, model) if label is not None else known
+    true = class_of(label, model) if label is not None else known
     with torch.no_grad():
         before = model(picture).softmax(1)[0]
     true = int(before.argmax()) if true is None else true
@@ -80,7 +79,7 @@ def explain_one(spec: str, image: str, method: str, label: str | None, out: Path
     picture, _, name = read_picture(image, model)
     with torch.no_grad():
         before = model(picture).softmax(1)[0]
-    wanted = _class(label, model) if label is not None else int(before.argmax())
+    wanted = class_of(label, model) if label is not None else int(before.argmax())
     draws = draws_for(seed, model.digest, repr(explainer), [name])
     heat = explainer(model, picture, Logit(torch.tensor([wanted])), draws)[0]
     doubts = explainer.doubts(model, picture, Logit(torch.tensor([wanted])), heat[None])
@@ -107,28 +106,6 @@ def explain_one(spec: str, image: str, method: str, label: str | None, out: Path
     yield f"{out}: {written}" + (f" ({flags})" if flags else "")
 
 
-def synthesize_classes(spec: str, method: str, classes: Sequence[str], out: Path, seed: int) -> Iterator[str]:
-    """Draw classes; yields the lines to tell."""
-    synthesis = SYNTHESES.parse(method)
-    model = load(spec)
-    wanted = [_class(name, model) for name in classes] or list(range(min(len(model.classes), 10)))
-    names = [f"class-{k}" for k in wanted]
-    art = synthesis(model, Logit(torch.tensor(wanted)), draws_for(seed, model.digest, repr(synthesis), names))
-    with torch.no_grad():
-        own = Probability(torch.tensor(wanted))(model, art.images)
-    result = {
-        "model": model.name,
-        "method": repr(synthesis),
-        "seed": seed,
-        "classes": {name: model.classes[k] for name, k in zip(names, wanted, strict=True)},
-        "probability": dict(zip(names, own.tolist(), strict=True)),
-        "history": art.history.tolist(),
-    }
-    _write(out, dict(zip(names, to_bytes(art.images), strict=True)), result)
-    for name, k, probability in zip(names, wanted, own.tolist(), strict=True):
-        yield f"{out / name}.png: {model.classes[k]}, probability {probability:.3f}"
-
-
 def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
     """A picture (1, C, H, W) as the model takes it, its label where the source knows it, and its id.
 
@@ -151,7 +128,7 @@ def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
     return example.image[None], example.label, example.id
 
 
-def _class(name: str, model: Subject) -> int:
+def class_of(name: str, model: Subject) -> int:
     if name.isdecimal():
         if int(name) >= len(model.classes):
             raise AssayError(f"{model.name} has classes 0 to {len(model.classes) - 1}, not {name}")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,12 +72,12 @@ def train(
         subject.body.to(memory_format=torch.channels_last)
     done = 0
     history: list[dict[str, Any]] = []
-    watch = None if adversary is None else _Watch(adversary, _drawn(cache, "validation", WATCHED, recipe.shortcut))
+    watch = None if adversary is None else _Watch(adversary, drawn(cache, "validation", WATCHED, recipe.shortcut))
     for cycle, length in enumerate((recipe.epochs, *recipe.then)):
         span = range(done, done + length)
         fit = _Fit(subject, recipe, adversary, span, out / f"{name}.resume.pt", history, watch, progress)
         if not fit.restore():
-            fit.run(_drawn(cache, "train", recipe.images, recipe.shortcut, cycle * recipe.images))
+            fit.run(drawn(cache, "train", recipe.images, recipe.shortcut, cycle * recipe.images))
         if history and not history[-1]["kept"]:
             break
         done += length
@@ -308,7 +308,7 @@ class _Fit:
         return images
 
 
-def _drawn(cache: Path, split: str, n: int, shortcut: scenes.Shortcut, start: int = 0) -> NDArray[np.uint8]:
+def drawn(cache: Path, split: str, n: int, shortcut: scenes.Shortcut, start: int = 0) -> NDArray[np.uint8]:
     """``n`` scenes of a split from number ``start``, (n, 96, 96, 3), drawn once and then mapped from disk."""
     memory = joblib.Memory(cache, mmap_mode="r", verbose=0)
     pictures: NDArray[np.uint8] = memory.cache(_draw)(split, start, n, shortcut, scenes.VERSION)
@@ -336,7 +336,6 @@ def _accuracy(subject: Subject, pictures: NDArray[np.uint8], attack: Attack | No
 
 
 def _save(subject: Subject, recipe: Recipe, history: list[dict[str, Any]], path: Path, cache: Path) -> dict[str, Any]:
-    weights = safetensors.torch.save({key: value.contiguous() for key, value in subject.body.state_dict().items()})
     pictures = recipe.images * (1 + len(recipe.then))
     card = {
         "name": subject.name,
@@ -348,12 +347,18 @@ def _save(subject: Subject, recipe: Recipe, history: list[dict[str, Any]], path:
         "std": STD,
         "parameters": sum(p.numel() for p in subject.parameters()),
         "accuracy": {
-            f"test, shortcut {shortcut}": _accuracy(subject, _drawn(cache, "test", TEST_SCENES, shortcut))
+            f"test, shortcut {shortcut}": _accuracy(subject, drawn(cache, "test", TEST_SCENES, shortcut))
             for shortcut in ("none", "agrees", "lies")
         },
         **({"history": history} if history else {}),
-        "sha256": hashlib.sha256(weights).hexdigest(),
     }
+    return write(card, subject.body.state_dict(), path)
+
+
+def write(card: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """Weights to ``path`` and, with their sha256, the card beside them, which is returned."""
+    weights = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
+    card = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
     for file, content in ((path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()), (path, weights)):
         beside = file.with_name(f"{file.name}.part")
         beside.write_bytes(content)

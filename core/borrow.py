@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,15 +61,31 @@ class Passes:
 
 @contextmanager
 def counting(model: nn.Module) -> Iterator[Passes]:
-    """Count the samples that pass forward through ``model`` and backward from its output while the block runs."""
-    passes = Passes()
+    """Count the samples that pass forward through ``model`` and backward while the block runs.
+
+    Backward from its output, or to its input where a forward pass ended at a layer before.
+    """
+    passes, begun = Passes(), list[Any]()
 
     def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         passes.forwards += len(inputs[0])
+        begun[:] = [once(inputs[0])] if inputs[0].requires_grad else []
 
     def left(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        for handle in begun:
+            handle.remove()
         if isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(returned)  # type: ignore[no-untyped-call]
+
+    def once(images: Tensor) -> Any:
+        """A hook on the images that goes after its first gradient: a leaf may be seen again and again."""
+
+        def arrived(gradient: Tensor) -> None:
+            handle.remove()
+            returned(gradient)
+
+        handle = images.register_hook(arrived)  # type: ignore[no-untyped-call]
+        return handle
 
     def returned(gradient: Tensor) -> None:
         passes.backwards += len(gradient)

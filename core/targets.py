@@ -179,38 +179,74 @@ class Region(Target):
         return len(self.masks) if self.masks.ndim == 3 else 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channel(Target):
-    """The mean activation of channel ``c`` of ``layer`` over its grid."""
+    """The mean activation of channel ``c`` of ``layer`` over its grid: one for all images, or one per image (N,)."""
 
     layer: str
-    c: int
+    c: Classes
+
+    def __post_init__(self) -> None:
+        _check_classes(self.c, "channels")
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         return _unit(model, images, self.layer, self.c).mean((1, 2))
 
+    def __getitem__(self, index: Tensor) -> Target:
+        return self if self.count == 1 else type(self)(self.layer, _rows(self.c, index))
 
-@dataclass(frozen=True)
+    @property
+    def count(self) -> int:
+        return _count(self.c)
+
+
+@dataclass(frozen=True, eq=False)
 class Neuron(Target):
-    """The activation of one position (y, x) of channel ``c`` of ``layer``."""
+    """The activation of one position (y, x) of channel ``c`` of ``layer``: one channel for all images, or one per
+    image (N,).
+    """
 
     layer: str
-    c: int
+    c: Classes
     y: int
     x: int
+
+    def __post_init__(self) -> None:
+        _check_classes(self.c, "channels")
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         return _unit(model, images, self.layer, self.c, self.y, self.x)
 
+    def __getitem__(self, index: Tensor) -> Target:
+        return self if self.count == 1 else type(self)(self.layer, _rows(self.c, index), self.y, self.x)
 
-@dataclass(frozen=True)
+    @property
+    def count(self) -> int:
+        return _count(self.c)
+
+
+@dataclass(frozen=True, eq=False)
 class LayerNorm2(Target):
-    """Half the sum of squares of a layer's activations (DeepDream)."""
+    """Half the sum of squares of a layer's activations (DeepDream), or of its channel ``c``: one for all, or (N,)."""
 
     layer: str
+    c: Classes | None = None
+
+    def __post_init__(self) -> None:
+        if self.c is not None:
+            _check_classes(self.c, "channels")
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        if self.c is not None:
+            return _unit(model, images, self.layer, self.c).square().sum((1, 2)) / 2
         return layers.activations(model, images, self.layer).square().sum((1, 2, 3)) / 2
+
+    def __getitem__(self, index: Tensor) -> Target:
+        return self if self.c is None or self.count == 1 else type(self)(self.layer, _rows(self.c, index))
+
+    @property
+    def count(self) -> int:
+        return 1 if self.c is None else _count(self.c)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,26 +270,36 @@ class CodeDistance(Target):
 
 @dataclass(frozen=True, eq=False)
 class GramDistance(Target):
-    """Sum over ``names`` of sum (G - A)^2 / (4 C^2 M^2), G = F F' for F of shape (C, M) (Gatys et al. 2015, eq. 4).
+    """Sum over ``names`` of sum (G - A)^2 / (4 C^2), G and A means over positions, so of pictures of any two sizes.
 
-    ``grams`` holds one (C, C) matrix per layer, from ``gram`` of the sample's activations.
+    For equal sizes this is Gatys et al. 2015, eq. 4, whose matrices are sums over M positions: (G - A)^2 / (4 C^2 M^2).
+    ``grams`` holds, from ``gram`` of the sample's activations, one (C, C) for all images, or (N, C, C), per layer.
     """
 
     names: tuple[str, ...]
     grams: tuple[Tensor, ...]
 
+    def __post_init__(self) -> None:
+        _one_count(*map(_matrices, self.grams))
+
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         total = images.new_zeros(len(images))
         for features, wanted in zip(layers.many_activations(model, images, self.names), self.grams, strict=True):
-            size = features[0].numel()
-            total = total + (gram(features) - wanted).square().sum((1, 2)) / (4 * size**2)
+            total = total + (gram(features) - wanted).square().sum((1, 2)) / (4 * features.shape[1] ** 2)
         return total
+
+    def __getitem__(self, index: Tensor) -> Target:
+        return GramDistance(self.names, tuple(g if _matrices(g) == 1 else _rows(g, index) for g in self.grams))
+
+    @property
+    def count(self) -> int:
+        return max(map(_matrices, self.grams), default=1)
 
 
 def gram(features: Tensor) -> Tensor:
-    """Gram matrices (N, C, C) of activations (N, C, h, w): sums over positions, not divided by anything."""
+    """Gram matrices (N, C, C) of activations (N, C, h, w): means over positions, not divided by C."""
     flat = features.flatten(2)
-    return flat @ flat.transpose(1, 2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
@@ -273,13 +319,17 @@ def chosen_of(logits: Tensor, classes: Classes) -> Tensor:
     return chosen
 
 
-def _check_classes(classes: Classes) -> None:
+def _check_classes(classes: Classes, called: str = "classes") -> None:
     if isinstance(classes, Tensor) and (classes.dtype not in INTEGERS or classes.ndim > 1):
-        raise AssayError(f"classes must be integers of shape (N,), not {classes.dtype} {tuple(classes.shape)}")
+        raise AssayError(f"{called} must be integers of shape (N,), not {classes.dtype} {tuple(classes.shape)}")
 
 
 def _count(classes: Classes) -> int:
     return len(classes) if isinstance(classes, Tensor) and classes.ndim else 1
+
+
+def _matrices(grams: Tensor) -> int:
+    return len(grams) if grams.ndim == 3 else 1
 
 
 def _one_count(*counts: int) -> None:
@@ -293,14 +343,23 @@ def _rows(data: Classes, index: Tensor) -> Tensor:
     return data[index.to(data.device)]
 
 
-def _unit(model: nn.Module, images: Tensor, layer: str, *at: int) -> Tensor:
-    """The layer's activations at ``at``, first the channel, then row and column; ``AssayError`` outside of them."""
+def _unit(model: nn.Module, images: Tensor, layer: str, c: Classes, *place: int) -> Tensor:
+    """The layer's activations in channel ``c``, at row and column if given; ``AssayError`` outside of them."""
     grid = layers.activations(model, images, layer)
-    if not all(isinstance(i, numbers.Integral) and 0 <= i < size for i, size in zip(at, grid.shape[1:], strict=False)):
-        size = " x ".join(map(str, grid.shape[1:]))
-        raise AssayError(f"layer {layer!r} has {size} channels, rows and columns, and no {', '.join(map(str, at))}")
-    index: tuple[slice | int, ...] = (slice(None), *at)
-    return grid[index]
+    channels = c.flatten().tolist() if isinstance(c, Tensor) else [c]
+    inside = [_below(i, grid.shape[1]) for i in channels]
+    inside += [_below(i, side) for i, side in zip(place, grid.shape[2:], strict=False)]
+    if not all(inside):
+        size, at = " x ".join(map(str, grid.shape[1:])), ", ".join(map(str, (*channels, *place)))
+        raise AssayError(f"layer {layer!r} has {size} channels, rows and columns, and no {at}")
+    chosen = torch.as_tensor(c, device=grid.device).expand(len(grid))
+    unit = grid[torch.arange(len(grid), device=grid.device), chosen]
+    index: tuple[slice | int, ...] = (slice(None), *place)
+    return unit[index]
+
+
+def _below(i: object, size: int) -> bool:
+    return isinstance(i, numbers.Integral) and 0 <= int(i) < size
 
 
 def gradient(target: Callable[[nn.Module, Tensor], Tensor], model: nn.Module, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import checks, curves, methods, ranking, shortcut, transfer
+from reports import checks, curves, learned_models, methods, ranking, shortcut, transfer
 from reports.facts import all_facts, outcomes
 from reports.intervals import estimate
 from reports.stored import COSTS, Results
@@ -40,6 +40,7 @@ def tables(results: Results) -> dict[str, pd.DataFrame]:
         "explainers": methods.methods(scores),
         "explainer_pairs": methods.pairs(scores),
         "shortcut": shortcut.table(results),
+        "learned": learned_models.table(results, totals),
         "metric_agreement": methods.agreement(scores),
         "checks": checked,
     }

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reports.look import HUES, Look, Plot, canvas
+from reports.look import HUES, Look, Plot, canvas, grid
 
 Array = NDArray[Any]
 MARGIN = 0.06  # of a tile, left free around it
@@ -70,7 +70,7 @@ def _draw_sheet(axes: Axes, part: Sheet, across: int, look: Look) -> None:
         how = "nearest" if max(tile.shape[:2]) < 64 else "antialiased"
         axes.imshow(np.clip(tile, 0, 1), cmap="gray", vmin=0, vmax=1, extent=extent, interpolation=how)
         if part.words:
-            axes.text(x, extent[2] + 0.03, part.words[i], fontsize=min(42 / across, 6.5), va="top", color=look.soft)
+            axes.text(x, extent[2] + 0.03, part.words[i], fontsize=min(75 / across, 6.5), va="top", color=look.soft)
     axes.set(xlim=(0, across), ylim=(math.ceil(len(part.tiles) / across) * line, 0), title=part.title)
     axes.set_aspect("equal")
     axes.axis("off")
@@ -78,10 +78,11 @@ def _draw_sheet(axes: Axes, part: Sheet, across: int, look: Look) -> None:
 
 def filters(layer: str, common: Array, each: Array, largest: float, quality: Sequence[float] = ()) -> Plot:
     """First-layer filters as tiles (F, C, h, w) in [0, 1], 0.5 a weight of 0: one scale for all, and one for each."""
-    words = [f"R² {value:.2f}" if math.isfinite(value) else "" for value in quality]
+    words = [f"{value:.2f}" if math.isfinite(value) else "" for value in quality]
+    said = ", and R² of its Gabor fit" if any(words) else ""
     parts = [
         Sheet(f"{layer}: one scale, 0.5 ± weight / {2 * largest:.3g}", channels_last(common)),
-        Sheet(f"{layer}: a scale for each filter", channels_last(each), words if any(words) else ()),
+        Sheet(f"{layer}: a scale for each filter{said}", channels_last(each), words if any(words) else ()),
     ]
     how = "A grey of one half is a weight of zero; brighter is positive. Colours are those that a filter adds up."
     return sheets("filters", "First-layer filters", how, f"{len(common)} first-layer filters as tiles", parts)
@@ -168,8 +169,7 @@ def fields(rows: Sequence[FieldRow], side: int) -> Plot:
     )
 
     def draw(look: Look) -> Figure:
-        across = min(len(rows), 6)
-        lines = math.ceil(len(rows) / across)
+        lines, across = grid(len(rows), most=6)
         figure = canvas(WIDE, 3.4 + 1.45 * lines)
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 1.45 * lines))[:, 0]
         _draw_growth(parts[0].subplots(), rows, side, look)
@@ -192,11 +192,13 @@ def _draw_growth(axes: Axes, rows: Sequence[FieldRow], side: int, look: Look) ->
     places = range(len(rows))
     axes.axhline(side, color=look.soft, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.text(-0.4, side, "image", va="bottom", fontsize=7, color=look.soft)
-    kinds = (("arithmetic", 0, "o"), ("measured", 1, "s"), ("effective", 2, "^"))
-    for kind, hue, marker in kinds:
+    kinds = (("arithmetic", 0, "o", 5.0), ("measured", 1, "s", 1.6), ("effective", 2, "^", 1.6))
+    for kind, hue, marker, width in kinds:
         values = [float(getattr(row, kind)) for row in rows]
         if any(map(math.isfinite, values)):
-            axes.plot(places, values, marker=marker, markersize=4, color=HUES[hue], label=kind)
+            axes.plot(
+                places, values, marker=marker, markersize=width + 2.5, color=HUES[hue], linewidth=width, label=kind
+            )
     axes.set_xticks(list(places), [_short(row.layer) for row in rows], rotation=35, ha="right", fontsize=7)
     axes.set(ylabel="side of the field, pixels", xlim=(-0.5, len(rows) - 0.5), title="Receptive field by depth")
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])

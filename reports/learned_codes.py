@@ -156,7 +156,7 @@ def neighbours(rows: Sequence[Near], spaces: Sequence[str]) -> Plot:
         for j, row in enumerate(rows):
             y = j * (height + 0.22)
             _tile(ax, row.picture, 0, y, None)
-            ax.text(0, y + height + 0.02, row.label[:16], fontsize=5.5, va="top", color=look.soft)
+            ax.text(0, y + height + 0.02, row.label[:16], fontsize=6.5, va="top", color=look.soft)
             for s, line in enumerate(row.lines):
                 for i, (picture, same) in enumerate(line):
                     _tile(ax, picture, 1.4 + s * (k + 0.4) + i, y, None if same is None else RIGHT if same else WRONG)

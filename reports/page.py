@@ -3,7 +3,7 @@
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,14 +13,17 @@ import pandas as pd
 from reports import (
     checks,
     figures,
+    flags,
     frames,
     landscape,
+    learned_models,
     moved,
     names,
     pictures,
     quality,
     queries,
     radii,
+    remade,
     shortcut,
     standing,
     transfer,
@@ -33,9 +36,21 @@ from reports.look import Identity, Plot, identities, save
 from reports.stored import Results, load
 from reports.words import FLAGS, OWN, STATUSES
 
-T = TypeVar("T", pictures.Gallery, pictures.ClassPictures)
+T = TypeVar("T", pictures.Gallery, pictures.ClassPictures, "Inside")
 TEMPLATES = Path(__file__).parent / "templates"
-FIGURES = ("attacks", "transfer", "queries", "around", "strength", "explanations", "moved", "shortcut", "together")
+FIGURES = (
+    "attacks",
+    "transfer",
+    "queries",
+    "around",
+    "strength",
+    "explanations",
+    "moved",
+    "shortcut",
+    "together",
+    "insides",
+    "remade",
+)
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
 
 
@@ -61,6 +76,18 @@ class Seen(NamedTuple):
 
     lands: list[landscape.Landscape]
     moved: list[moved.Scene]
+    learned: list[learned_models.Learned]
+    remade: list[remade.Remade]
+
+
+class Inside(NamedTuple):
+    """Figures of one model on one data set."""
+
+    model: str
+    kind: str
+    label: str  # of the data
+    figures: list[Shown]
+    missing: list[learned_models.Missing]
 
 
 class Section(NamedTuple):
@@ -83,6 +110,9 @@ class Section(NamedTuple):
     queries: list[Shown]
     around: list[Shown]
     strength: list[Shown]
+    learned: list[Shown]
+    insides: list[dict[str, Any]]
+    remade: list[Shown]
     checks: Checked
 
 
@@ -113,7 +143,12 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
     marks = identities(names.models(results.models))
     specs = names.data(results.data)
     album = pictures.Album(report / "pictures")
-    seen = Seen(landscape.landscapes(results, album), moved.scenes(results, album))
+    seen = Seen(
+        landscape.landscapes(results, album),
+        moved.scenes(results, album),
+        learned_models.read(results, album),
+        remade.read(results, album),
+    )
     sections = [
         _section(results, tables, spec, f"d{i}", marks, seen, report / "figures") for i, spec in enumerate(results.data)
     ]
@@ -135,6 +170,8 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
         galleries=_by_model(pictures.galleries(results, album), marks),
         classes=_by_model(pictures.class_pictures(results, album), marks),
         nothing=_by_model(pictures.class_pictures(results, album, "fooling"), marks),
+        insides=_by_model(_insides(seen.learned, specs, report / "figures"), marks),
+        remakes=_by_model(_remakes(seen.remade, specs, marks, report / "figures"), marks),
         unreadable=album.unreadable,
         tile=pictures.TILE,
         strip=lambda count: round(HEAT * (count + (count - 1) * pictures.GAP / pictures.HEAT)),
@@ -142,7 +179,7 @@ def _render(results: Results, tables: dict[str, pd.DataFrame], report: Path) -> 
         short=_namer(results),
         failures=tables["failures"].to_dict("records"),
         statuses=STATUSES,
-        flags=_flags(results, tables["summary"]),
+        flags=flags.counted(results, tables["summary"]),
         known_flags=sorted({**FLAGS, **(results.info.get("flags") or {})}.items()),
         costs=_costs(tables["costs"]),
         glossary=_glossary(results),
@@ -190,9 +227,31 @@ def _section(
         transfer=shown(transfer.figures(tables["transfer"], spec, marks, key)),
         queries=shown(queries.figures(results, spec, marks, key)),
         around=shown(landscape.figures(seen.lands, summary, spec, marks, key)),
+        learned=shown(learned_models.compared(seen.learned, spec, marks, key)),
+        insides=learned_models.lines(tables, spec, marks),
+        remade=shown(
+            [
+                *remade.compared(seen.remade, spec, marks, key),
+                *(remade.textures(seen.remade, key) if key == "d0" else []),
+            ]
+        ),
         strength=shown(radii.optimality(tables["optimality"], spec, marks, key)),
         checks=_checked(tables["checks"], spec, marks),
     )
+
+
+def _insides(found: list[learned_models.Learned], specs: dict[str, str], folder: Path) -> Iterator[Inside]:
+    for i, one in enumerate(found):
+        plots = [Shown(plot, *save(plot, folder)) for plot in learned_models.own(one, f"l{i}")]
+        yield Inside(one.model, "learned", specs.get(one.data, one.data), plots, learned_models.missing(one))
+
+
+def _remakes(
+    found: list[remade.Remade], specs: dict[str, str], marks: dict[str, Identity], folder: Path
+) -> Iterator[Inside]:
+    for i, one in enumerate(one for one in found if one.model):
+        plot = remade.own(one, marks[one.model].label, f"m{i}")
+        yield Inside(one.model, one.kind, specs.get(one.data, one.data), [Shown(plot, *save(plot, folder))], [])
 
 
 def _checked(found: pd.DataFrame, spec: str, marks: dict[str, Identity]) -> Checked:
@@ -255,43 +314,25 @@ def _breakable(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "\N{ZERO WIDTH SPACE}", name)
 
 
-def _flags(results: Results, summary: pd.DataFrame) -> list[dict[str, object]]:
-    words = {**FLAGS, **(results.info.get("flags") or {})}
-    raised = results.rows.loc[
-        results.rows["flags"] != "", ["model", "data", "method", "image", "flags"]
-    ].drop_duplicates()
-    raised = raised.assign(flags=raised["flags"].str.split(";")).explode("flags")
-    raised["flags"] = raised["flags"].str.strip()
-    raised = raised[raised["flags"] != ""].drop_duplicates()
-    raised = raised.groupby(["flags", "model", "data", "method"]).size().rename("count").reset_index()
-    both = pd.concat([frame for frame in (raised, _contradicted(summary)) if len(frame)] or [raised])
-    return [
-        {
-            "flag": flag,
-            "count": int(group["count"].sum()),
-            "models": group["model"].nunique(),
-            "methods": group["method"].nunique(),
-            "words": words.get(str(flag).partition("=")[0], ""),
-        }
-        for flag, group in both.groupby("flags")
-    ]
-
-
-def _contradicted(summary: pd.DataFrame) -> pd.DataFrame:
-    """Flags that come from the checks across attacks, read back from the summary."""
-    keys = ["model", "data", "method"]
-    rows = summary.loc[summary["kind"] == "attack", [*keys, "flags"]]
-    rows = rows.assign(flags=rows["flags"].str.split(";")).explode("flags")
-    parts = rows["flags"].str.extract(r"^(?P<flags>.*):(?P<count>\d+)$")
-    found = pd.concat([rows[keys], parts], axis=1)
-    found = found[found["flags"].isin([check.flag for check in checks.CHECKS if check.flag])].drop_duplicates()
-    return found.astype({"count": "int64"})
-
-
 def _costs(costs: pd.DataFrame) -> list[dict[Any, Any]]:
     costs = costs[
         costs["kind"].isin(
-            ["clean", "attack", "transfer", "explain", "moved", "shortcut", "synthesis", "fooling", "landscape"]
+            [
+                "clean",
+                "attack",
+                "transfer",
+                "explain",
+                "moved",
+                "shortcut",
+                "synthesis",
+                "fooling",
+                "landscape",
+                "learned",
+                "inversion",
+                "dream",
+                "texture",
+                "style",
+            ]
         )
     ]
     table = costs.groupby(["kind", "method"])[["forwards", "backwards", "seconds"]].mean().reset_index()

@@ -1,4 +1,4 @@
-"""Ask a model what it sees: target -> image.
+"""Ask a model what it sees: pictures of targets, of codes, of textures and styles.
 
 ``SYNTHESES`` names every synthesis; the classes are importable from here, and so are ``core.targets``.
 """
@@ -19,9 +19,30 @@ if TYPE_CHECKING:
     from core.targets import Target as Target
     from synthesis.base import Art as Art
     from synthesis.base import Synthesis as Synthesis
+    from synthesis.dream import DeepDream as DeepDream
+    from synthesis.fast import FastStyle as FastStyle
+    from synthesis.gram import TextureSynthesis as TextureSynthesis
+    from synthesis.invert import Invert as Invert
+    from synthesis.quilting import ImageQuilting as ImageQuilting
+    from synthesis.scanline import EfrosLeung as EfrosLeung
+    from synthesis.scanline import WeiLevoy as WeiLevoy
+    from synthesis.style import StyleTransfer as StyleTransfer
     from synthesis.visualize import Visualize as Visualize
 
-SYNTHESES = Table("synthesis", {"visualize": "synthesis.visualize:Visualize"})
+SYNTHESES = Table(
+    "synthesis",
+    {
+        "visualize": "synthesis.visualize:Visualize",
+        "invert": "synthesis.invert:Invert",
+        "deep-dream": "synthesis.dream:DeepDream",
+        "texture-synthesis": "synthesis.gram:TextureSynthesis",
+        "efros-leung": "synthesis.scanline:EfrosLeung",
+        "wei-levoy": "synthesis.scanline:WeiLevoy",
+        "image-quilting": "synthesis.quilting:ImageQuilting",
+        "style-transfer": "synthesis.style:StyleTransfer",
+        "fast-style": "synthesis.fast:FastStyle",
+    },
+)
 
 _TARGETS = (
     "Channel",

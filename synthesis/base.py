@@ -1,58 +1,93 @@
 """What every synthesis shares at its edge."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed
+from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
-from core.targets import Target
+
+Callback = Callable[[int, int, Tensor], None]  # step, steps, value (N,): called after each step
 
 
 class Art(NamedTuple):
-    """Pictures, and how the target grew while they were made."""
+    """Pictures, and how the objective moved while they were made."""
 
     images: Tensor  # (N, C, H, W) in [0, 1]
-    history: Tensor  # (steps, N), the target in each step, as the model saw the pictures
+    history: Tensor  # (steps, N), the objective as seen in each step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Synthesis(ABC):
-    """A frozen record of settings; calling it makes pictures."""
+    """A frozen record of settings; calling it makes pictures, from what ``takes`` says.
 
-    size: tuple[int, ...] | None = None  # (C, H, W) of the pictures; None: the model's ``input_size``
+    ``"target"``: a model and a target. ``"images"``: a model and images, one picture for each. ``"sample"``: images
+    alone, one texture for each. ``"styles"``: a model, images, and pictures whose style to take.
+    """
 
-    def __call__(self, model: nn.Module, target: Target, draws: Draws | int = 0) -> Art:
-        """Pictures for which ``target`` is large.
+    takes: ClassVar[Literal["target", "images", "sample", "styles"]]
 
-        As many as the target holds data for: ``Logit(3)`` gives 1, ``Logit(torch.tensor([0, 1, 2]))`` 3. With
-        ``Draws``, there are as many as streams, and a target without data of its own is climbed once by each; an
-        int seeds one stream per position. ``model`` maps images (N, C, H, W) in [0, 1] to logits (N, K). Raises
-        ``AssayError`` where neither the model nor ``size`` tells the pictures' size.
-        """
-        if isinstance(draws, Draws) and target.count not in (1, len(draws)):
-            raise AssayError(f"the target is for {target.count} pictures and there are {len(draws)} random streams")
-        count = target.count if isinstance(draws, int) else len(draws)
-        like = next(model.parameters(), torch.zeros(()))
-        grey = torch.full((count, *self._shape(model)), 0.5, device=like.device, dtype=like.dtype)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FromImages(Synthesis):
+    """Makes a picture of each image, by what a model sees in it."""
+
+    takes = "images"
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, draws: Draws | int = 0, *, callback: Callback | None = None
+    ) -> Art:
+        """``model`` maps images (N, C, H, W) in [0, 1] to logits (N, K); an int seeds one random stream an image."""
+        check_images(images)
         with borrowed(model):
-            art = self.run(model, target, grey, as_draws(draws, grey))
-        return Art(art.images.detach(), art.history.detach())
+            return kept(self.run(model, images.detach(), as_draws(draws, images), callback))
 
     @abstractmethod
-    def run(self, model: nn.Module, target: Target, grey: Tensor, draws: Draws) -> Art:
-        """The synthesis itself, on a borrowed model; ``grey`` has the shape (N, C, H, W) of the pictures."""
+    def run(self, model: nn.Module, images: Tensor, draws: Draws, callback: Callback | None) -> Art:
+        """The synthesis itself, on a borrowed model."""
 
-    def _shape(self, model: nn.Module) -> tuple[int, ...]:
-        size = self.size or getattr(model, "input_size", None)
-        if size is None:
-            raise AssayError(
-                f"how large? this model has no input_size; write {type(self).__name__}(size=(3, 224, 224))"
-            )
-        if len(size) != 3 or min(size) < 1:
-            raise AssayError(f"the size of a picture is (C, H, W), not {tuple(size)}")
-        return tuple(size)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FromSample(Synthesis):
+    """Makes more of a texture from a sample of it, without a model."""
+
+    takes = "sample"
+    size: tuple[int, int] | None = None  # (H, W) of the textures; None: twice the sample's sides
+
+    def __call__(self, samples: Tensor, draws: Draws | int = 0) -> Art:
+        """A texture for each of ``samples`` (N, C, h, w) in [0, 1]; an int seeds one random stream a sample."""
+        check_images(samples)
+        height, width = self.size or (2 * samples.shape[2], 2 * samples.shape[3])
+        if min(height, width) < 1:
+            raise AssayError(f"the size of a texture is (H, W), not {self.size}")
+        with torch.no_grad():
+            return kept(self.run(samples.detach(), (height, width), as_draws(draws, samples)))
+
+    @abstractmethod
+    def run(self, samples: Tensor, size: tuple[int, int], draws: Draws) -> Art:
+        """The synthesis itself; a history of no steps where nothing is climbed."""
+
+
+def blank(count: int, size: tuple[int, int, int], model: nn.Module) -> Tensor:
+    """``count`` mid-grey pictures (N, C, H, W) of the model's type, on its device."""
+    like = next(model.parameters(), torch.zeros(()))
+    return torch.full((count, *size), 0.5, device=like.device, dtype=like.dtype)
+
+
+def size_for(model: nn.Module, size: tuple[int, ...] | None, called: str) -> tuple[int, int, int]:
+    """(C, H, W): ``size``, else the model's ``input_size``; ``AssayError`` where neither tells."""
+    size = size or getattr(model, "input_size", None)
+    if size is None:
+        raise AssayError(f"how large? this model has no input_size; write {called}(size=(3, 224, 224))")
+    if len(size) != 3 or min(size) < 1:
+        raise AssayError(f"the size of a picture is (C, H, W), not {tuple(size)}")
+    return (size[0], size[1], size[2])
+
+
+def kept(art: Art) -> Art:
+    return Art(art.images.detach(), art.history.detach())

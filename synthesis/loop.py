@@ -5,73 +5,102 @@ picture, and filters that are applied to the picture itself now and then. Each p
 batch by itself, with that picture's own randomness, so a picture does not depend on the ones beside it.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, minimize
 from torch import Tensor
-from torch.nn import functional as F
 
 from core.draws import Draws
-from synthesis.base import Art
+from core.errors import AssayError
+from core.targets import derivative
+from synthesis.base import Art, Callback
+from synthesis.parametrisations import Parametrisation
+from synthesis.regularisers import Filter, Penalty
+from synthesis.spectrum import rms, tilt
+from synthesis.transforms import Transform
 
-Transform = Callable[[Tensor, Draws], Tensor]
-Penalty = Callable[[Tensor], Tensor]
-Filter = Callable[[Tensor], Tensor]
-
-
-class Parametrisation(Protocol):
-    """What is optimised, and how it becomes pictures."""
-
-    @property
-    def values(self) -> Tensor:
-        """The leaf that is moved, (N, ...)."""
-
-    def images(self) -> Tensor:
-        """(N, C, H, W), differentiable."""
-
-    def filter_(self, change: Filter) -> None:
-        """Apply ``change`` to the pictures, and keep them in [0, 1]."""
+Objective = Callable[[Tensor], Tensor]
 
 
-class Pixels:
-    """The pixels themselves, projected to [0, 1] after every step."""
+class Rule(Protocol):
+    """How values follow their gradients uphill."""
 
-    def __init__(self, start: Tensor) -> None:
-        self.values = start.detach().clamp(0, 1).requires_grad_(True)
+    def on(self, values: Tensor) -> Callable[[Tensor, float], None]:
+        """What moves ``values`` in place, given a gradient of their shape and the share of steps done."""
 
-    def images(self) -> Tensor:
-        return self.values
 
-    @torch.no_grad()
-    def filter_(self, change: Filter) -> None:
-        self.values.copy_(change(self.values).clamp(0, 1))
+@dataclass(frozen=True)
+class Momentum:
+    """Steps along a running mean of gradients, each divided by its own root mean square over a picture.
+
+    A step is ``step_size`` in root mean square over a picture's values; it shrinks linearly to nothing, so the last
+    steps settle. ``slope`` divides each spatial frequency of a gradient by its power (``tilt``), which leaves an
+    optimum inside [0, 1] where it is.
+    """
+
+    step_size: float
+    momentum: float = 0.9
+    slope: float = 0.0
+
+    def on(self, values: Tensor) -> Callable[[Tensor, float], None]:
+        velocity = torch.zeros_like(values)
+
+        def move(gradient: Tensor, done: float) -> None:
+            gradient = tilt(gradient, self.slope)
+            velocity.mul_(self.momentum).add_(gradient / rms(gradient), alpha=1 - self.momentum)
+            values.add_(velocity, alpha=self.step_size * (1 - done))
+
+        return move
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980), its step shrinking linearly to a tenth."""
+
+    step_size: float
+
+    def on(self, values: Tensor) -> Callable[[Tensor, float], None]:
+        optimizer = torch.optim.Adam([values], lr=self.step_size, maximize=True)
+
+        def move(gradient: Tensor, done: float) -> None:
+            optimizer.param_groups[0]["lr"] = self.step_size * (1 - 0.9 * done)
+            values.grad = gradient
+            optimizer.step()
+            values.grad = None
+
+        return move
 
 
 def optimise(
     parametrisation: Parametrisation,
-    objective: Callable[[Tensor], Tensor],
+    objective: Objective,
     draws: Draws,
     *,
     steps: int,
-    step_size: float,
-    momentum: float = 0.9,
-    slope: float = 0.0,
+    rule: Rule,
     transforms: Sequence[Transform] = (),
     penalties: Sequence[Penalty] = (),
     filters: Sequence[tuple[int, Filter]] = (),
+    best: bool = False,
+    wake: bool = False,
+    callback: Callback | None = None,
 ) -> Art:
-    """Climb ``objective`` minus ``penalties``, each (N, C, H, W) -> (N,), for ``steps`` steps.
+    """Climb ``objective`` minus ``penalties``, each (N, C, H, W) -> (N,), for ``steps`` steps of ``rule``.
 
-    A step is ``step_size`` (root mean square over a picture's values) along a running mean of gradients, each
-    divided by its own root mean square; it shrinks linearly to nothing, so the last steps settle. ``slope`` divides
-    each spatial frequency of a gradient by its power (``tilt``), which leaves an optimum inside [0, 1] where it is.
-    The model sees the pictures through ``transforms``; a penalty sees them as they are. ``filters`` are pairs (every,
-    filter); none runs after the last step. ``history`` is the objective as seen in each step, before it is taken.
+    The objective sees the pictures through ``transforms``; a penalty sees them as they are. ``filters`` are pairs
+    (every, filter); none runs after the last step. ``history`` is the objective as seen in each step, before it is
+    taken. With ``best`` a picture ends where it was best, not after its last step. With ``wake`` a picture whose
+    objective has no slope, such as a unit behind a ReLU that is off, takes a random step.
     """
-    velocity = torch.zeros_like(parametrisation.values)
+    values = parametrisation.values
+    move = rule.on(values)
+    top, kept = values.new_full((len(values),), -torch.inf), values.detach().clone()
     history = []
     for step in range(steps):
         images = parametrisation.images()
@@ -82,141 +111,80 @@ def optimise(
         total = value
         for penalty in penalties:
             total = total - penalty(images)
-        (gradient,) = torch.autograd.grad(total.sum(), parametrisation.values)
-        gradient = tilt(gradient, slope)
-        velocity = momentum * velocity + (1 - momentum) * gradient / rms(gradient)
-        with torch.no_grad():
-            parametrisation.values.add_(velocity, alpha=step_size * (1 - step / steps))
+        if best:
+            better = total.detach() > top
+            top, kept[better] = torch.where(better, total.detach(), top), values.detach()[better]
         due = [change for every, change in filters if (step + 1) % every == 0 and step + 1 < steps]
-        for change in [*due, _same]:
-            parametrisation.filter_(change)
+        by_values, *by_images = torch.autograd.grad(total.sum(), [values, images] if due else [values])
+        with torch.no_grad():
+            asleep = ~by_values.flatten(1).any(1) if wake else values.new_zeros(0)
+            if asleep.any():
+                by_values[asleep] = draws[asleep].normal(values.shape[1:]).to(values)
+            move(by_values, step / steps)
+            parametrisation.settle()
+            for change in due:
+                parametrisation.become(change(parametrisation.images(), by_images[0]))
         history.append(value.detach())
+        if callback is not None:
+            callback(step + 1, steps, history[-1])
+    if best:
+        values.data.copy_(kept)
     images = parametrisation.images().detach().clone()
     return Art(images, torch.stack(history) if history else images.new_zeros(0, len(images)))
 
 
-def rms(values: Tensor) -> Tensor:
-    """Root mean square of each row of (N, ...), shaped to divide it; at least the smallest normal number."""
-    mean = values.square().flatten(1).mean(1).sqrt()
-    return mean.clamp_min(torch.finfo(values.dtype).tiny).view(-1, *[1] * (values.ndim - 1))
+def quasi_newton(
+    start: Tensor,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int,
+    memory: int = 10,
+    callback: Callback | None = None,
+) -> Art:
+    """Climb ``objective(images, index)`` over pixels in [0, 1] by L-BFGS-B (Byrd et al. 1995), picture by picture.
 
-
-@dataclass(frozen=True)
-class Jitter:
-    """Roll each picture by up to ``pixels`` in both directions, as CS231n's class visualisation does."""
-
-    pixels: int
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        return roll(images, draws.integers(2 * self.pixels + 1, (2,)) - self.pixels)
-
-
-@dataclass(frozen=True)
-class Wobble:
-    """Turn each picture by up to ``degrees`` and scale it by up to ``scale`` (0.1: 0.9 to 1.1), about its centre.
-
-    The size stays, so models of a fixed size can look; what comes into sight at the rim is the picture mirrored
-    (Olah, Mordvintsev & Schubert 2017, "Feature visualization": robustness to transforms).
+    ``index`` (1,) tells which picture of ``start`` (N, C, H, W) the only one of ``images`` is. ``steps`` bounds the
+    evaluations, each a forward and a backward pass; ``history`` has the best value up to each of them, the last one
+    repeated where a picture is done before. ``memory`` pairs of steps and gradients are kept.
     """
-
-    degrees: float
-    scale: float
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        turn, zoom = draws.uniform((2,), -1, 1).to(images.dtype).unbind(1)
-        angle, factor = turn * math.radians(self.degrees), 1 + zoom * self.scale
-        cos, sin = angle.cos() / factor, angle.sin() / factor
-        ratio = images.shape[2] / images.shape[3]  # grids run from -1 to 1 along both sides
-        none = torch.zeros_like(cos)
-        theta = torch.stack([cos, -sin * ratio, none, sin / ratio, cos, none], 1).view(-1, 2, 3)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    made, histories = [], []
+    for i in range(len(start)):
+        search = _Search(start[i : i + 1], torch.tensor([i], device=start.device), objective, steps, callback)
+        options: Any = {"maxiter": steps, "maxfun": steps, "maxcor": memory, "ftol": 0.0, "gtol": 0.0}
+        first: NDArray[np.float64] = start[i].flatten().double().cpu().numpy()
+        with suppress(_Spent):
+            minimize(search, first, method="L-BFGS-B", jac=True, bounds=Bounds(0.0, 1.0), options=options)
+        values = search.values
+        made.append(search.best)
+        histories.append(torch.stack(values + values[-1:] * (steps - len(values))).cummax(0).values)
+    return Art(torch.cat(made), torch.stack(histories, 1))
 
 
-@dataclass(frozen=True)
-class L2:
-    """``weight`` times the squared distance from mid-grey, summed over a picture (Simonyan et al. 2014, eq. 1)."""
+class _Search:
+    """What L-BFGS-B asks: minus the objective and its derivative at a picture; the best picture is kept."""
 
-    weight: float
+    def __init__(
+        self, start: Tensor, index: Tensor, objective: Callable[[Tensor, Tensor], Tensor], steps: int,
+        callback: Callback | None,
+    ) -> None:  # fmt: skip
+        self.best, self._index, self._objective, self._steps = start, index, objective, steps
+        self._callback, self.values = callback, list[Tensor]()
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.weight * (images - 0.5).square().sum((1, 2, 3))
-
-
-@dataclass(frozen=True)
-class TV:
-    """``weight`` times ``total_variation``."""
-
-    weight: float
-    beta: float = 2.0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.weight * total_variation(images, self.beta)
-
-
-@dataclass(frozen=True)
-class Blur:
-    """Gaussian blur with standard deviation ``sigma`` in pixels (Yosinski et al. 2015)."""
-
-    sigma: float
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return gaussian_blur(images, self.sigma)
+    def __call__(self, flat: Any, *_: Any) -> tuple[float, NDArray[np.float64]]:
+        if len(self.values) == self._steps:
+            raise _Spent
+        image = torch.tensor(flat).to(self.best).view_as(self.best).requires_grad_(True)
+        value = self._objective(image, self._index)
+        if not value.isfinite().all():
+            raise AssayError("the objective is not finite on this picture")
+        slope = derivative(value, image)
+        if not self.values or value.item() > max(self.values):
+            self.best = image.detach()
+        self.values.append(value.detach()[0])
+        if self._callback is not None:
+            self._callback(len(self.values), self._steps, value.detach())
+        return -value.item(), -slope.flatten().double().cpu().numpy()
 
 
-def roll(images: Tensor, shifts: Tensor) -> Tensor:
-    """Each of (N, C, H, W) rolled by its own (down, right) of ``shifts`` (N, 2), in whole pixels around the edges."""
-    for axis in (2, 3):
-        size = images.shape[axis]
-        places = (torch.arange(size, device=images.device) - shifts[:, axis - 2, None]) % size
-        view = [len(images), 1, 1, 1]
-        view[axis] = size
-        images = images.gather(axis, places.view(view).expand_as(images))
-    return images
-
-
-def tilt(images: Tensor, slope: float) -> Tensor:
-    """(N, C, H, W) with each spatial frequency f divided by f^slope, the mean as the lowest frequency there is.
-
-    Photographs have spectra like 1/f. Climbing along the gradient with ``slope`` 2 is climbing in the coordinates
-    z = f F(x) of Olah, Mordvintsev & Schubert 2017 ("Feature visualization", decorrelated space).
-    """
-    if slope == 0:
-        return images
-    height, width = images.shape[2:]
-    y = torch.fft.fftfreq(height, device=images.device, dtype=images.dtype)
-    x = torch.fft.rfftfreq(width, device=images.device, dtype=images.dtype)
-    frequency = y[:, None].hypot(x).clamp_min(1 / max(height, width))
-    tilted: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) / frequency**slope, s=(height, width))
-    return tilted
-
-
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur with standard deviation ``sigma`` in pixels, cut off at three of them; edge pixels are repeated."""
-    if sigma <= 0:
-        return images
-    radius = math.ceil(3 * sigma)
-    at = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = (-at.square() / (2 * sigma**2)).exp()
-    kernel = kernel / kernel.sum()
-    flat = images.flatten(0, 1)[:, None]
-    flat = F.conv2d(F.pad(flat, [radius, radius, 0, 0], mode="replicate"), kernel.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, [0, 0, radius, radius], mode="replicate"), kernel.view(1, 1, -1, 1))
-    return flat.view_as(images)
-
-
-def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
-    """Sum over pixels and channels of (dx^2 + dy^2)^(beta / 2), (N,) (Mahendran & Vedaldi 2015, eq. 4).
-
-    Differences are forward and 0 at the far edges. CS231n's squared differences are ``beta`` 2.
-    """
-    dx = F.pad(images.diff(dim=3), [0, 1, 0, 0])
-    dy = F.pad(images.diff(dim=2), [0, 0, 0, 1])
-    squares = dx.square() + dy.square()
-    if beta != 2:
-        squares = squares.clamp_min(1e-12).pow(beta / 2)  # a root has no slope at 0
-    return squares.sum((1, 2, 3))
-
-
-def _same(images: Tensor) -> Tensor:
-    return images
+class _Spent(Exception):
+    """Ends a search whose evaluations are used up."""

@@ -118,8 +118,12 @@ class DataSet(ABC):
             by_class[label].append(i)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class.values()))
         chosen = [i for i in turns if i is not None][skip : skip + n]
-        pick: dict[str, Any] = {key: [getattr(self, key)[i] for i in chosen] for key in ("ids", "labels", "rows")}
-        return replace(self, **pick)
+        return self.pick(chosen)
+
+    def pick(self, places: Sequence[int]) -> Self:
+        """The pictures at these places alone, in this order."""
+        kept: dict[str, Any] = {key: [getattr(self, key)[i] for i in places] for key in ("ids", "labels", "rows")}
+        return replace(self, **kept)
 
     @cached_property
     def digest(self) -> str:

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE, trustworthiness
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.alignment import likeness as likeness
+from core.alignment import linear_cka as linear_cka
 from core.borrow import borrowed
 from core.errors import AssayError, NotApplicable
 from core.layers import random_images
@@ -153,30 +155,43 @@ def nearest(values: Array, k: int, queries: Array | None = None) -> Neighbours:
     return Neighbours(rows, distance)
 
 
-def neighbour_accuracy(values: Array, labels: Labels, k: int = 5) -> float:
-    """The share of rows whose label most of the ``k`` nearest others have, in [0, 1] (leave one out).
+def neighbour_hits(values: Array, labels: Labels, k: int = 5) -> Array:
+    """Whether most of the ``k`` nearest others of each row have its label, 1 or 0, (N,) (leave one out).
 
     NaN where no two rows share a label.
     """
     _enough(len(values) - 1, k)
     if len(np.unique(labels)) == len(labels):
-        return float("nan")
-    predicted = KNeighborsClassifier(n_neighbors=k).fit(values, labels).predict(None)
-    return float(np.mean(predicted == labels))
+        return np.full(len(labels), np.nan, np.float32)
+    hits: Array = (KNeighborsClassifier(n_neighbors=k).fit(values, labels).predict(None) == labels).astype(np.float32)
+    return hits
 
 
-def probe_accuracy(values: Array, labels: Labels, seed: int = 0) -> float:
-    """Accuracy of logistic regression on held-out folds, five or as many as the rarest class has pictures.
+def neighbour_accuracy(values: Array, labels: Labels, k: int = 5) -> float:
+    """The mean of ``neighbour_hits``."""
+    return float(neighbour_hits(values, labels, k).mean(dtype=np.float64))
 
-    Values are standardised on the other folds. NaN where a class has one picture, or there is one class.
+
+def probe_hits(values: Array, labels: Labels, seed: int = 0) -> Array:
+    """Whether logistic regression on the other folds gives each row its label, 1 or 0, (N,).
+
+    Five folds, or as many as the rarest class has pictures; values are standardised on the others. NaN where a class
+    has one picture, or there is one class.
     """
     counts = np.unique(labels, return_counts=True)[1]
     folds = min(FOLDS, int(counts.min()))
     if folds < 2 or len(counts) < 2:
-        return float("nan")
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        return np.full(len(labels), np.nan, np.float32)
+    fewer = [PCA(svd_solver="full")] if values.shape[1] > len(values) else []  # a rotation: the same classifier, sooner
+    classifier = make_pipeline(StandardScaler(), *fewer, LogisticRegression(max_iter=1000))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return float(cross_val_score(classifier, values, labels, cv=split).mean())
+    hits: Array = (cross_val_predict(classifier, values, labels, cv=split) == labels).astype(np.float32)
+    return hits
+
+
+def probe_accuracy(values: Array, labels: Labels, seed: int = 0) -> float:
+    """The mean of ``probe_hits``."""
+    return float(probe_hits(values, labels, seed).mean(dtype=np.float64))
 
 
 def project(values: Array, method: Literal["pca", "tsne"], seed: int = 0) -> Array:
@@ -198,11 +213,7 @@ def project(values: Array, method: Literal["pca", "tsne"], seed: int = 0) -> Arr
 
 
 def score(values: Array, labels: Labels, flat: Array | None, k: int = 5, seed: int = 0) -> Scores:
-    """All that is told of codes (N, D) with labels (N,) and of their ``flat`` map (N, 2) if any, by the ``k`` nearest.
-
-    Trustworthiness (Venna & Kaski 2001) needs more than 2 k pictures and is NaN for fewer.
-    """
-    trusted = flat is not None and 2 * k < len(values)
+    """All that is told of codes (N, D) with labels (N,) and of their ``flat`` map (N, 2), if any, by the k nearest."""
     return Scores(
         n=len(values),
         dimensions=values.shape[1],
@@ -210,42 +221,16 @@ def score(values: Array, labels: Labels, flat: Array | None, k: int = 5, seed: i
         neighbours=neighbour_accuracy(values, labels, k),
         probe=probe_accuracy(values, labels, seed),
         neighbours_2d=neighbour_accuracy(flat, labels, k) if flat is not None else float("nan"),
-        trust=float(trustworthiness(values, flat, n_neighbors=k)) if trusted else float("nan"),
+        trust=trust(values, flat, k) if flat is not None else float("nan"),
     )
 
 
-def linear_cka(one: Array, other: Array, *, debiased: bool = False) -> float:
-    """How alike two codes of the same pictures are, in [0, 1]: 1 up to rotation, scale and shift.
+def trust(values: Array, flat: Array, k: int = 5) -> float:
+    """Trustworthiness of a map (N, 2) of codes (N, D), in [0, 1] (Venna & Kaski 2001).
 
-    Linear centred kernel alignment (Kornblith et al. 2019, arXiv:1905.00414, section 3). It grows with dimensions
-    over pictures even where nothing is shared: ``debiased`` is the estimate that does not (Song et al. 2007, eq. 5 as
-    in Nguyen et al. 2021, arXiv:2010.15327, eq. 3), at most 1, around 0 for unrelated codes; it needs four pictures.
-    NaN for codes that are the same for all pictures.
+    Needs more than 2 k pictures and is NaN for fewer.
     """
-    if len(one) != len(other) or len(one) < (4 if debiased else 2):
-        raise AssayError(f"CKA compares codes of the same pictures, not {len(one)} and {len(other)}")
-    grams = [values @ values.T for values in ((each - each.mean(0)).astype(np.float64) for each in (one, other))]
-    product = _unbiased if debiased else _inner
-    norm = product(grams[0], grams[0]) * product(grams[1], grams[1])
-    return float(product(*grams) / np.sqrt(norm)) if norm > 0 else float("nan")
-
-
-def likeness(spaces: Sequence[Array]) -> NDArray[np.float64]:
-    """Debiased linear CKA of codes of the same pictures, each with each: (M, M)."""
-    return np.array([[linear_cka(one, other, debiased=True) for other in spaces] for one in spaces])
-
-
-def _inner(k: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.vdot(k, other))
-
-
-def _unbiased(k: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """The unbiased estimate of HSIC, times n (n - 3)."""
-    n = len(k)
-    k, other = k - np.diag(np.diag(k)), other - np.diag(np.diag(other))
-    sums = k.sum(0), other.sum(0)
-    total = sums[0].sum() * sums[1].sum() / ((n - 1) * (n - 2))
-    return float(np.vdot(k, other) + total - 2 / (n - 2) * (sums[0] @ sums[1]))
+    return float(trustworthiness(values, flat, n_neighbors=k)) if 2 * k < len(values) else float("nan")
 
 
 def _enough(others: int, k: int) -> None:

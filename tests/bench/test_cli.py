@@ -161,10 +161,6 @@ def test_one_picture_attacked_and_explained(tmp_path: Path, capsys: pytest.Captu
     assert {"original.png", "heatmap.png", "overlay.png", "positions.png", "heatmap.npy", "result.json"} <= {
         path.name for path in tmp_path.iterdir()
     }
-    assert (
-        call("synthesize", MODEL, "--method", "visualize(steps=8)", "--classes", "3", "5", "--out", str(tmp_path)) == 0
-    )
-    assert (tmp_path / "class-3.png").exists()
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

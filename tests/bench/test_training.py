@@ -202,7 +202,7 @@ def subject(recipe: Recipe) -> Subject:
 def robust(recipe: Recipe, folder: Path, cache: Path) -> float:
     model = subject(recipe)
     model.body.load_state_dict(weights(folder, "x"))
-    test = training._drawn(cache, "test", 50, "agrees")
+    test = training.drawn(cache, "test", 50, "agrees")
     assert training._accuracy(model, test) >= 0.7
     return training._accuracy(model, test, PGD(eps=8 / 255, steps=10))
 

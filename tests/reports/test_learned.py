@@ -29,7 +29,7 @@ def test_every_filter_is_drawn_pixel_by_pixel_at_both_scales() -> None:
             np.testing.assert_array_equal(np.asarray(image.get_array()), np.moveaxis(tile, 0, -1))
             assert image.get_interpolation() == "nearest"
     assert "weight / 0.5" in above.get_title("left")
-    assert [text.get_text() for text in below.texts] == ["R² 0.50", "", "R² 1.00", "R² 0.25", "R² 0.75"]
+    assert [text.get_text() for text in below.texts] == ["0.50", "", "1.00", "0.25", "0.75"]
 
 
 def test_tiles_do_not_overlap() -> None:

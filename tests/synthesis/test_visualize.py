@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from core.draws import Draws, as_draws
 from core.errors import AssayError
-from synthesis import SYNTHESES, Channel, Logit, Margin, Visualize
+from synthesis import SYNTHESES, Channel, LayerNorm2, Logit, Margin, Neuron, Visualize
+from synthesis.scores import diversity
+from tests.synthesis.nets import Fixed, Net, pictures
 
 PLAIN = {"slope": 0.0, "jitter": 0.0, "degrees": 0.0, "scale": 0.0, "blur_every": 0, "tv": 0.0, "l2": 0.0}
 
@@ -25,24 +27,6 @@ class Linear(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1) @ self.weight.T
-
-
-class Net(nn.Module):
-    """A small network with batch normalisation and ReLUs."""
-
-    input_size = (3, 24, 24)
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 5, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(),
-        )  # fmt: skip
-        self.head = nn.Linear(16, 5)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.body(images).mean((2, 3)))
-        return logits
 
 
 def test_a_linear_models_picture_is_its_template() -> None:
@@ -122,3 +106,57 @@ def test_impossible_settings_are_refused(setting: dict[str, float]) -> None:
     (name,) = setting
     with pytest.raises(AssayError, match=f"Visualize: {name}="):
         SYNTHESES.parse(f"visualize({name}={setting[name]})")
+
+
+@pytest.mark.parametrize("parametrisation", ["pixel", "fourier", "maco", "cppn"])
+def test_every_parametrisation_climbs(parametrisation: str) -> None:
+    method = Visualize(parametrisation=parametrisation, steps=40)  # type: ignore[arg-type]
+    art = method(Net(), Logit(torch.arange(3)))
+    assert (art.history[-4:].mean(0) > art.history[:4].mean(0)).all()
+
+
+def test_it_starts_at_the_given_picture() -> None:
+    start = pictures(2, 24, 24)
+    for method in (Visualize(steps=1, step_size=1e-6), Visualize(parametrisation="fourier", steps=1, step_size=1e-6)):
+        art = method(Net(), Logit(torch.tensor([0, 1])), start=start)
+        torch.testing.assert_close(art.images, start.clamp(0.005, 0.995), atol=5e-3, rtol=0)
+    with pytest.raises(AssayError, match=r"start is \(3, 30, 24\), the pictures are \(3, 24, 24\)"):
+        Visualize(steps=1, size=(3, 24, 24))(Net(), Logit(0), start=pictures(1, 30, 24))
+    with pytest.raises(AssayError, match="3 starts for 2 pictures"):
+        Visualize(steps=1)(Net(), Logit(torch.tensor([0, 1])), start=pictures(3, 24, 24))
+
+
+def test_a_model_of_a_fixed_size_sees_windows_of_a_larger_picture() -> None:
+    art = Visualize(steps=12, size=(3, 40, 31))(Fixed(), Logit(torch.arange(2)))
+    assert art.images.shape == (2, 3, 40, 31)
+    assert (art.images - 0.5).abs().amax((0, 1, 2)).min() > 0.05  # every column was seen
+
+
+def test_neurons_and_channels_of_many_pictures_in_one_call() -> None:
+    net, channels = Net(), torch.tensor([0, 3, 5])
+    art = Visualize(steps=16)(net, Channel("body.2", channels))
+    for i, c in enumerate(channels.tolist()):
+        with torch.no_grad():
+            values = Channel("body.2", c)(net, art.images)
+        assert values.argmax() == i
+    assert len(Visualize(steps=2)(net, Neuron("body.2", channels, 4, 4)).images) == 3
+    assert len(Visualize(steps=2)(net, LayerNorm2("body.2", channels)).images) == 3
+
+
+def test_diversity_pushes_pictures_apart() -> None:
+    net, streams = Net(), [Draws.hashed("seeds", "abcd") for _ in range(2)]
+    alike, diverse = (
+        Visualize(steps=40, diversity=weight)(net, Logit(1), draws).images
+        for weight, draws in zip((0.0, 5.0), streams, strict=True)
+    )
+    assert diversity(net, diverse, "body.4") > diversity(net, alike, "body.4")
+    with pytest.raises(AssayError, match="ask for two or more"):
+        Visualize(steps=2, diversity=1.0)(net, Logit(1))
+
+
+def test_the_tricks_of_yosinski_grey_what_does_not_matter() -> None:
+    plain, clipped = (
+        Visualize(steps=24, clip_every=4, clip_norm=norm, clip_contribution=norm)(Net(), Logit(1)).images
+        for norm in (0.0, 0.4)
+    )
+    assert (clipped - 0.5).abs().mean() < 0.8 * (plain - 0.5).abs().mean()

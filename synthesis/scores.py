@@ -1,0 +1,85 @@
+"""Scores of pictures that were made: natural spectrum, robustness, diversity, likeness to a wanted picture."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.draws import Draws
+from core.errors import AssayError
+from core.layers import activations
+from core.targets import Classes, Probability
+from synthesis.transforms import Jitter, Wobble
+
+BANDS = 16  # of spatial frequency, from one cycle a picture to half a cycle a pixel, evenly on a log scale
+
+
+def radial_spectrum(images: Tensor) -> Tensor:
+    """Mean power (N, ``BANDS``) of the grey pictures (N, C, H, W) in rings of spatial frequency, their mean left out.
+
+    A band in which the picture has no frequency is NaN.
+    """
+    grey = images.mean(1)
+    height, width = grey.shape[1:]
+    power = torch.fft.fft2(grey - grey.mean((1, 2), keepdim=True), norm="ortho").abs().square().flatten(1)
+    y, x = torch.fft.fftfreq(height, device=images.device), torch.fft.fftfreq(width, device=images.device)
+    frequency = y[:, None].hypot(x).flatten()
+    edges = torch.logspace(np.log10(1 / max(height, width)), np.log10(0.5), BANDS + 1, device=images.device)
+    ring = torch.bucketize(frequency, edges[1:-1])
+    used = (frequency >= edges[0] * (1 - 1e-6)) & (frequency <= 0.5)
+    sums, counts = power.new_zeros(len(power), BANDS), power.new_zeros(BANDS)
+    sums.index_add_(1, ring[used], power[:, used])
+    counts.index_add_(0, ring[used], torch.ones_like(frequency[used]))
+    mean: Tensor = sums / torch.where(counts > 0, counts, torch.nan)
+    return mean
+
+
+def spectrum_distance(images: Tensor, natural: Tensor) -> Tensor:
+    """How far spectra (N,) are from natural ones: root mean square over frequency bands, in decibels.
+
+    Compared is the power in each band with its geometric mean over the ``natural`` images; 10 dB is ten times too much
+    or too little in every band.
+    """
+    if images.shape[2:] != natural.shape[2:]:
+        raise AssayError(f"pictures {tuple(images.shape[2:])} and images {tuple(natural.shape[2:])} differ in size")
+    tiny = 1e-10
+    made = 10 * (radial_spectrum(images) + tiny).log10()
+    usual = 10 * (radial_spectrum(natural) + tiny).log10()
+    gap: Tensor = (made - usual.mean(0)).square().nanmean(1).sqrt()
+    return gap
+
+
+@torch.no_grad()
+def robust_probability(model: nn.Module, images: Tensor, classes: Classes, count: int = 8) -> Tensor:
+    """Mean probability (N,) of ``classes`` over ``count`` fixed rolls, turns and scalings of each picture.
+
+    The same for every picture and model: rolls up to a tenth of the shorter side, turns up to 10 degrees, scalings up
+    to a tenth.
+    """
+    transforms = (Jitter(round(min(images.shape[2:]) / 10)), Wobble(10.0, 0.1))
+    total = images.new_zeros(len(images))
+    for i in range(count):
+        seen = images
+        for transform in transforms:
+            seen = transform(seen, Draws.hashed(f"view {i}", [""] * len(images)).to(images.device))
+        total += Probability(classes)(model, seen)
+    return total / count
+
+
+@torch.no_grad()
+def diversity(model: nn.Module, images: Tensor, layer: str) -> float:
+    """One minus the mean cosine similarity of the pictures' mean activations at ``layer``, over all pairs: 0 to 2.
+
+    Meant for pictures of one target from several seeds, seen by a model that they were not made for.
+    """
+    if len(images) < 2:
+        raise AssayError("diversity is among two pictures or more")
+    unit = F.normalize(activations(model, images, layer).mean((2, 3)), dim=1)
+    likeness = unit @ unit.T
+    pairs = len(images) * (len(images) - 1)
+    return 1 - ((likeness.sum() - likeness.trace()) / pairs).item()
+
+
+def psnr(images: Tensor, wanted: Tensor) -> Tensor:
+    """Peak signal to noise ratio (N,) in decibels for values in [0, 1], infinite where equal."""
+    return -10 * (images - wanted).square().flatten(1).mean(1).log10()

@@ -1,0 +1,72 @@
+"""How good textures and stylised pictures are: by what was not optimised, and for what they cost."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core.borrow import borrowed, check_images, now
+from core.errors import AssayError
+from core.targets import gram
+from synthesis.gram import Seen, gram_loss, style_layers, trunk_of
+from synthesis.style import StyleTransfer
+
+
+def gram_distance(model: nn.Module, pictures: Tensor, samples: Tensor, layers: Sequence[str] | None = None) -> Tensor:
+    """Mean over ``layers`` of ||G - A||^2 / ||A||^2, (N,), between ``pictures`` (N, C, H, W) and ``samples``
+    (1 or N, C, h, w), of any two sizes. ``style_layers`` unless named.
+
+    Without meaning as a score of pictures that were optimised for it: take ``held_out`` layers, or another model.
+    """
+    check_images(pictures)
+    check_images(samples)
+    if len(samples) not in (1, len(pictures)):
+        raise AssayError(f"{len(pictures)} pictures and {len(samples)} samples; give one for all or one for each")
+    with borrowed(model), torch.no_grad():
+        names = tuple(layers or style_layers(model, samples))
+        see = Seen(model, names)
+        return gram_loss(see(pictures), [gram(grid) for grid in see(samples)], (1 / len(names),) * len(names))
+
+
+def held_out(model: nn.Module, images: Tensor, used: Sequence[str]) -> tuple[str, ...]:
+    """Layers that everything passes, no deeper than the ``used`` ones and not among them, in their order.
+
+    Of a network that has none, those behind them.
+    """
+    with borrowed(model):
+        names = trunk_of(model, images)
+    full = {name for name in names if name in used or name.removeprefix("body.") in used}
+    deepest = max((i for i, name in enumerate(names) if name in full), default=len(names))
+    before = tuple(name for name in names[:deepest] if name not in full)
+    return before or tuple(name for name in names if name not in full)
+
+
+class Spent(NamedTuple):
+    """What a transfer reached for what it cost, (N,) each but the first two."""
+
+    steps: int  # passes forward and backward of every picture
+    seconds: float  # of all pictures
+    content: Tensor
+    style: Tensor
+
+
+def against_budget(
+    method: StyleTransfer,
+    model: nn.Module,
+    images: Tensor,
+    styles: Sequence[Tensor],
+    budgets: Sequence[int],
+    *,
+    weights: Sequence[float] | None = None,
+    draws: int = 0,
+) -> list[Spent]:
+    """Both losses of what ``method`` makes with each of the ``budgets`` of steps; each is a transfer of its own."""
+    rows = []
+    for steps in budgets:
+        start = now(images.device)
+        made = replace(method, steps=steps)(model, images, styles, draws, weights=weights).images
+        seconds = now(images.device) - start
+        rows.append(Spent(steps, seconds, *method.losses(model, made, images, styles, weights=weights)))
+    return rows

@@ -1,0 +1,31 @@
+"""Pictures as spatial frequencies."""
+
+import torch
+from torch import Tensor
+
+
+def tilt(images: Tensor, slope: float) -> Tensor:
+    """(N, C, H, W) with each spatial frequency f divided by f^slope, the mean as the lowest frequency there is.
+
+    Photographs have spectra like 1/f. Climbing along the gradient with ``slope`` 2 is climbing in the coordinates
+    z = f F(x) of Olah, Mordvintsev & Schubert 2017 ("Feature visualization", decorrelated space).
+    """
+    if slope == 0:
+        return images
+    tilted: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) / frequencies(images) ** slope, s=images.shape[2:])
+    return tilted
+
+
+def frequencies(images: Tensor) -> Tensor:
+    """Cycles per pixel (H, W // 2 + 1) of what ``rfft2`` gives of (N, C, H, W), the mean as the lowest there is."""
+    height, width = images.shape[2:]
+    y = torch.fft.fftfreq(height, device=images.device, dtype=images.dtype)
+    x = torch.fft.rfftfreq(width, device=images.device, dtype=images.dtype)
+    found: Tensor = y[:, None].hypot(x).clamp_min(1 / max(height, width))
+    return found
+
+
+def rms(values: Tensor) -> Tensor:
+    """Root mean square of each row of (N, ...), shaped to divide it; at least the smallest normal number."""
+    mean = values.square().flatten(1).mean(1).sqrt()
+    return mean.clamp_min(torch.finfo(values.dtype).tiny).view(-1, *[1] * (values.ndim - 1))

@@ -1,0 +1,108 @@
+"""Derivatives by pictures of any size: whole, in exact tiles, or in the windows of a model of a fixed size."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import AssayError
+from core.layers import random_images
+from core.receptive import recursion
+from core.targets import derivative
+
+Sized = tuple[int, int]
+
+
+class Slope(NamedTuple):
+    """An objective's value (N,) and derivative (N, C, H, W)."""
+
+    value: Tensor
+    gradient: Tensor
+
+
+def slope(objective: Callable[[Tensor], Tensor], images: Tensor) -> Slope:
+    """Of the whole pictures at once."""
+    images = images.detach().requires_grad_(True)
+    value = objective(images)
+    return Slope(value.detach(), derivative(value, images))
+
+
+def takes(model: nn.Module, size: Sequence[int]) -> bool:
+    """Whether the model runs on pictures of ``size`` (C, H, W): its own input size, or any that one probe passes."""
+    if tuple(size) == tuple(getattr(model, "input_size", ())):
+        return True
+    like = next(model.parameters(), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            model(random_images(like.new_zeros(1, *size), 1))
+    except (RuntimeError, AssertionError, ValueError, AssayError):
+        return False
+    return True
+
+
+def margin(model: nn.Module, layer: str, size: Sequence[int]) -> tuple[Sized, Sized]:
+    """How far beyond a tile a picture matters to the derivatives inside it, and the steps on which tiles may begin.
+
+    ``AssayError`` where all of the picture matters: behind attention, squeeze and excitation, a mean over the grid.
+    """
+    like = next(model.parameters(), torch.zeros(()))
+    traced = recursion(model, like.new_zeros(1, *size), [layer])[layer]
+    if traced.reach is None or traced.reach.gated:
+        why = traced.reason or "a gate from the whole picture scales it"
+        raise AssayError(f"no tiles at layer {layer!r}: {why}; leave tile out, or take an earlier layer")
+    (height, width), (down, across) = traced.reach.size, traced.reach.stride
+    return (_up(height, down), _up(width, across)), (down, across)
+
+
+def tiled(objective: Callable[[Tensor], Tensor], images: Tensor, tile: int, margin: Sized, stride: Sized) -> Slope:
+    """Like ``slope`` for an objective that is a sum over a layer's grid, in tiles of up to ``tile`` pixels a side.
+
+    A tile passes through the model with ``margin`` pixels around it, of which nothing is kept: the gradient is that of
+    the whole picture, up to rounding. The value is the sum over tiles, each by the share of what passed that it is.
+    """
+    size, gradient = (images.shape[2], images.shape[3]), torch.zeros_like(images)
+    value = images.new_zeros(len(images))
+    step = tuple(max(tile // by * by, by) for by in stride)
+    for top in range(0, size[0], step[0]):
+        for left in range(0, size[1], step[1]):
+            bottom, right = min(top + step[0], size[0]), min(left + step[1], size[1])
+            first, last = max(top - margin[0], 0), min(bottom + margin[0], size[0])
+            begin, end = max(left - margin[1], 0), min(right + margin[1], size[1])
+            found = slope(objective, images[:, :, first:last, begin:end])
+            inside = found.gradient[:, :, top - first : bottom - first, left - begin : right - begin]
+            gradient[:, :, top:bottom, left:right] = inside
+            value += found.value * ((bottom - top) * (right - left) / ((last - first) * (end - begin)))
+    return Slope(value, gradient)
+
+
+def windowed(objective: Callable[[Tensor], Tensor], images: Tensor, window: Sized) -> Slope:
+    """Like ``slope``, for a model that takes pictures of the size ``window`` alone.
+
+    Windows cover the picture, the last ones flush with its edges; where they overlap, gradients are averaged. A smaller
+    picture is enlarged for the model. The value is the mean over windows.
+    """
+    if images.shape[2] < window[0] or images.shape[3] < window[1]:
+        larger = (max(window[0], images.shape[2]), max(window[1], images.shape[3]))
+        small = images.detach().requires_grad_(True)
+        grown = F.interpolate(small, larger, mode="bilinear", align_corners=False)
+        found = windowed(objective, grown.detach(), window)
+        return Slope(found.value, torch.autograd.grad(grown, small, found.gradient)[0])
+    gradient, times, values = torch.zeros_like(images), torch.zeros_like(images[:1, :1]), []
+    for top in _starts(images.shape[2], window[0]):
+        for left in _starts(images.shape[3], window[1]):
+            at = (slice(None), slice(None), slice(top, top + window[0]), slice(left, left + window[1]))
+            found = slope(objective, images[at])
+            gradient[at] += found.gradient
+            times[at] += 1
+            values.append(found.value)
+    return Slope(torch.stack(values).mean(0), gradient / times)
+
+
+def _starts(side: int, window: int) -> list[int]:
+    return [*range(0, side - window, window), side - window]
+
+
+def _up(pixels: int, step: int) -> int:
+    return -(-pixels // step) * step

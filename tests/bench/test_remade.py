@@ -1,0 +1,92 @@
+"""Inversions and dreams in a run: rows for every layer and image, and the pictures that were made."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import torch
+
+from bench.cells import Setup
+from bench.painted import TEXTURES, StyleCell, TextureCell
+from bench.remade import METRICS, DreamCell, InversionCell, dream_scores, inversion_scores
+from synthesis import DeepDream, ImageQuilting, Invert, StyleTransfer, TextureSynthesis
+from tests.bench.zoo import subject, zoo_cell
+
+
+def frame(cell: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+    measured = cell.measure(Setup())
+    return pd.DataFrame(measured.rows), measured.art
+
+
+def test_an_inversion_at_every_depth() -> None:
+    cell = zoo_cell(InversionCell, "zoo:resnet", synthesis=Invert(steps=30), shown=2, limit=4)
+    rows, art = frame(cell)
+    layers = [layer["layer"] for layer in art["meta.json"]["layers"]]
+    assert layers[0] == "input"
+    assert len(layers) == 6
+    assert set(rows["metric"]) == {name for name in METRICS if name.startswith("inversion")}
+    assert rows["method"].nunique() == 6
+    assert len(rows) == 6 * 4 * 2
+    by_layer = rows.pivot_table(index="method", columns="metric", values="value", sort=False)
+    first, last = by_layer.iloc[0], by_layer.iloc[-1]
+    assert first["inversion_error"] == 0
+    assert first["inversion_ssim"] == 1
+    assert first["inversion_psnr"] == 100  # infinite, bounded so that means exist
+    assert last["inversion_ssim"] < by_layer["inversion_ssim"].iloc[1]
+    assert art["inversion.npz"]["made_5"].shape == art["inversion.npz"]["images"].shape == (2, 96, 96, 3)
+    assert (rows.loc[rows["method"].str.contains("layer4"), "backwards"] == 30).all()
+
+
+def test_a_dream_is_scored_and_kept() -> None:
+    cell = zoo_cell(DreamCell, "zoo:resnet", synthesis=DeepDream(octaves=2, steps=3), shown=2, limit=4)
+    rows, art = frame(cell)
+    assert set(rows["metric"]) == {"dream_growth", "dream_clipped"}
+    assert (rows.loc[rows["metric"] == "dream_growth", "value"] > 1).all()
+    assert art["dream.npz"]["made_0"].shape == (2, 96, 96, 3)
+
+
+def test_scores_in_closed_form() -> None:
+    model = subject("zoo:resnet")
+    images = torch.rand(2, *model.input_size, generator=torch.Generator().manual_seed(0))
+    same = inversion_scores(model, images, "layer1", images)
+    assert same["inversion_error"].tolist() == [0, 0]
+    assert same["inversion_class"].tolist() == [1, 1]
+    made = torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])
+    found = dream_scores(made, torch.tensor([[2.0], [3.0]]))
+    assert found["dream_growth"].item() == 1.5
+    assert found["dream_clipped"].item() == 0.5
+    assert math.isclose(inversion_scores(model, images, "input", images)["inversion_psnr"][0].item(), 100)
+
+
+def test_a_classical_texture_is_judged_by_models() -> None:
+    judged = ("zoo:resnet", subject("zoo:resnet").digest)
+    cell = TextureCell(
+        model="", data="", limit=4, seed=0, model_digest="", data_digest="", judges=(judged,),
+        synthesis=ImageQuilting(block=16),
+    )  # fmt: skip
+    rows, art = frame(cell)
+    means = rows.groupby("metric")["value"].mean()
+    assert set(means.index) == {"texture_distance", "texture_copy", "texture_seams"}
+    assert means["texture_copy"] > 8
+    assert art["texture.npz"]["made_0"].shape == (3, 128, 128, 3)
+    assert rows["image"].unique().tolist() == list(TEXTURES)
+
+
+def test_a_model_has_no_part_in_judging_its_own_texture() -> None:
+    judges = tuple((spec, subject(spec).digest) for spec in ("zoo:resnet", "zoo:vit"))
+    method = TextureSynthesis(steps=6)
+    alone, both = (
+        frame(zoo_cell(TextureCell, "zoo:resnet", 4, synthesis=method, judges=given))[0].set_index(["metric", "image"])
+        for given in (judges[:1], judges)
+    )
+    assert "texture_distance" not in alone.index
+    assert both.loc[("texture_distance", "brick.png"), "value"] > 0
+    assert (both["backwards"] >= 6).all()  # the steps, and a probe for the layers
+
+
+def test_a_style_against_its_budget() -> None:
+    rows, art = frame(zoo_cell(StyleCell, "zoo:resnet", 4, synthesis=StyleTransfer(steps=16)))
+    styles = rows[rows["metric"] == "style_loss"]
+    assert styles["method"].nunique() == 3
+    assert styles["value"].iloc[-1] < styles["value"].iloc[0]
+    assert [layer["layer"] for layer in art["meta.json"]["layers"]] == ["style", "4 steps", "8 steps", "16 steps"]
