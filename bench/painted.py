@@ -106,14 +106,13 @@ class StyleCell(Cell):
             record = replace(self.synthesis, steps=steps)
             with counting(model) as passes:
                 (spent,) = against_budget(record, model, image, [style], [steps], draws=self.seed)
-                art = record(model, image, [style], self.seed)
-            cost = {"forwards": passes.forwards / 2, "backwards": passes.backwards / 2, "seconds": spent.seconds}
+            cost = {"forwards": float(passes.forwards), "backwards": float(passes.backwards), "seconds": spent.seconds}
             values = {"content_loss": spent.content, "style_loss": spent.style}
             rows += [
                 self.row(name, value.item(), image=CONTENT, method=repr(record), **cost)
                 for name, value in values.items()
             ]
-            arrays[f"made_{len(layers)}"] = to_bytes(art.images)
+            arrays[f"made_{len(layers)}"] = to_bytes(spent.images)
             layers.append({"layer": f"{steps} steps", **{name: value.tolist() for name, value in values.items()}})
         return Measured(rows, {"style.npz": arrays, "meta.json": {"layers": layers, "images": [CONTENT]}})
 

@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from attacks import Targeted, evaluate
@@ -205,6 +207,16 @@ def first_right(cell: Cell, model: Subject, setup: Setup, count: int) -> Batch:
     images = torch.stack([example.image for example in examples]).to(setup.device)
     labels = torch.tensor([example.label for example in examples], device=setup.device)
     return Batch([example.id for example in examples], images, labels, examples)
+
+
+def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """The picture of (H, W, 3 or 1)."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def saved(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write (H, W, 3 or 1), or (H, W), as a picture file."""
+    (to_picture(pixels) if pixels.ndim == 3 else Image.fromarray(pixels)).save(path)
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

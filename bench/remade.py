@@ -1,5 +1,6 @@
 """Cells that make a picture again: what a layer has kept of it, and what a layer dreams of it."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +16,7 @@ from core.borrow import counting, now
 from core.layers import activations
 from core.targets import CodeDistance
 from explain.learned.fields import spread_layers
-from synthesis.base import FromImages
+from synthesis.base import Art, FromImages
 from synthesis.dream import DeepDream
 from synthesis.invert import INPUT, Invert
 from synthesis.scores import psnr
@@ -29,7 +30,7 @@ METRICS = {
     "inversion_psnr": ("higher", "dB", "peak signal to noise ratio of the picture made from a layer's code"),
     "inversion_ssim": ("higher", "SSIM", "structural similarity of the picture made from a layer's code"),
     "inversion_class": ("higher", "share", "share of pictures made from a layer's code that keep the predicted class"),
-    "dream_growth": ("none", "ratio", "how much larger the objective of a dream is at its end than at its begin"),
+    "dream_growth": ("none", "ratio", "how much larger the objective of a dream became within its last octave"),
     "dream_clipped": ("lower", "share", "share of a dream's values that are black or white"),
 }
 
@@ -62,8 +63,9 @@ class RemadeCell(Cell):
         layer = getattr(self.synthesis, "layer", None)
         return {layer or plain(usual_layer(model)): self.synthesis}
 
-    def scores(self, model: Subject, images: Tensor, layer: str, made: Tensor, history: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def scores(self, model: Subject, images: Tensor, layer: str, art: Art) -> dict[str, Tensor]:
+        """Scores (N,) by metric of what was made of the images at a layer."""
 
     def measure(self, setup: Setup) -> Measured:
         model = self.subject(setup)
@@ -79,7 +81,7 @@ class RemadeCell(Cell):
             n = len(batch.ids)
             cost = {"forwards": passes.forwards / n, "backwards": passes.backwards / n}
             cost["seconds"] = (now(batch.images.device) - start) / n
-            found = self.scores(model, batch.images, layer, art.images, art.history)
+            found = self.scores(model, batch.images, layer, art)
             rows += [
                 self.row(metric, value.item(), image=image, label=label, method=repr(record), **cost)
                 for metric, values in found.items()
@@ -102,8 +104,8 @@ class InversionCell(RemadeCell):
         names = [self.synthesis.layer] if self.synthesis.layer else [INPUT, *depths(model, images)]
         return {name: replace(self.synthesis, layer=name) for name in names}
 
-    def scores(self, model: Subject, images: Tensor, layer: str, made: Tensor, history: Tensor) -> dict[str, Tensor]:
-        return inversion_scores(model, images, layer, made)
+    def scores(self, model: Subject, images: Tensor, layer: str, art: Art) -> dict[str, Tensor]:
+        return inversion_scores(model, images, layer, art.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +116,13 @@ class DreamCell(RemadeCell):
     art = "dream.npz"
     synthesis: DeepDream
 
-    def scores(self, model: Subject, images: Tensor, layer: str, made: Tensor, history: Tensor) -> dict[str, Tensor]:
-        return dream_scores(made, history)
+    def scores(self, model: Subject, images: Tensor, layer: str, art: Art) -> dict[str, Tensor]:
+        return dream_scores(art, self.synthesis.steps)
 
 
 def depths(model: Subject, images: Tensor, count: int = 5) -> list[str]:
-    """Layers from first to last whose codes are inverted, by their names inside the subject; the usual one at least."""
-    return [plain(name) for name in spread_layers(model, images[:1], count)] or [plain(usual_layer(model))]
+    """Layers from first to last whose codes are inverted, by their names inside the subject; none without grids."""
+    return [plain(name) for name in spread_layers(model, images[:1], count)]
 
 
 @torch.no_grad()
@@ -134,7 +136,7 @@ def inversion_scores(model: nn.Module, images: Tensor, layer: str, made: Tensor)
     return {**found, "inversion_ssim": ssim(images, made), "inversion_class": same}
 
 
-def dream_scores(made: Tensor, history: Tensor) -> dict[str, Tensor]:
-    """Of dreams (N, C, H, W): growth of the objective (N,) within the last octave, and the share of clipped values."""
-    clipped = ((made <= 0) | (made >= 1)).float().flatten(1).mean(1)
-    return {"dream_growth": history[-1] / history[0].clamp_min(1e-12), "dream_clipped": clipped}
+def dream_scores(art: Art, steps: int) -> dict[str, Tensor]:
+    """Of dreams: growth of the objective (N,) over the last octave's ``steps``, and the share of clipped values."""
+    clipped = ((art.images <= 0) | (art.images >= 1)).float().flatten(1).mean(1)
+    return {"dream_growth": art.history[-1] / art.history[-steps].clamp_min(1e-12), "dream_clipped": clipped}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib import colormaps
-from PIL import Image
 from torch import Tensor
 
 from attacks import evaluate
@@ -18,7 +17,7 @@ from bench.data.base import to_image
 from bench.data.folder import RESAMPLING, decode, fit
 from bench.goals import attack_text, check_goal, goal_for, parse_attack
 from bench.models import Subject, load
-from bench.pictures import to_bytes
+from bench.pictures import saved, to_bytes
 from bench.positions import draw_positions
 from core.errors import AssayError, unknown
 from core.targets import Logit
@@ -162,7 +161,7 @@ def _write(out: Path, pictures: dict[str, Any], result: dict[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, pixels in pictures.items():
-            Image.fromarray(pixels.squeeze()).save(out / f"{name}.png")
+            saved(pixels, out / f"{name}.png")
         (out / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise AssayError(f"cannot write to {out}: {error.strerror}") from error

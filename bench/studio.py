@@ -4,8 +4,11 @@ Each function yields the lines to tell.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,21 +24,28 @@ from bench.data.base import to_image
 from bench.data.folder import decode
 from bench.inspect_layers import draw, plain, usual_layer
 from bench.models import Subject, load
-from bench.pictures import to_bytes
+from bench.pictures import saved, to_bytes, to_picture
 from bench.progress import Steps
 from bench.single import class_of, read_picture
 from core.draws import Draws
 from core.errors import AssayError, unknown
 from core.layers import activations
-from core.targets import LayerNorm2, Logit, Margin, Neuron, Probability, Target
+from core.targets import Channel, LayerNorm2, Logit, Margin, Neuron, Probability, Target
 from reports.synthesis import depths as depths_figure
 from synthesis import SYNTHESES
-from synthesis.base import Art
+from synthesis.base import Art, FromSample
+from synthesis.dream import DeepDream
 from synthesis.fast import FastStyle
 from synthesis.fast import load as load_network
+from synthesis.gram import TextureSynthesis
+from synthesis.invert import Invert
 from synthesis.scores import diversity, robust_probability, spectrum_distance
 from synthesis.scores_texture import copy_length, seam_energy
+from synthesis.style import StyleTransfer
+from synthesis.tiles import over_windows, resized
 from synthesis.visualize import Visualize, facets
+
+MOST_PAIRS = 150_000_000  # of pixels of texture and sample, beyond which seams are not scored: a minute
 
 
 class Asked(NamedTuple):
@@ -47,12 +57,12 @@ class Asked(NamedTuple):
     label: int | None = None
 
 
-def method_of(text: str, *kinds: str, **settings: Any) -> Any:
-    """The record that ``text`` describes; ``AssayError`` unless it takes one of ``kinds``."""
+def method_of(text: str, *kinds: type, **settings: Any) -> Any:
+    """The record that ``text`` describes; ``AssayError`` unless it is of one of ``kinds``."""
     given = {key: value for key, value in settings.items() if value is not None}
     method = SYNTHESES.parse(text, **given)
-    if method.takes not in kinds:
-        fitting = [name for name in SYNTHESES if SYNTHESES[name].takes in kinds]  # type: ignore[attr-defined]
+    if not isinstance(method, kinds):
+        fitting = [name for name in SYNTHESES if issubclass(SYNTHESES[name], kinds)]
         raise AssayError(f"{text} does something else; here --method is {' or '.join(fitting)}")
     return method
 
@@ -64,12 +74,24 @@ def visualize(
     """Draw targets."""
     if count < 1 or depths < 0 or facets < 0:
         raise AssayError("--count must be 1 or more, --depths and --facets not negative")
+    if facets and (count > 1 or start):
+        raise AssayError(
+            "--facets says how many pictures there are and where they start; leave out --count and --start"
+        )
+    if size and min(size) < 1:
+        raise AssayError(f"--size {size[0]} {size[1]} must be 1 or more")
     model = load(spec)
-    record: Visualize = method_of(method, "target", size=size and (model.input_size[0], *size))
+    record: Visualize = method_of(method, Visualize, size=size and (model.input_size[0], *size))
     asked = [_read(model, word) for word in what] + (_depths(model, depths) if depths else [])
     asked = asked or [_class(model, k) for k in range(min(len(model.classes), 10))]
     data = _images(like, model) if like else None
     begin = read_picture(start, model)[0] if start else None
+    if generator and record.parametrisation != "latent":
+        raise AssayError('--generator is for --method "visualize(parametrisation=latent)"')
+    if size or record.size:
+        high, wide = (record.size or model.input_size)[1:]
+        data, begin = (images if images is None else resized(images, (high, wide)) for images in (data, begin))
+    kept = data if record.parametrisation in ("fourier", "maco") else None
     made = generators.load(generator or "scenes") if record.parametrisation == "latent" else None
     if made:  # of a picture of things, the class must be the first one
         asked = [one if one.label is None else one._replace(target=Margin(one.label)) for one in asked]
@@ -80,13 +102,14 @@ def visualize(
         names = [one.name if n == 1 else f"{one.name}-{i}" for i in range(n)]
         draws = Draws.hashed(f"{seed} {model.digest} {record!r}", names)
         with Steps(one.said) as progress:
-            art = record(model, one.target, draws, start=starts, like=data, generator=made, callback=progress.step)
+            art = record(model, one.target, draws, start=starts, like=kept, generator=made, callback=progress.step)
         scores = _scores(model, one, art)
         if data is not None and data.shape[2:] == art.images.shape[2:]:
             scores["spectrum_distance_db"] = spectrum_distance(art.images, data).tolist()
         extra: dict[str, Any] = {"target": one.said}
         if n > 1:
-            extra["diversity"] = round(diversity(model, art.images, usual_layer(model)), 4)
+            with suppress(AssayError):  # a model without a grid
+                extra["diversity"] = round(diversity(model, art.images, usual_layer(model)), 4)
         yield from _save(out, names, art, scores, {"model": model, "method": record, "seed": seed, **extra})
         sheet[one.said] = art.images[:1]
     if depths:
@@ -96,11 +119,12 @@ def visualize(
 def _scores(model: Subject, one: Asked, art: Art) -> dict[str, list[float]]:
     if one.label is None:
         with torch.no_grad():
-            return {"value": one.target(model, art.images).tolist()}
-    classes = torch.full((len(art.images),), one.label)
+            return {"value": over_windows(model, art.images, partial(one.target, model)).tolist()}
+    probability, label = Probability(one.label), one.label
     with torch.no_grad():
-        plain = Probability(classes)(model, art.images)
-    return {"probability": plain.tolist(), "moved_probability": robust_probability(model, art.images, classes).tolist()}
+        plain = over_windows(model, art.images, partial(probability, model))
+        moved = over_windows(model, art.images, lambda images: robust_probability(model, images, label))
+    return {"probability": plain.tolist(), "moved_probability": moved.tolist()}
 
 
 def _class(model: Subject, k: int) -> Asked:
@@ -118,7 +142,7 @@ def _read(model: Subject, word: str) -> Asked:
     if len(numbers) not in (0, 1, 3) or not all(number.isdecimal() for number in numbers):
         raise AssayError(f"{word!r}: a unit is LAYER, LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
     at = [int(number) for number in numbers]
-    target = Neuron(layer, *at) if len(at) == 3 else LayerNorm2(layer, *at)
+    target = Neuron(layer, *at) if len(at) == 3 else Channel(layer, at[0]) if at else LayerNorm2(layer)
     return Asked("-".join([layer, *numbers]), word, target)
 
 
@@ -129,8 +153,9 @@ def _depths(model: Subject, count: int) -> list[Asked]:
         with torch.no_grad():
             channels = activations(model, images, name).shape[1]
         at = np.linspace(0, channels - 1, count).round().astype(int)
-        words += [f"{name}:{c}" for c in dict.fromkeys(at.tolist())]
-    return [_read(model, word) for word in words] + [_class(model, k) for k in range(min(count, len(model.classes)))]
+        words += [(name, c) for c in dict.fromkeys(at.tolist())]
+    units = [Asked(f"{name}-{c}", f"{name}:{c}", LayerNorm2(name, c)) for name, c in words]
+    return units + [_class(model, k) for k in range(min(count, len(model.classes)))]
 
 
 def _images(spec: str, model: Subject) -> Tensor:
@@ -165,8 +190,10 @@ def invert(spec: str, picture: str, layers: Sequence[str], *, method: str, out: 
     """Invert layers."""
     model = load(spec)
     image, _, name = read_picture(picture, model)
-    asked = method_of(method, "images")
+    asked = method_of(method, Invert)
     names = layers or ([asked.layer] if asked.layer else remade.depths(model, image))
+    if not names:
+        raise AssayError(f"{model.name} has no layers with a grid; all it can be asked for is the layer input")
     for layer in dict.fromkeys(map(plain, names)):
         record = replace(asked, layer=layer)
         with Steps(layer) as progress:
@@ -182,13 +209,13 @@ def dream(
 ) -> Iterator[str]:
     """Dream about a picture."""
     model = load(spec)
-    record = method_of(method, "images")
+    record = method_of(method, DeepDream)
     image, name = read_large(picture, model, longest)
-    guided = {"guide": read_large(guide, model, longest)[0]} if guide else {}
+    guided = {"guide": read_large(guide, model, None)[0]} if guide else {}
     with Steps("dream") as progress:
         draws = Draws.hashed(f"{seed} {model.digest} {record!r}", [name])
         art = record(model, image, draws, callback=progress.step, **guided)
-    scores = {key: values.tolist() for key, values in remade.dream_scores(art.images, art.history).items()}
+    scores = {key: values.tolist() for key, values in remade.dream_scores(art, record.steps).items()}
     facts = {"model": model, "method": record, "seed": seed, "picture": picture, "guide": guide}
     yield from _save(out, ["dream"], art, scores, facts)
 
@@ -197,21 +224,25 @@ def texture(
     samples: Sequence[str], *, method: str, model: str | None, size: tuple[int, int] | None, out: Path, seed: int
 ) -> Iterator[str]:
     """Make textures of samples."""
-    record = method_of(method, "sample", "images", size=size)
+    record = method_of(method, FromSample, TextureSynthesis, size=size)
     if (record.takes == "images") != (model is not None):
         said = "needs --model" if model is None else "takes no --model"
         raise AssayError(f"{SYNTHESES.name_of(record)} {said}")
     subject = load(model) if model is not None else None
-    for source in samples:
+    stems = [Path(source).stem.replace("#", "-") for source in samples]
+    for i, source in enumerate(samples):
         image, name = read_large(source, subject, None)
         draws = Draws.hashed(f"{seed} {subject.digest if subject else ''} {record!r}", [name])
         with Steps(name) as progress:
             art = record(subject, image, draws, callback=progress.step) if subject else record(image, draws)
         scores = {"copy_length": copy_length(art.images, image).tolist()}
-        if min(image.shape[2:]) >= 8:
+        pairs = art.images[0, 0].numel() * image[0, 0].numel()  # each of them is compared
+        if min(*image.shape[2:], *art.images.shape[2:]) >= 8 and pairs <= MOST_PAIRS:
             scores["seam_energy"] = seam_energy(art.images, image).tolist()
         facts = {"model": subject, "method": record, "seed": seed, "sample": source}
-        yield from _save(out, [f"texture-{Path(source).stem.replace('#', '-')}"], art, scores, facts)
+        yield from _save(
+            out, [f"texture-{stems[i]}" + (f"-{i}" if stems.count(stems[i]) > 1 else "")], art, scores, facts
+        )
 
 
 def style(
@@ -226,7 +257,7 @@ def style(
         raise AssayError("in which style? give one or more pictures after the content")
     if weights and len(weights) != len(styles):
         raise AssayError(f"{len(weights)} weights for {len(styles)} styles")
-    record = method_of(method, "styles")
+    record = method_of(method, StyleTransfer)
     subject = load(model)
     image, name = read_large(content, subject, longest)
     painted = [read_large(source, subject, None)[0] for source in styles]
@@ -250,6 +281,8 @@ def _fast_style(
             raise unknown("style", name, net.styles)
     if weights and len(weights) != len(styles or net.styles):
         raise AssayError(f"{len(weights)} weights for the styles {', '.join(styles or net.styles)}")
+    if len(set(styles)) != len(styles):
+        raise AssayError(f"a style is named twice: {' '.join(styles)}")
     shares = dict(zip(styles or net.styles, weights or (1.0,) * len(styles or net.styles), strict=True))
     record = FastStyle(blend=tuple(shares.get(name, 0.0) for name in net.styles))
     image, _ = read_large(content, None, longest)
@@ -266,11 +299,13 @@ def read_large(source: str, model: Subject | None, longest: int | None) -> tuple
         if not number.isdecimal() or int(number) >= len(data):
             raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
         example = data.example(int(number))
-        pixels, name = Image.fromarray(to_bytes(example.image[None])[0].squeeze()), example.id
+        pixels, name = to_picture(to_bytes(example.image[None])[0]), example.id
     elif Path(source).is_file():
         pixels, name = decode(Path(source)), source
     else:
         raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
+    if longest is not None and longest < 1:
+        raise AssayError(f"--longest {longest} must be 1 or more")
     if longest is not None:
         by = longest / max(pixels.size)
         wide, high = (max(round(side * by), 1) for side in pixels.size)
@@ -286,17 +321,22 @@ def _save(
     try:
         out.mkdir(parents=True, exist_ok=True)
         for i, (name, pixels) in enumerate(zip(names, to_bytes(art.images), strict=True)):
-            own = {key: float(f"{values[i]:.6g}") for key, values in scores.items()}
-            history = [float(f"{value:.6g}") for value in art.history[:, i].tolist()]
+            own = {key: _number(values[i]) for key, values in scores.items()}
+            history = [_number(value) for value in art.history[:, i].tolist()]
             record = {**told, "size": list(pixels.shape[:2]), "scores": own, "history": history}
             safe = name.replace("/", "-")
-            Image.fromarray(pixels.squeeze()).save(out / f"{safe}.png")
-            text = json.dumps(record, indent=2, ensure_ascii=False)
+            saved(pixels, out / f"{safe}.png")
+            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
             (out / f"{safe}.json").write_text(text + "\n", encoding="utf-8")
-            said = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in own.items())
+            said = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in own.items() if value is not None)
             yield f"{out / safe}.png" + (f": {said}" if said else "")
     except OSError as error:
         raise AssayError(f"cannot write to {out}: {error.strerror}") from error
+
+
+def _number(value: float) -> float | None:
+    """Six digits; None where there is none."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _fact(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.pictures import photographs, read
@@ -22,6 +22,7 @@ from synthesis.gram import Seen, gram_loss, layer_weights, roughness
 from synthesis.style import StyleTransfer, code_loss
 
 KEPT_EVERY = 100  # steps
+DARKEST = 0.02  # of a style's colours; 1 minus that is the brightest
 ZOOM = 1.5  # largest enlargement of a content picture before a crop is taken
 
 
@@ -32,14 +33,15 @@ class StyleRecipe:
     The losses and their weights are those of ``aim``, so what is trained and what ``StyleTransfer`` optimises compare.
     """
 
-    aim: StyleTransfer = field(default_factory=StyleTransfer)
+    aim: StyleTransfer = field(default_factory=lambda: StyleTransfer(style_weight=10.0))
     width: int = 16  # half of the papers', a quarter of the work
     blocks: int = 5
     size: int = 256  # shorter side of the content pictures; longer side of the styles, times aim.style_size
     crop: int = 128  # side of what is trained on
     batch: int = 2
-    steps: int = 2000
-    lr: float = 2e-3
+    steps: int = 1800
+    lr: float = 3e-3
+    clip: float = 1.0  # largest norm of the gradient
     seed: int = 0
 
 
@@ -83,13 +85,14 @@ class _Fit:
     ) -> None:  # fmt: skip
         self.subject, self.pictures, self.recipe, self.resume = subject, pictures, recipe, resume
         torch.manual_seed(recipe.seed)
+        longer = round(recipe.size * recipe.aim.style_size)
+        paintings = [read(path, longer=longer)[None] for path in styles]
         self.network = StyleNet([path.stem for path in styles], recipe.width, recipe.blocks)
+        self._colour(paintings)
         self.optimiser = torch.optim.Adam(self.network.parameters(), recipe.lr)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, recipe.lr, total_steps=recipe.steps + 1, pct_start=0.1
         )
-        longer = round(recipe.size * recipe.aim.style_size)
-        paintings = [read(path, longer=longer)[None] for path in styles]
         with borrowed(subject), torch.no_grad():
             self.content_layers, self.style_layers = recipe.aim.layers(subject, paintings[0])
             seen = [Seen(subject, self.style_layers)(painting) for painting in paintings]
@@ -106,6 +109,14 @@ class _Fit:
             "pictures": len(pictures),
             "style_sha256": digests,
         }
+
+    @torch.no_grad()
+    def _colour(self, paintings: Sequence[Tensor]) -> None:
+        """Let the network start with the mean and deviation of each style's colours."""
+        norm = self.network.last.norm
+        for style, painting in enumerate(paintings):
+            logits = torch.logit(painting[0].flatten(1), DARKEST)
+            norm.scale[style], norm.shift[style] = logits.std(1), logits.mean(1)
 
     def run(self, progress: Progress | None) -> None:
         """The steps that are left."""
@@ -126,7 +137,8 @@ class _Fit:
         """One step; the loss, its content part and its style part."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
         images, chosen = self._batch(generator)
-        made = self.network(images, F.one_hot(chosen, len(self.network.styles)).to(images))
+        noise = torch.randn(len(images), *self.network.noise_shape(images), generator=generator)
+        made = self.network(images, F.one_hot(chosen, len(self.network.styles)).to(images), noise)
         with torch.no_grad():
             wanted = self.see(images)[: len(self.content_layers)]
         grids = self.see(made)
@@ -137,6 +149,7 @@ class _Fit:
         loss = aim.content_weight * content + aim.style_weight * style + aim.tv * roughness(made).mean()
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimiser.step()
         self.schedule.step()
         return [loss.item(), content.item(), style.item()]

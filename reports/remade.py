@@ -42,7 +42,7 @@ SHEETS = {
     "dream": Words(
         "what it dreams of an image",
         "Left the image, then the same with more and more of what the layer sees in it; the number is how much larger "
-        "the layer's activations became.",
+        "its activations became at full size.",
         "image",
         "dream_growth",
         "{:.1f} x",
@@ -152,8 +152,10 @@ def _sheet(one: Remade, name: str, title: str, how: str, titles: Sequence[str]) 
         figure = canvas(side * len(titles), 0.45 + count * side * ratio)
         axes = figure.subplots(count, len(titles), squeeze=False)
         for i, line in enumerate(axes):
-            for ax, pixels in zip(line, [one.images[i], *(made[i] for made in one.made)], strict=True):
-                _show(ax, pixels)
+            row = [one.images[i], *(made[i] for made in one.made)]
+            size = (max(len(pixels) for pixels in row), max(pixels.shape[1] for pixels in row))
+            for ax, pixels in zip(line, row, strict=True):
+                _show(ax, pixels, size)
         for ax, text in zip(axes[0], titles, strict=True):
             ax.set_title(text, fontweight="normal", fontsize=7.5, loc="center")
         return figure
@@ -161,8 +163,12 @@ def _sheet(one: Remade, name: str, title: str, how: str, titles: Sequence[str]) 
     return Plot(name, title, how, f"{count} images and what was made of them at {len(one.layers)} layers.", draw)
 
 
-def _show(ax: Axes, pixels: Array) -> None:
-    ax.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+def _show(ax: Axes, pixels: Array, size: tuple[int, int]) -> None:
+    """The picture in a place for one of ``size``, so that pictures in a line have one scale."""
+    height, width = pixels.shape[:2]
+    shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    ax.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="antialiased", extent=(0, width, height, 0))
+    ax.set(xlim=(0, size[1]), ylim=(size[0], 0))
     ax.axis("off")
 
 

@@ -18,7 +18,7 @@ def depths(model: str, groups: Mapping[str, Sequence[tuple[str, Array]]]) -> Plo
         Sheet(layer, _tiles([tile for _, tile in tiles]), [name.partition(":")[2] or name for name, _ in tiles])
         for layer, tiles in groups.items()
     ]
-    how = "What a channel answers to most, from the first layers to the classes: pictures that climb its activation."
+    how = "What moves a channel most, up or down, from the first layers to the classes: pictures that climb its square."
     return sheets("depths", f"What {model} sees at every depth", how, f"Pictures of {len(parts)} depths", parts, 8)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
@@ -14,7 +13,7 @@ from core.layers import activations, default_layer
 from core.tables import check
 from core.targets import LayerNorm2
 from synthesis.base import Art, Callback, FromImages, kept
-from synthesis.tiles import Slope, margin, slope, takes, tiled, windowed
+from synthesis.tiles import Slope, margin, resized, slope, takes, tiled, windowed
 from synthesis.transforms import roll
 
 
@@ -59,6 +58,8 @@ class DeepDream(FromImages):
         check_images(images)
         if guide is not None:
             check_images(guide)
+            if guide.shape[:2] != (1, images.shape[1]):
+                raise AssayError(f"a guide is one picture of {images.shape[1]} channels, not {tuple(guide.shape)}")
             if self.channel is not None:
                 raise AssayError("DeepDream: a guide speaks of all channels; leave channel out")
         with borrowed(model):
@@ -72,10 +73,10 @@ class DeepDream(FromImages):
         objective = self._objective(model, layer, guide)
         sizes = self._sizes((images.shape[2], images.shape[3]))
         history: list[Tensor] = []
-        detail = torch.zeros_like(_resized(images, sizes[0]))
+        detail = torch.zeros_like(resized(images, sizes[0]))
         for size in sizes:
-            base, climb = _resized(images, size), self._climb(model, layer, (images.shape[1], *size))
-            made = (base + _resized(detail, size)).clamp(0, 1)
+            base, climb = resized(images, size), self._climb(model, layer, (images.shape[1], *size))
+            made = (base + resized(detail, size)).clamp(0, 1)
             reach = min(self.jitter, min(size) // 3)
             for _ in range(self.steps):
                 shifts = draws.integers(2 * reach + 1, (2,)) - reach
@@ -97,7 +98,9 @@ class DeepDream(FromImages):
             target = LayerNorm2(layer, self.channel)
             return lambda images: target(model, images)
         with torch.no_grad():
-            wanted = activations(model, self._fitted(model, guide), layer).flatten(2)[0]
+            wanted = activations(model, self._fitted(model, guide.to(next(model.parameters(), guide))), layer).flatten(
+                2
+            )[0]
 
         def likeness(images: Tensor) -> Tensor:
             found = activations(model, images, layer).flatten(2).transpose(1, 2) @ wanted
@@ -110,28 +113,20 @@ class DeepDream(FromImages):
         if takes(model, guide.shape[1:]):
             return guide
         height, width = getattr(model, "input_size", guide.shape[1:])[1:]
-        return _resized(guide, (height, width))
+        return resized(guide, (height, width))
 
     def _climb(
         self, model: nn.Module, layer: str, size: tuple[int, int, int]
     ) -> Callable[[Callable[[Tensor], Tensor], Tensor], Slope]:
         """How an objective's derivative by pictures of ``size`` is found."""
-        if not takes(model, size):
-            height, width = getattr(model, "input_size", size)[1:]
-            return lambda objective, images: windowed(objective, images, (height, width))
-        if self.tile is None or max(size[1:]) <= self.tile:
-            return slope
-        tile = self.tile
-        around, stride = margin(model, layer, getattr(model, "input_size", size))
+        tile, own = self.tile, getattr(model, "input_size", size)
+        if tile is None or max(size[1:]) <= tile:
+            whole = takes(model, size)
+            return slope if whole else lambda objective, images: windowed(objective, images, (own[1], own[2]))
+        around, stride = margin(model, layer, own)
         return lambda objective, images: tiled(objective, images, tile, around, stride)
 
     def _sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(H, W) of the octaves, small to large."""
         scales = [self.octave_scale**-i for i in reversed(range(self.octaves))]
         return [(max(round(size[0] * by), 1), max(round(size[1] * by), 1)) for by in scales]
-
-
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(images.shape[2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)

@@ -19,6 +19,8 @@ from core.tables import check
 from synthesis.base import Art, Callback, FromImages
 
 SLIGHT = 1e-5  # added to variances
+NOISE = 8  # channels of it
+LOGITS = 4.0  # for one unit of a picture: the logit's slope at mid-grey
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,16 +49,21 @@ class FastStyle(FromImages):
                 f"blend {blend} for the styles {', '.join(model.styles)}; give one share for each, not all 0"
             )
         with torch.no_grad():
-            made = model(images, images.new_tensor([blend]).expand(len(images), -1) / sum(blend))
+            shares = images.new_tensor([blend]).expand(len(images), -1) / sum(blend)
+            noise = draws.normal(model.noise_shape(images)).to(images)
+            made = model(images, shares, noise)
         return Art(made, images.new_zeros(0, len(images)))
 
 
 class StyleNet(nn.Module):
-    """From images (N, 3, H, W) in [0, 1] and shares of the styles (N, S) to pictures of the same size in [0, 1].
+    """From images (N, 3, H, W) in [0, 1], shares of the styles (N, S) and noise of ``noise_shape`` to pictures of the
+    same size in [0, 1].
 
     Johnson et al. 2016's network as Dumoulin et al. 2017 changed it (table 1): padding by reflection, enlarging by
     nearest neighbours, a sigmoid at the end, and instance normalisation whose scale and shift are the style's.
-    ``width`` is 32 in both papers.
+    ``width`` is 32 in both papers. Two things differ: normal noise joins the smallest grid, of which strokes are made
+    where the image is flat (Ulyanov et al. 2016, arXiv:1603.03417, feeds it too), and what is painted is added to the
+    image before the last normalisation.
     """
 
     def __init__(self, styles: Sequence[str], width: int = 32, blocks: int = 5) -> None:
@@ -68,22 +75,29 @@ class StyleNet(nn.Module):
         self.down = nn.ModuleList(
             [_Layer(3, width, 9, count), _Layer(width, 2 * width, 3, count, 2), _Layer(2 * width, deep, 3, count, 2)]
         )
+        self.noise = _Layer(NOISE, deep, 3, count)
         self.same = nn.ModuleList(_Residual(deep, count) for _ in range(blocks))
         self.up = nn.ModuleList([_Layer(deep, 2 * width, 3, count), _Layer(2 * width, width, 3, count)])
         self.last = _Layer(width, 3, 9, count)
 
-    def forward(self, images: Tensor, blend: Tensor) -> Tensor:
+    @staticmethod
+    def noise_shape(images: Tensor) -> tuple[int, int, int]:
+        """Of the noise for one of ``images``."""
+        return (NOISE, -(-images.shape[2] // 4), -(-images.shape[3] // 4))
+
+    def forward(self, images: Tensor, blend: Tensor, noise: Tensor) -> Tensor:
         height, width = images.shape[2:]
         if min(height, width) < 8:
             raise AssayError(f"a picture of {height} x {width} pixels is too small to stylise; 8 x 8 is the smallest")
-        x = F.pad(images, (0, -width % 4, 0, -height % 4), mode="reflect")
+        x = padded = F.pad(images, (0, -width % 4, 0, -height % 4), mode="reflect")
         for layer in self.down:
             x = layer(x, blend).relu()
+        x = x + self.noise(noise, blend)
         for block in self.same:
             x = block(x, blend)
         for layer in self.up:
             x = layer(F.interpolate(x, scale_factor=2.0, mode="nearest"), blend).relu()
-        made: Tensor = self.last(x, blend)
+        made: Tensor = self.last(x, blend, LOGITS * padded)
         return made.sigmoid()[:, :, :height, :width]
 
 
@@ -110,9 +124,9 @@ class _Layer(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
         self.norm = ConditionalInstanceNorm(outputs, styles)
 
-    def forward(self, x: Tensor, blend: Tensor) -> Tensor:
+    def forward(self, x: Tensor, blend: Tensor, to: Tensor | float = 0.0) -> Tensor:
         rim = self.conv.kernel_size[0] // 2
-        normed: Tensor = self.norm(self.conv(F.pad(x, (rim,) * 4, mode="reflect")), blend)
+        normed: Tensor = self.norm(to + self.conv(F.pad(x, (rim,) * 4, mode="reflect")), blend)
         return normed
 
 

@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
@@ -18,6 +17,7 @@ from synthesis.base import Art, Callback, FromImages
 from synthesis.loop import Adam, optimise, quasi_newton
 from synthesis.parametrisations import Pixels
 from synthesis.regularisers import total_variation
+from synthesis.tiles import resized, windows
 
 Size = tuple[int, int]
 IMAGE = "image"  # the name of the picture itself as a layer
@@ -172,18 +172,6 @@ class Seen:
         return self._takes[size]
 
 
-def windows(images: Tensor, window: Size) -> Tensor:
-    """(N * K, C, *window) cut out of images (N, C, H, W), the K of an image in a row; small images are enlarged."""
-    grown = (max(images.shape[2], window[0]), max(images.shape[3], window[1]))
-    images = resized(images, grown)
-    tops, lefts = (
-        torch.linspace(0, side - own, math.ceil(side / own)).round().long().tolist()
-        for side, own in zip(grown, window, strict=True)
-    )
-    cut = [images[:, :, y : y + window[0], x : x + window[1]] for y in tops for x in lefts]
-    return torch.stack(cut, 1).flatten(0, 1)
-
-
 def style_layers(model: nn.Module, images: Tensor, most: int = 4) -> tuple[str, ...]:
     """The picture itself, for its colours, and the last layer of each of the ``most`` finest grids.
 
@@ -217,7 +205,7 @@ def _probe(model: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tenso
 def layer_weights(given: Sequence[float] | None, names: Sequence[str]) -> tuple[float, ...]:
     """Weights of the layers that sum to 1, all the same unless given; ``AssayError`` unless there is one for each."""
     weights = tuple(given) if given is not None else (1.0,) * len(names)
-    if len(weights) != len(names) or min(weights, default=0) < 0 or sum(weights) <= 0:
+    if len(weights) != len(names) or not all(0 <= w < math.inf for w in weights) or sum(weights) <= 0:
         raise AssayError(f"weights {weights} for the layers {', '.join(names)}; give one for each, not all 0")
     return tuple(weight / sum(weights) for weight in weights)
 
@@ -242,13 +230,6 @@ def roughness(images: Tensor) -> Tensor:
 
 def scaled(size: Size, share: float) -> Size:
     return (max(round(size[0] * share), 1), max(round(size[1] * share), 1))
-
-
-def resized(images: Tensor, size: Size) -> Tensor:
-    """Images (N, C, H, W) at another size (H, W), averaged where they shrink."""
-    if tuple(images.shape[2:]) == size:
-        return images
-    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def noise_like(images: Tensor, size: Size, draws: Draws) -> Tensor:

@@ -108,16 +108,22 @@ def optimise(
         for transform in transforms:
             seen = transform(seen, draws)
         value = objective(seen)
-        total = value
-        for penalty in penalties:
-            total = total - penalty(images)
+        cost = torch.stack([penalty(images) for penalty in penalties]).sum(0) if penalties else None
+        total = value if cost is None else value - cost
         if best:
             better = total.detach() > top
             top, kept[better] = torch.where(better, total.detach(), top), values.detach()[better]
         due = [change for every, change in filters if (step + 1) % every == 0 and step + 1 < steps]
-        by_values, *by_images = torch.autograd.grad(total.sum(), [values, images] if due else [values])
+        asked = [values, images] if due else [values]
+        by_values, *by_images = torch.autograd.grad(value.sum(), asked, retain_graph=cost is not None)
+        asleep = ~by_values.flatten(1).any(1) if wake else values.new_zeros(0)
+        if cost is not None:
+            of_cost = torch.autograd.grad(cost.sum(), asked, allow_unused=True)
+            by_values, *by_images = [
+                slope if other is None else slope - other
+                for slope, other in zip([by_values, *by_images], of_cost, strict=True)
+            ]
         with torch.no_grad():
-            asleep = ~by_values.flatten(1).any(1) if wake else values.new_zeros(0)
             if asleep.any():
                 by_values[asleep] = draws[asleep].normal(values.shape[1:]).to(values)
             move(by_values, step / steps)

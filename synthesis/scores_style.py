@@ -44,12 +44,13 @@ def held_out(model: nn.Module, images: Tensor, used: Sequence[str]) -> tuple[str
 
 
 class Spent(NamedTuple):
-    """What a transfer reached for what it cost, (N,) each but the first two."""
+    """What a transfer reached for what it cost, (N,) each but the first two, and the pictures."""
 
     steps: int  # passes forward and backward of every picture
     seconds: float  # of all pictures
     content: Tensor
     style: Tensor
+    images: Tensor
 
 
 def against_budget(
@@ -68,5 +69,5 @@ def against_budget(
         start = now(images.device)
         made = replace(method, steps=steps)(model, images, styles, draws, weights=weights).images
         seconds = now(images.device) - start
-        rows.append(Spent(steps, seconds, *method.losses(model, made, images, styles, weights=weights)))
+        rows.append(Spent(steps, seconds, *method.losses(model, made, images, styles, weights=weights), made))
     return rows

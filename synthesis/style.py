@@ -1,5 +1,6 @@
 """Style transfer: the content of one picture in the style of others."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -22,10 +23,10 @@ from synthesis.gram import (
     gram_loss,
     layer_weights,
     noise_like,
-    resized,
     scaled,
     style_layers,
 )
+from synthesis.tiles import resized
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in luminance, ITU-R BT.601
 
@@ -186,7 +187,7 @@ def checked(styles: Sequence[Tensor], images: Tensor, weights: Sequence[float] |
         if picture.shape[:2] != (1, images.shape[1]):
             raise AssayError(f"a style is one picture of {images.shape[1]} channels, not {tuple(picture.shape)}")
     shares = tuple(weights) if weights is not None else (1.0,) * len(pictures)
-    if len(shares) != len(pictures) or min(shares, default=0) < 0 or sum(shares) <= 0:
+    if len(shares) != len(pictures) or not all(0 <= s < math.inf for s in shares) or sum(shares) <= 0:
         raise AssayError(f"weights {shares} for {len(pictures)} styles; give one for each, not all 0")
     return Blend([picture.detach().to(images) for picture in pictures], tuple(share / sum(shares) for share in shares))
 

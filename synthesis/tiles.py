@@ -1,5 +1,6 @@
 """Derivatives by pictures of any size: whole, in exact tiles, or in the windows of a model of a fixed size."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from core.layers import random_images
 from core.receptive import recursion
 from core.targets import derivative
 
-Sized = tuple[int, int]
+Sized = tuple[int, int]  # rows and columns
 
 
 class Slope(NamedTuple):
@@ -37,7 +38,9 @@ def takes(model: nn.Module, size: Sequence[int]) -> bool:
     try:
         with torch.no_grad():
             model(random_images(like.new_zeros(1, *size), 1))
-    except (RuntimeError, AssertionError, ValueError, AssayError):
+    except (RuntimeError, AssertionError, ValueError, AssayError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+            raise
         return False
     return True
 
@@ -98,6 +101,33 @@ def windowed(objective: Callable[[Tensor], Tensor], images: Tensor, window: Size
             times[at] += 1
             values.append(found.value)
     return Slope(torch.stack(values).mean(0), gradient / times)
+
+
+def windows(images: Tensor, window: Sized) -> Tensor:
+    """(N * K, C, *window) cut out of images (N, C, H, W), the K of an image in a row; small images are enlarged."""
+    grown = (max(images.shape[2], window[0]), max(images.shape[3], window[1]))
+    images = resized(images, grown)
+    tops, lefts = (
+        torch.linspace(0, side - own, math.ceil(side / own)).round().long().tolist()
+        for side, own in zip(grown, window, strict=True)
+    )
+    cut = [images[:, :, y : y + window[0], x : x + window[1]] for y in tops for x in lefts]
+    return torch.stack(cut, 1).flatten(0, 1)
+
+
+def resized(images: Tensor, size: Sized) -> Tensor:
+    """Images (N, C, H, W) at another size (H, W), averaged where they shrink."""
+    if tuple(images.shape[2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def over_windows(model: nn.Module, images: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """``score`` (N,) of pictures; of those whose size the model does not take, its mean over windows."""
+    if takes(model, images.shape[1:]):
+        return score(images)
+    height, width = getattr(model, "input_size", images.shape[1:])[1:]
+    return score(windows(images, (height, width))).view(len(images), -1).mean(1)
 
 
 def _starts(side: int, window: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Visualisation: the picture that a target likes best."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -9,14 +10,16 @@ from torch import Tensor, nn
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
-from core.layers import activations, default_layer
+from core.layers import default_layer
 from core.tables import check
 from core.targets import Target, gram
 from synthesis.base import Art, Callback, Synthesis, blank, kept, size_for
+from synthesis.gram import Seen
 from synthesis.loop import Adam, Momentum, Rule, optimise
 from synthesis.parametrisations import CPPN, LIMIT, MACO, Fourier, Latent, Parametrisation, Pixels, Statistics
 from synthesis.regularisers import L2, TV, Blur, ClipContribution, ClipNorm, Filter, Penalty, gaussian_blur
 from synthesis.spectrum import rms
+from synthesis.tiles import takes
 from synthesis.transforms import Defocus, Jitter, Noise, Transform, Wobble
 
 STEP = {"pixel": 0.05, "fourier": 0.05, "maco": 0.1, "cppn": 0.005, "latent": 0.03}
@@ -102,8 +105,15 @@ class Visualize(Synthesis):
                     raise AssayError(f"{name} is {tuple(given.shape[1:])}, the pictures are {size}")
         if start is not None and len(start) not in (1, len(grey)):
             raise AssayError(f"{len(start)} starts for {len(grey)} pictures")
+        if like is not None and not len(like):
+            raise AssayError("like is no images; give some, or leave it out")
+        if start is not None and self.parametrisation in ("cppn", "latent"):
+            raise AssayError(f"{self.parametrisation} cannot start at a picture; use pixel, fourier or maco")
+        own = getattr(model, "input_size", size)
+        if (size[1] < own[1] or size[2] < own[2]) and not takes(model, size):
+            raise AssayError(f"this model takes pictures of {own[1]} x {own[2]} alone; a larger one it sees in windows")
         streams = as_draws(draws, grey)
-        with borrowed(model):
+        with borrowed(model), borrowed(generator) if generator is not None else nullcontext():
             begun = self.begin(model, target, grey, streams, start, like, generator)
             return kept(self.run(model, target, begun, streams, callback))
 
@@ -181,7 +191,7 @@ class Visualize(Synthesis):
         )
 
     def _rule(self) -> Rule:
-        step_size = self.step_size or STEP[self.parametrisation]
+        step_size = STEP[self.parametrisation] if self.step_size is None else self.step_size
         return Momentum(step_size, slope=self.slope) if self.parametrisation == "pixel" else Adam(step_size)
 
     def _filters(self) -> list[tuple[int, Filter]]:
@@ -199,10 +209,12 @@ class Visualize(Synthesis):
         """Mean cosine similarity of a picture's Gram matrix to the others' (Olah et al. 2017, diversity)."""
         if len(begun.values) < 2:
             raise AssayError("diversity is among the pictures of one call; ask for two or more")
-        layer = default_layer(model, begun.images())
+        window = getattr(model, "input_size", begun.images().shape[1:])
+        layer = default_layer(model, begun.values.new_zeros(1, *window))
+        see = Seen(model, [layer])
 
         def likeness(images: Tensor) -> Tensor:
-            grams = gram(activations(model, images, layer)).flatten(1)
+            grams = gram(see(images)[0]).flatten(1)
             unit = grams / grams.norm(dim=1, keepdim=True).clamp_min(1e-12)
             others = (unit @ unit.T.detach()).fill_diagonal_(0)
             mean: Tensor = others.sum(1) / (len(images) - 1)

@@ -130,6 +130,35 @@ def test_a_style_network_paints_in_one_pass(photo: Path, tmp_path: Path) -> None
     assert told["method"] == "FastStyle(blend=(0.0, 1.0))"
 
 
+def test_a_dream_that_takes_no_steps_does_not_grow(photo: Path, tmp_path: Path) -> None:
+    tokens = [str(photo), "--method", "deep-dream(octaves=3, steps=2, step_size=0, jitter=0)", "--out", str(tmp_path)]
+    assert call("synthesize", "dream", "zoo:resnet", *tokens) == 0
+    assert record(tmp_path / "dream.png")["scores"]["dream_growth"] == 1
+
+
+def test_a_model_of_a_fixed_size_is_scored_in_windows(tmp_path: Path) -> None:
+    tokens = ["0", "--size", "100", "120", "--method", "visualize(steps=2)", "--out", str(tmp_path)]
+    assert call("synthesize", "visualize", "zoo:vit", *tokens) == 0
+    told = record(tmp_path / "class-0.png")
+    assert told["size"] == [100, 120]
+    assert 0 <= told["scores"]["moved_probability"] <= 1
+
+
+def test_pictures_one_pixel_wide_keep_their_size(tmp_path: Path) -> None:
+    tokens = ["conv1.0:1", "--size", "1", "9", "--method", "visualize(steps=2, degrees=0, scale=0)"]
+    assert call("synthesize", "visualize", "zoo:resnet", *tokens, "--out", str(tmp_path)) == 0
+    record(tmp_path / "conv1.0-1.png")
+
+
+def test_samples_of_one_name_do_not_overwrite_each_other(photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / photo.name
+    other.parent.mkdir()
+    other.write_bytes(photo.read_bytes())
+    tokens = [str(photo), str(other), "--method", "image-quilting(block=9)", "--out", str(tmp_path / "out")]
+    assert call("synthesize", "texture", *tokens) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
 def test_the_same_command_makes_the_same_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
         call("synthesize", "visualize", MODEL, "4", "--method", QUICK, "--seed", "5", "--out", str(tmp_path / name))
@@ -149,6 +178,12 @@ def test_the_same_command_makes_the_same_files(tmp_path: Path) -> None:
         (["visualize", MODEL, "1", "--count", "0"], "--count must be 1 or more"),
         (["visualize", MODEL, "1", "--method", "visualize(parametrisation=pixl)"], "parametrisation='pixl' is not"),
         (["invert", MODEL, "digits#3", "edgs"], "did you mean"),
+        (["invert", MODEL, "digits#3", "--method", "deep-dream"], "here --method is invert"),
+        (["invert", "zoo:linear", "scenes#3"], "no layers with a grid"),
+        (["visualize", "zoo:vit", "0", "--size", "40", "40"], "96 x 96 alone"),
+        (["visualize", MODEL, "1", "--facets", "2", "--count", "2"], "leave out --count"),
+        (["visualize", MODEL, "1", "--generator", "scenes"], "parametrisation=latent"),
+        (["dream", "zoo:resnet", "scenes#1", "--longest", "0"], "--longest 0 must be 1 or more"),
         (["invert", MODEL, "nowhere.png"], "no picture at nowhere.png"),
         (["dream", "zoo:resnet", "nowhere.png"], "no picture at nowhere.png"),
         (["texture"], "requires an argument"),

@@ -87,6 +87,19 @@ def test_the_command(
     assert capsys.readouterr().err == "assay: which styles? assay train style PICTURE ...\n"
 
 
+def test_a_training_starts_with_the_styles_colours(
+    subject: Subject, content: Path, styles: list[Path], tmp_path: Path
+) -> None:
+    fit = _Fit(styles, subject, shelf.photographs(content, 32), TINY, tmp_path / "state.pt", content)
+    nn.init.zeros_(fit.network.last.conv.weight)
+    images = pictures(1, 40, 48)
+    for i, path in enumerate(styles):
+        made = FastStyle(blend=tuple(float(i == j) for j in range(2)))(fit.network, images).images[0]
+        logits = shelf.read(path, longer=32).flatten(1).clamp(0.02, 0.98).logit()
+        torch.testing.assert_close(made.logit().flatten(1).mean(1), logits.mean(1), atol=1e-3, rtol=0)
+        torch.testing.assert_close(made.logit().flatten(1).std(1), logits.std(1), atol=1e-2, rtol=0)
+
+
 def test_training_lowers_the_loss(subject: Subject, content: Path, styles: list[Path], tmp_path: Path) -> None:
     recipe = replace(TINY, steps=150, width=4)
     fit = _Fit(styles[:1], subject, shelf.photographs(content, 32), recipe, tmp_path / "state.pt", content)

@@ -22,7 +22,7 @@ from synthesis.fast import FastStyle, StyleNet
 CLASSES = torch.tensor([2, 0, 1])
 QUICK = {"steps": 6, "window": 5, "levels": 1, "block": 8, "octaves": 2, "scales": 1}  # settings that one may have
 ANSWERS = {"target": (3, 20, 16), "images": (3, 20, 16), "styles": (3, 20, 16), "sample": (3, 40, 32)}
-NOT_RANDOM = {"FastStyle", "StyleTransfer"}  # they start at the picture
+NOT_RANDOM = {"StyleTransfer"}  # it starts at the picture
 
 
 class Tiny(nn.Module):

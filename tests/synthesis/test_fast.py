@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from core.draws import Draws
 from core.errors import AssayError
 from synthesis.fast import ConditionalInstanceNorm, FastStyle, StyleNet, load, save
 from tests.synthesis.pyramid import Pyramid, pictures, state_of
@@ -70,12 +71,33 @@ def test_blends_mix_scales_and_shifts(network: StyleNet) -> None:
     assert not torch.allclose(FastStyle()(network, images).images, wanted, atol=1e-3)
 
 
+def test_noise_paints_where_an_image_is_flat(network: StyleNet) -> None:
+    flat = torch.full((1, 3, 16, 20), 0.5)
+    shares, noise = torch.tensor([[1.0, 0.0]]), torch.randn(1, *network.noise_shape(flat))
+    assert noise.shape == (1, 8, 4, 5)
+    with torch.no_grad():
+        still, moved = (network(flat, shares, each) for each in (torch.zeros_like(noise), noise))
+    assert still.std((2, 3)).max() < 1e-3
+    assert moved.std((2, 3)).min() > 0.01
+    assert not torch.equal(FastStyle()(network, flat, 0).images, FastStyle()(network, flat, 1).images)
+
+
+def test_what_is_painted_joins_the_image(network: StyleNet) -> None:
+    images, shares = pictures(2, 16, 20), torch.tensor([[1.0, 0.0]]).expand(2, -1)
+    nn.init.zeros_(network.last.conv.weight)
+    wanted = F.instance_norm(images, eps=0) * network.last.norm.scale[0, :, None, None]
+    wanted = (wanted + network.last.norm.shift[0, :, None, None]).sigmoid()
+    made = network(images, shares, torch.randn(2, *network.noise_shape(images)))
+    torch.testing.assert_close(made, wanted, atol=1e-4, rtol=0)
+
+
 def test_each_picture_alone_and_the_network_given_back(network: StyleNet) -> None:
     images = pictures(3, 16, 20)
     before, copy = state_of(network.train()), images.clone()
     batch = FastStyle()(network, images).images
     for i in range(3):
-        torch.testing.assert_close(FastStyle()(network, images[i : i + 1]).images[0], batch[i])
+        alone = FastStyle()(network, images[i : i + 1], Draws.hashed("seed 0", [str(i)])).images[0]
+        torch.testing.assert_close(alone, batch[i])
     assert state_of(network) == before
     assert torch.equal(images, copy)
 

@@ -24,11 +24,10 @@ from synthesis.gram import (
     gram_loss,
     layer_weights,
     noise_like,
-    resized,
     roughness,
     style_layers,
-    windows,
 )
+from synthesis.tiles import resized, windows
 from tests.bench.real import REAL, needed
 from tests.synthesis.pyramid import Fixed, Pyramid, pictures, state_of
 

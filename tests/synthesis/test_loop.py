@@ -263,6 +263,8 @@ def test_a_sleeping_unit_is_woken() -> None:
     asleep = optimise(Pixels(start), off, _draws(2), **climb)  # type: ignore[arg-type]
     awake = optimise(Pixels(start), off, _draws(2), wake=True, **climb)  # type: ignore[arg-type]
     assert torch.equal(asleep.images, start)
+    held = optimise(Pixels(start), off, _draws(2), wake=True, penalties=[TV(1e-3)], **climb)  # type: ignore[arg-type]
+    assert (held.history[-1] > 0).all()
     assert (awake.history[-1] > 0).all()
 
 

@@ -145,3 +145,20 @@ def test_facets_are_means_of_near_images() -> None:
     assert sorted(found.flatten().tolist()) == pytest.approx([0.01, 0.905], abs=0.006)
     with pytest.raises(AssayError, match="6 clusters of 5 images"):
         facets(codes, images, 6)
+
+
+def test_a_generator_is_borrowed() -> None:
+    class Dropping(Blobs):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, codes: Tensor) -> Tensor:
+            images: Tensor = self.drop(super().forward(codes))
+            return images
+
+    generator = Dropping().train()
+    method = Visualize(parametrisation="latent", steps=3)
+    first, again = (method(Net(), Logit(0), generator=generator).images for _ in range(2))
+    assert torch.equal(first, again)
+    assert generator.training

@@ -14,9 +14,10 @@ from core.draws import Draws
 from core.errors import AssayError
 from core.layers import activations
 from core.targets import CodeDistance, gram
-from synthesis.gram import Seen, gram_loss, layer_weights, resized
+from synthesis.gram import Seen, gram_loss, layer_weights
 from synthesis.scores_style import against_budget, gram_distance, held_out
 from synthesis.style import StyleTransfer, code_loss, grey, luminance, matched_contrast, recoloured
+from synthesis.tiles import resized
 from tests.bench.real import REAL, needed
 from tests.synthesis.pyramid import Fixed, Pyramid, pictures, state_of
 
