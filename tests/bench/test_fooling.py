@@ -45,6 +45,12 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTACKS._entries, "nothing", f"{__name__}:Nothing")
 
 
+METRICS = {
+    *("own_probability", "moved_probability", "other_probability", "other_agreement"),
+    "spectrum_distance",
+}
+
+
 def cells(*attacks: str, **more: object) -> list[FoolingCell]:
     options = Options(models=MODELS[:2], data=("digits",), attacks=attacks, limit=5, **more)  # type: ignore[arg-type]
     return [cell for cell in plan(options).cells if isinstance(cell, FoolingCell)]
@@ -62,7 +68,7 @@ def test_an_attack_from_nothing_draws_every_class() -> None:
     found = first.measure(Setup())
     assert [row["image"] for row in found.rows[:10]] == [f"class-{k}" for k in range(10)]
     assert [row["label"] for row in found.rows[:10]] == list(range(10))
-    assert {row["metric"] for row in found.rows} == {"own_probability", "other_probability", "other_agreement"}
+    assert {row["metric"] for row in found.rows} == METRICS
     pictures = torch.from_numpy(found.art["pictures.npz"]["images"]).permute(0, 3, 1, 2) / 255
     assert pictures.shape == (10, 1, 8, 8)
     with torch.no_grad():
@@ -112,7 +118,7 @@ def test_pictures_are_those_of_the_streams() -> None:
 def test_those_of_the_table_run(text: str) -> None:
     first, _ = cells(text)
     assert first.method == repr(ATTACKS.parse(text))
-    assert len(first.measure(Setup()).rows) == 3 * 10
+    assert len(first.measure(Setup()).rows) == len(METRICS) * 10
 
 
 def test_fooling_from_an_image_is_an_attack_on_images() -> None:
