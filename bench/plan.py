@@ -26,7 +26,7 @@ from core.errors import AssayError, unknown
 from core.tables import number
 from explain import EXPLAINERS, Explainer
 from explain.metrics import METRICS
-from synthesis import SYNTHESES, DeepDream, Invert, StyleTransfer, TextureSynthesis, Visualize
+from synthesis import SYNTHESES, DeepDream, FastStyle, Invert, StyleTransfer, TextureSynthesis, Visualize
 from synthesis.base import FromSample
 
 T = TypeVar("T")
@@ -93,6 +93,8 @@ def plan(options: Options) -> Plan:
     metrics = _once(METRICS.parse(text) for text in options.metrics)
     deceived = _once(EXPLAINERS.parse(text) for text in options.deceived)
     syntheses = _once(SYNTHESES.parse(text) for text in options.syntheses)
+    if any(isinstance(one, FastStyle) for one in syntheses):
+        raise AssayError("fast-style paints with a network of its own, not in a run: assay synthesize style --network")
     sources = {spec: load_data(spec).take(options.limit) for spec in (*options.data, *options.accuracy_data)}
     digests = {spec: load_data(spec).take(options.learned).digest for spec in options.data if options.learned}
     subjects = {spec: subject(spec, "cpu") for spec in expand(options.models)}

@@ -33,13 +33,13 @@ class StyleRecipe:
     The losses and their weights are those of ``aim``, so what is trained and what ``StyleTransfer`` optimises compare.
     """
 
-    aim: StyleTransfer = field(default_factory=lambda: StyleTransfer(style_weight=10.0))
+    aim: StyleTransfer = field(default_factory=lambda: StyleTransfer(style_weight=4.0))
     width: int = 16  # half of the papers', a quarter of the work
     blocks: int = 5
     size: int = 256  # shorter side of the content pictures; longer side of the styles, times aim.style_size
     crop: int = 128  # side of what is trained on
     batch: int = 2
-    steps: int = 1800
+    steps: int = 1200
     lr: float = 3e-3
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 0
@@ -68,7 +68,10 @@ def train(
         raise AssayError(f"{subject.name} takes pictures of {subject.input_size[0]} channel; a style needs one of 3")
     if min(recipe.steps, recipe.batch) < 1 or recipe.crop > recipe.size:
         raise AssayError("steps and batch are at least 1, and the crop is no larger than the pictures")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssayError(f"cannot write to {out.parent}: {error.strerror}") from error
     fit = _Fit(styles, subject, photographs(content, recipe.size), recipe, out.with_suffix(".resume.pt"), content)
     fit.run(progress)
     card = save(fit.network.eval(), out, fit.about())
@@ -91,7 +94,10 @@ class _Fit:
         self._colour(paintings)
         self.optimiser = torch.optim.Adam(self.network.parameters(), recipe.lr)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.lr, total_steps=recipe.steps + 1, pct_start=0.1
+            self.optimiser,
+            recipe.lr,
+            total_steps=recipe.steps + 1,
+            pct_start=0.11,  # no whole number of steps is 1
         )
         with borrowed(subject), torch.no_grad():
             self.content_layers, self.style_layers = recipe.aim.layers(subject, paintings[0])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class FastStyle(FromImages):
         if images.shape[1] != 3:
             raise AssayError(f"a style network paints pictures of 3 channels, not {images.shape[1]}")
         blend = (1.0,) * len(model.styles) if self.blend is None else self.blend
-        if len(blend) != len(model.styles) or min(blend, default=0) < 0 or sum(blend) <= 0:
+        if len(blend) != len(model.styles) or not all(0 <= b < math.inf for b in blend) or sum(blend) <= 0:
             raise AssayError(
                 f"blend {blend} for the styles {', '.join(model.styles)}; give one share for each, not all 0"
             )
@@ -70,6 +71,8 @@ class StyleNet(nn.Module):
         super().__init__()
         if not styles or min(width, blocks) < 1:
             raise AssayError("a style network has a style, and width and blocks of at least 1")
+        if len(set(styles)) != len(styles):
+            raise AssayError(f"two styles have one name: {', '.join(styles)}; name their files apart")
         self.styles, self.width, self.blocks = tuple(styles), width, blocks
         count, deep = len(self.styles), 4 * width
         self.down = nn.ModuleList(

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from core.errors import AssayError
+from core.errors import AssayError, NotApplicable
 from synthesis.spectrum import frequencies
 
 # square root of the covariance of colours in ImageNet's photographs, from lucid (tensorflow/lucid, Apache-2.0)
@@ -195,7 +195,7 @@ class Latent:
         with torch.no_grad():
             made = tuple(generator(start[:1]).shape[1:])
         if made != size:
-            raise AssayError(f"the generator makes pictures {made} and the model takes {size}")
+            raise NotApplicable(f"the generator makes pictures {made} and the model takes {size}")
 
     def images(self) -> Tensor:
         images: Tensor = self._generator(self.values)
