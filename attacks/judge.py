@@ -92,7 +92,7 @@ def evaluate(
     problems["non-finite-logits"] = ~(logits.isfinite().all(1) & clean_logits.isfinite().all(1))
     scale = logits.abs().amax(1).clamp(min=1)
     problems["not-repeatable"] = ((logits - again).abs().amax(1) > NOISE * scale) & logits.isfinite().all(1)
-    problems["boundary"] = settled.margin(logits).abs() <= NOISE * scale
+    problems["boundary"] = settled.margin(logits).abs() <= NOISE * logits.abs().amax(1)  # small logits have small noise
     valid = ~(invalid | problems["non-finite-logits"])
     success = settled.reached(logits) & valid
     success_8bit = settled.reached(rounded) & valid
