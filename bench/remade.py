@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from attacks.metrics import ssim
 from bench.cells import Cell, Measured, Row, Setup, draws_for
-from bench.inspect_layers import plain, usual_layer
+from bench.inspect_layers import plain
 from bench.models import Subject
 from bench.pictures import first_right, to_bytes
 from core.borrow import counting, now
-from core.layers import activations
+from core.layers import activations, default_layer
 from core.targets import CodeDistance
 from explain.learned.fields import spread_layers
 from synthesis.base import Art, FromImages
@@ -61,7 +61,7 @@ class RemadeCell(Cell):
     def records(self, model: Subject, images: Tensor) -> dict[str, Any]:
         """The records by the layers that they are about, in the order of depth."""
         layer = getattr(self.synthesis, "layer", None)
-        return {layer or plain(usual_layer(model)): self.synthesis}
+        return {layer or plain(default_layer(model, images)): self.synthesis}
 
     @abstractmethod
     def scores(self, model: Subject, images: Tensor, layer: str, art: Art) -> dict[str, Tensor]:

@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 
 from bench.cells import Setup
 from bench.painted import TEXTURES, StyleCell, TextureCell
 from bench.remade import METRICS, DreamCell, InversionCell, dream_scores, inversion_scores
+from core.errors import NotApplicable
 from synthesis import DeepDream, ImageQuilting, Invert, StyleTransfer, TextureSynthesis
 from synthesis.base import Art
 from tests.bench.zoo import subject, zoo_cell
@@ -44,6 +46,13 @@ def test_a_dream_is_scored_and_kept() -> None:
     assert set(rows["metric"]) == {"dream_growth", "dream_clipped"}
     assert (rows.loc[rows["metric"] == "dream_growth", "value"] > 1).all()
     assert art["dream.npz"]["made_0"].shape == (2, 96, 96, 3)
+
+
+def test_a_model_without_a_grid_has_no_dream_and_keeps_the_input_alone() -> None:
+    with pytest.raises(NotApplicable, match="no layer with a live grid"):
+        zoo_cell(DreamCell, "zoo:linear", synthesis=DeepDream(steps=1), shown=1, limit=2).measure(Setup())
+    _, art = frame(zoo_cell(InversionCell, "zoo:linear", synthesis=Invert(steps=1), shown=1, limit=2))
+    assert [layer["layer"] for layer in art["meta.json"]["layers"]] == ["input"]
 
 
 def test_scores_in_closed_form() -> None:
