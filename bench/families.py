@@ -14,7 +14,8 @@ from torch import nn
 
 from core.borrow import borrowed
 from core.errors import unknown
-from core.layers import default_layer, describe, find_layout, is_cut, random_images, record
+from core.layers import find_layout, record
+from core.probe import default_layer, describe, is_cut, random_images
 from explain.gates import Gates
 
 CLASSES = 10

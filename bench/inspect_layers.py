@@ -14,7 +14,7 @@ from bench.inspect import Asked
 from bench.models import Subject
 from bench.single import read_picture
 from core.errors import AssayError, NotApplicable
-from core.layers import default_layer
+from core.probe import default_layer
 from core.receptive import Field, Traced, recursion
 from explain.learned import filters as weights
 from explain.learned.activations import lives, strongest_channels

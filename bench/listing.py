@@ -15,7 +15,7 @@ from explain.metrics import METRICS
 from synthesis import SYNTHESES
 
 if TYPE_CHECKING:
-    from core.layers import LayerInfo
+    from core.probe import LayerInfo
     from core.receptive import Field
 
 TABLES: dict[str, Table] = {
@@ -44,16 +44,16 @@ def layer_rows(spec: str) -> Iterator[str]:
     import torch
 
     from bench.models import load
-    from core import layers, receptive
+    from core import probe, receptive
     from core.errors import NotApplicable
 
     model = load(spec, weights=False)
     images = torch.zeros(1, *model.input_size)
     try:
-        chosen, reason = layers.default_layer(model.body, images), ""
+        chosen, reason = probe.default_layer(model.body, images), ""
     except NotApplicable as error:
         chosen, reason = "", str(error)
-    found = layers.describe(model.body, images)
+    found = probe.describe(model.body, images)
     grids = dict.fromkeys(info.name for info in found if info.layout)
     fields = receptive.measured(model.body, images, list(grids))
     reached: dict[str, receptive.Field | None] = {}

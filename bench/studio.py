@@ -246,19 +246,21 @@ def texture(
 
 
 def style(
-    content: str, styles: Sequence[str], *, model: str, method: str, weights: Sequence[float], network: Path | None,
-    longest: int | None, out: Path, seed: int,
+    content: str, styles: Sequence[str], *, model: str | None, method: str | None, weights: Sequence[float],
+    network: Path | None, longest: int | None, out: Path, seed: int,
 ) -> Iterator[str]:  # fmt: skip
     """Paint a picture in the style of others."""
     if network is not None:
+        if model is not None or method is not None:
+            raise AssayError("--network paints by itself: leave out --model and --method, or --network")
         yield from _fast_style(content, styles, weights=weights, network=network, longest=longest, out=out, seed=seed)
         return
     if not styles:
         raise AssayError("in which style? give one or more pictures after the content")
     if weights and len(weights) != len(styles):
         raise AssayError(f"{len(weights)} weights for {len(styles)} styles")
-    record = method_of(method, StyleTransfer)
-    subject = load(model)
+    record = method_of(method or "style-transfer", StyleTransfer)
+    subject = load(model or "zoo:repvgg")
     image, name = read_large(content, subject, longest)
     painted = [read_large(source, subject, None)[0] for source in styles]
     with Steps("style") as progress:

@@ -175,8 +175,8 @@ def style(
     styles: Words = (),
     /,
     *,
-    model: str = "zoo:repvgg",
-    method: str = "style-transfer",
+    model: str | None = None,
+    method: str | None = None,
     weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (),
     network: Path | None = None,
     longest: int | None = None,
@@ -191,13 +191,13 @@ def style(
     styles
         Files or DATA#NUMBER; several are blended. With --network, names of the styles that it knows.
     model
-        A model spec.
+        A model spec; zoo:repvgg unless given.
     method
-        With settings, as in "style-transfer(style_weight=10, colours=content)".
+        With settings, as in "style-transfer(style_weight=10, colours=content)"; style-transfer unless given.
     weights
         Of the styles, equal unless given.
     network
-        A network from assay train style, which paints in one forward pass.
+        A network from assay train style, which paints in one forward pass, without --model and --method.
     longest
         The content's longer side in pixels, its own unless given.
     """

@@ -191,6 +191,13 @@ class _Watch:
         }
 
 
+def keep(state: dict[str, Any], path: Path) -> None:
+    """Write what a training goes on from, whole or not at all."""
+    beside = path.with_suffix(".part")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
 class _Fit:
     """One cycle of a training: network, optimiser and schedule, which together are what is resumed."""
 
@@ -257,9 +264,7 @@ class _Fit:
             "schedule": self.schedule.state_dict(),
             "history": self.history,
         }
-        beside = self.resume.with_suffix(".part")
-        torch.save(state, beside)
-        beside.replace(self.resume)
+        keep(state, self.resume)
 
     def _epoch(self, epoch: int, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng([self.recipe.seed, epoch])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench import models
 from bench.data import scenes
-from bench.training import Progress, drawn, write
+from bench.training import Progress, drawn, keep, write
 from bench.zoo.generator import Generator, GeneratorRecipe
 
 TEXTURES = ("stripes", "checks", "dots")
@@ -140,9 +140,7 @@ class _Fit:
                 if progress is not None:
                     progress("generator", epoch, self.recipe.epochs, done / self.batches, total / done)
             state = {"recipe": repr(self.recipe), "epoch": epoch + 1}
-            beside = self.resume.with_suffix(".part")
-            torch.save(state | {name: part.state_dict() for name, part in self.parts.items()}, beside)
-            beside.replace(self.resume)
+            keep(state | {name: part.state_dict() for name, part in self.parts.items()}, self.resume)
 
     def _codes(self, epoch: int) -> Tensor:
         return codes(self.records, np.random.default_rng([self.recipe.seed, epoch, 0]))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bench.data.pictures import photographs, read
 from bench.models import Subject
-from bench.training import Progress
+from bench.training import Progress, keep
 from core.borrow import borrowed
 from core.errors import AssayError
 from core.targets import gram
@@ -194,9 +194,7 @@ class _Fit:
             "schedule": self.schedule.state_dict(),
             "history": self.history,
         }
-        beside = self.resume.with_suffix(".part")
-        torch.save(state, beside)
-        beside.replace(self.resume)
+        keep(state, self.resume)
 
     def _restore(self) -> int:
         """Take up what was kept of this training; the step to go on with."""

@@ -15,7 +15,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from core.borrow import borrowed
 from core.calls import Calls
-from core.layers import awake, find_layout, random_images, record, to_grid
+from core.layers import find_layout, record, to_grid
+from core.probe import awake, random_images
 
 Pair = tuple[int, int]  # down, across
 
@@ -191,11 +192,10 @@ class _Arithmetic(Calls):
         marked = [(each, self._marks[each]) for each in _tensors((args, kwargs)) if each in self._marks]
         shapes = [tuple(each.shape) for each, _ in marked]  # before an in-place function changes them
         out = func(*args, **kwargs)
-        made = list(_tensors(out))
-        if func.__name__ == "__setitem__" and marked:
-            made = [args[0]]
+        made = [args[0]] if func.__name__ == "__setitem__" and marked else list(_tensors(out))
         for tensor in made if marked else ():
-            self._marks[tensor] = _next(func.__name__, args, kwargs, [mark for _, mark in marked], shapes, tensor)
+            own = _Made(func.__name__, args, kwargs, [mark for _, mark in marked], shapes, tensor)
+            self._marks[tensor] = _next(own)
         return out
 
 
@@ -209,15 +209,20 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
-def _next(
-    name: str,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    marks: list[_Mark],
-    shapes: list[tuple[int, ...]],
-    out: Tensor,
-) -> _Mark:
-    """The mark of what a function makes of marked tensors of ``shapes``."""
+class _Made(NamedTuple):
+    """A tensor that a function made of marked ones of ``shapes``."""
+
+    name: str  # of the function
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    marks: list[_Mark]
+    shapes: list[tuple[int, ...]]
+    out: Tensor
+
+
+def _next(made: _Made) -> _Mark:
+    """The mark of what a function made."""
+    name, args, kwargs, marks, shapes, out = made
     known = [mark for mark in marks if mark.reach is not None]
     lost = next((mark for mark in marks if mark.reach is None and mark != _WHOLE), None)
     if lost is not None:
@@ -227,7 +232,7 @@ def _next(
     first, shape = marks[0], shapes[0]
     found: _Mark | None = None
     if name in _POINTWISE or name in ("cat", "concat", "concatenate"):
-        found = _merged(name, args, kwargs, marks, shapes, out)
+        found = _merged(made)
     elif first.reach is None or len(known) > 1:
         found = None
     elif name in ("conv2d", *_POOLS) and first.axes == (2, 3):
@@ -252,15 +257,9 @@ def _next(
     return found or _Mark(None, (-1, -1), f"through {name}, which the arithmetic of convolutions does not cover")
 
 
-def _merged(
-    name: str,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    marks: list[_Mark],
-    shapes: list[tuple[int, ...]],
-    out: Tensor,
-) -> _Mark | None:
+def _merged(made: _Made) -> _Mark | None:
     """The box around all operands; one that is broadcast over the grid is a gate."""
+    name, args, kwargs, marks, shapes, out = made
     full, gated, axes = [], False, None
     for mark, shape in zip(marks, shapes, strict=True):
         if mark.reach is None:

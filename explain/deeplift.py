@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from core.calls import Calls
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
-from core.layers import random_images
+from core.probe import random_images
 from core.targets import Target, derivative
 from explain.base import Explainer
 from explain.gates import ACTIVATIONS

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.borrow import borrowed
-from core.layers import default_layer
+from core.probe import default_layer
 from core.tables import check
 from explain.gates import Activations, Gates, Rule
 from explain.maps import GradCAM

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
-from core.layers import activations, default_layer, find, find_layout, record, to_grid
+from core.layers import activations, find, find_layout, record, to_grid
+from core.probe import default_layer
 from core.targets import Target, logits_of
 from explain.base import Explainer
 from explain.passes import Derived, Found, Want

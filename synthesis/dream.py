@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
-from core.layers import activations, default_layer
+from core.layers import activations
+from core.probe import default_layer
 from core.tables import check
 from core.targets import LayerNorm2
 from synthesis.base import Art, Callback, FromImages, kept
@@ -98,9 +99,9 @@ class DeepDream(FromImages):
             target = LayerNorm2(layer, self.channel)
             return lambda images: target(model, images)
         with torch.no_grad():
-            wanted = activations(model, self._fitted(model, guide.to(next(model.parameters(), guide))), layer).flatten(
-                2
-            )[0]
+            wanted = activations(
+                model, self._fitted(model, layer, guide.to(next(model.parameters(), guide))), layer
+            ).flatten(2)[0]
 
         def likeness(images: Tensor) -> Tensor:
             found = activations(model, images, layer).flatten(2).transpose(1, 2) @ wanted
@@ -108,9 +109,10 @@ class DeepDream(FromImages):
 
         return likeness
 
-    def _fitted(self, model: nn.Module, guide: Tensor) -> Tensor:
-        """The guide, at the model's own size where it takes no other."""
-        if takes(model, guide.shape[1:]):
+    def _fitted(self, model: nn.Module, layer: str, guide: Tensor) -> Tensor:
+        """The guide as the model takes it, at its own size where it takes no other."""
+        guide = guide.to(next(model.parameters(), guide))
+        if takes(model, guide.shape[1:], [layer]):
             return guide
         height, width = getattr(model, "input_size", guide.shape[1:])[1:]
         return resized(guide, (height, width))
@@ -121,7 +123,7 @@ class DeepDream(FromImages):
         """How an objective's derivative by pictures of ``size`` is found."""
         tile, own = self.tile, getattr(model, "input_size", size)
         if tile is None or max(size[1:]) <= tile:
-            whole = takes(model, size)
+            whole = takes(model, size, [layer])
             return slope if whole else lambda objective, images: windowed(objective, images, (own[1], own[2]))
         around, stride = margin(model, layer, own)
         return lambda objective, images: tiled(objective, images, tile, around, stride)

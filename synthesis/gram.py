@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from core.draws import Draws
 from core.errors import AssayError, NotApplicable
-from core.layers import describe, many_activations, trunk
+from core.layers import many_activations
+from core.probe import grid_layers, trunk
 from core.tables import check
 from core.targets import gram
 from synthesis.base import Art, Callback, FromImages
 from synthesis.loop import Adam, optimise, quasi_newton
 from synthesis.parametrisations import Pixels
 from synthesis.regularisers import total_variation
-from synthesis.tiles import resized, windows
+from synthesis.tiles import resized, takes, windows
 
 Size = tuple[int, int]
 IMAGE = "image"  # the name of the picture itself as a layer
@@ -153,22 +154,17 @@ class Seen:
     def _grids(self, images: Tensor) -> list[Tensor]:
         size = (images.shape[2], images.shape[3])
         window = getattr(self.model, "input_size", (0, *size))[1:]
-        if size == window or self._whole(images):
+        if self._whole(images):
             return many_activations(self.model, images, self._inside)
         seen = windows(images, window)
         grids = many_activations(self.model, seen, self._inside)
         return [grid.reshape(len(images), -1, *grid.shape[1:]).transpose(1, 2).flatten(2, 3) for grid in grids]
 
     def _whole(self, images: Tensor) -> bool:
-        """Whether the network up to the last layer runs on pictures of this size, as one probe tells."""
+        """Whether the network up to the last layer runs on pictures of this size."""
         size = (images.shape[2], images.shape[3])
         if size not in self._takes:
-            try:
-                with torch.no_grad():
-                    many_activations(self.model, images[:1], self._inside)
-                self._takes[size] = True
-            except (RuntimeError, AssertionError, ValueError):
-                self._takes[size] = False
+            self._takes[size] = takes(self.model, images.shape[1:], self._inside)
         return self._takes[size]
 
 
@@ -187,10 +183,10 @@ def style_layers(model: nn.Module, images: Tensor, most: int = 4) -> tuple[str, 
 
 
 def trunk_of(model: nn.Module, images: Tensor) -> list[str]:
-    """``core.layers.trunk`` at the model's own input size; any layers with grids where no layer is on every path."""
+    """``core.probe.trunk`` at the model's own input size; any layers with grids where no layer is on every path."""
     size = getattr(model, "input_size", tuple(images.shape[1:]))
     like = images.new_zeros(1, *size)
-    names = trunk(model, like) or [each.name for each in describe(model, like) if each.layout]
+    names = trunk(model, like) or grid_layers(model, like)
     if not names:
         raise NotApplicable("the network has no layer with a grid over the image, so no textures")
     return names

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from core.draws import Draws
 from core.errors import AssayError
-from core.layers import activations, default_layer
+from core.layers import activations
+from core.probe import default_layer
 from core.tables import check
 from core.targets import CodeDistance
 from synthesis.base import Art, Callback, FromImages

@@ -53,7 +53,7 @@ class Momentum:
 
         def move(gradient: Tensor, done: float) -> None:
             gradient = tilt(gradient, self.slope)
-            velocity.mul_(self.momentum).add_(gradient / rms(gradient), alpha=1 - self.momentum)
+            velocity.mul_(self.momentum).addcdiv_(gradient, rms(gradient), value=1 - self.momentum)
             values.add_(velocity, alpha=self.step_size * (1 - done))
 
         return move
@@ -112,11 +112,13 @@ def optimise(
         total = value if cost is None else value - cost
         if best:
             better = total.detach() > top
-            top, kept[better] = torch.where(better, total.detach(), top), values.detach()[better]
+            top = total.detach().where(better, top)
+            kept = values.detach().where(better.view(-1, *[1] * (values.ndim - 1)), kept)
         due = [change for every, change in filters if (step + 1) % every == 0 and step + 1 < steps]
         asked = [values, images] if due else [values]
-        by_values, *by_images = torch.autograd.grad(value.sum(), asked, retain_graph=cost is not None)
-        asleep = ~by_values.flatten(1).any(1) if wake else values.new_zeros(0)
+        again = cost is not None and images is not values  # both go back through the parametrisation
+        by_values, *by_images = torch.autograd.grad(value.sum(), asked, retain_graph=again)
+        asleep = by_values.abs().flatten(1).amax(1) == 0 if wake else values.new_zeros(0)
         if cost is not None:
             of_cost = torch.autograd.grad(cost.sum(), asked, allow_unused=True)
             by_values, *by_images = [

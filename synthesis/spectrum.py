@@ -1,5 +1,7 @@
 """Pictures as spatial frequencies."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ def tilt(images: Tensor, slope: float) -> Tensor:
     """
     if slope == 0:
         return images
-    tilted: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) / frequencies(images) ** slope, s=images.shape[2:])
+    tilted: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * frequencies(images) ** -slope, s=images.shape[2:])
     return tilted
 
 
@@ -27,5 +29,6 @@ def frequencies(images: Tensor) -> Tensor:
 
 def rms(values: Tensor) -> Tensor:
     """Root mean square of each row of (N, ...), shaped to divide it; at least the smallest normal number."""
-    mean = values.square().flatten(1).mean(1).sqrt()
-    return mean.clamp_min(torch.finfo(values.dtype).tiny).view(-1, *[1] * (values.ndim - 1))
+    norm = torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim)), keepdim=True)
+    mean: Tensor = norm / math.sqrt(values.shape[1:].numel())
+    return mean.clamp_min(torch.finfo(values.dtype).tiny)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import AssayError
-from core.layers import random_images
+from core.layers import many_activations
+from core.probe import random_images
 from core.receptive import recursion
 from core.targets import derivative
 
@@ -30,14 +31,18 @@ def slope(objective: Callable[[Tensor], Tensor], images: Tensor) -> Slope:
     return Slope(value.detach(), derivative(value, images))
 
 
-def takes(model: nn.Module, size: Sequence[int]) -> bool:
-    """Whether the model runs on pictures of ``size`` (C, H, W): its own input size, or any that one probe passes."""
+def takes(model: nn.Module, size: Sequence[int], layers: Sequence[str] = ()) -> bool:
+    """Whether the model runs on pictures of ``size`` (C, H, W), as far as the last of ``layers`` if any are named.
+
+    It does on its own input size, and on any that one probe passes.
+    """
     if tuple(size) == tuple(getattr(model, "input_size", ())):
         return True
     like = next(model.parameters(), torch.zeros(()))
     try:
         with torch.no_grad():
-            model(random_images(like.new_zeros(1, *size), 1))
+            images = random_images(like.new_zeros(1, *size), 1)
+            many_activations(model, images, layers) if layers else model(images)
     except (RuntimeError, AssertionError, ValueError, AssayError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
             raise

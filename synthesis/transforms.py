@@ -7,6 +7,7 @@ its own randomness.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,10 +80,24 @@ class Defocus:
 
 def roll(images: Tensor, shifts: Tensor) -> Tensor:
     """Each of (N, C, H, W) rolled by its own (down, right) of ``shifts`` (N, 2), in whole pixels around the edges."""
-    for axis in (2, 3):
-        size = images.shape[axis]
-        places = (torch.arange(size, device=images.device) - shifts[:, axis - 2, None]) % size
-        view = [len(images), 1, 1, 1]
-        view[axis] = size
-        images = images.gather(axis, places.view(view).expand_as(images))
-    return images
+    rolled: Tensor = _Roll.apply(images, shifts)
+    return rolled
+
+
+class _Roll(torch.autograd.Function):
+    """Its derivative is the roll back, which reads each pixel where that of a gather adds to it."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, shifts: Tensor) -> Tensor:
+        ctx.save_for_backward(shifts)
+        (n, c, height, width), down, right = images.shape, shifts[:, :1], shifts[:, 1:]
+        first = torch.arange(n * c, device=images.device).view(n, c, 1) * height
+        rows = first + ((torch.arange(height, device=images.device) - down) % height)[:, None]
+        columns = (torch.arange(width, device=images.device) - right) % width
+        sunk = images.reshape(-1, width).index_select(0, rows.flatten()).view_as(images)
+        return sunk.gather(3, columns[:, None, None].expand_as(images))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (shifts,) = ctx.saved_tensors
+        return roll(gradients[0], -shifts), None

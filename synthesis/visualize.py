@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from core.borrow import borrowed, check_images
 from core.draws import Draws, as_draws
 from core.errors import AssayError
-from core.layers import default_layer
+from core.probe import default_layer
 from core.tables import check
 from core.targets import Target, gram
 from synthesis.base import Art, Callback, Synthesis, blank, kept, size_for

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.borrow import borrowed
-from core.layers import describe, many_activations
+from core.layers import many_activations
 
 FLAT = 1e-6  # share of the layer's largest range below which a channel counts as constant
 
@@ -36,12 +36,6 @@ class Life:
         """Channels (C,) bool that are constant: their range is under a millionth of the largest of the layer."""
         spread = self.high - self.low
         return spread <= FLAT * spread.amax()
-
-
-def grid_layers(model: nn.Module, images: Tensor) -> list[str]:
-    """Layers with a grid of four cells or more, by the first time that they finish."""
-    infos = describe(model, images[:1])
-    return list(dict.fromkeys(i.name for i in infos if i.layout and i.layout.height * i.layout.width >= 4))
 
 
 def strongest_channels(model: nn.Module, image: Tensor, name: str, k: int) -> Strongest:

@@ -24,7 +24,7 @@ from core.alignment import likeness as likeness
 from core.alignment import linear_cka as linear_cka
 from core.borrow import borrowed
 from core.errors import AssayError, NotApplicable
-from core.layers import random_images
+from core.probe import random_images
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from core.borrow import borrowed
-from core.layers import find_layout, record, trunk
+from core.layers import find_layout, record
+from core.probe import grid_layers, trunk
 from core.receptive import Field, Reach, clipped, effective, measured, recursion
-from explain.learned.activations import grid_layers
 
 
 class LayerField(NamedTuple):

@@ -12,7 +12,8 @@ from torch.func import functional_call
 
 from core.borrow import borrowed
 from core.errors import NotApplicable
-from core.layers import find, random_images
+from core.layers import find
+from core.probe import random_images
 from core.receptive import box
 
 Array = NDArray[np.float64]

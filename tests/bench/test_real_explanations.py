@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bench.models import Subject, load
 from core.borrow import borrowed
-from core.layers import default_layer, find
+from core.layers import find
+from core.probe import default_layer
 from explain import GradCAM, InputXGradient, IntegratedGradients, RandomMap, Saliency
 from explain.metrics import MassAccuracy, PointingGame
 from tests.bench.real import REAL, needed

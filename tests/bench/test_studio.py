@@ -193,6 +193,8 @@ def test_the_same_command_makes_the_same_files(tmp_path: Path) -> None:
         (["style", "digits#1", "--model", MODEL], "in which style?"),
         (["style", "scenes#1", "scenes#2", "--weights", "1", "2", "--model", "zoo:resnet"], "2 weights for 1 styles"),
         (["style", "scenes#1", "--network", "nowhere.safetensors"], "no style network"),
+        (["style", "scenes#1", "--network", "net.safetensors", "--model", MODEL], "leave out --model and --method"),
+        (["style", "scenes#1", "--network", "net.safetensors", "--method", "style-transfer"], "leave out --model and"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import AssayError, NotApplicable
-from core.layers import default_layer
+from core.probe import default_layer
 from core.targets import Logit, Region, Target, gradient
 from tests.explain.models import pictures
 

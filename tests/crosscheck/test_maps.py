@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.layers import default_layer, find, find_layout, record, to_grid
+from core.layers import find, find_layout, record, to_grid
+from core.probe import default_layer
 from explain import EXPLAINERS, Explainer
 from tests.explain.models import built, pictures
 

@@ -10,7 +10,8 @@ import torch
 from captum._utils.gradient import compute_layer_gradients_and_eval
 from torch import Tensor, nn
 
-from core.layers import default_layer, find, find_layout, record, to_grid
+from core.layers import find, find_layout, record, to_grid
+from core.probe import default_layer
 from explain import (
     EXPLAINERS,
     Deconvnet,

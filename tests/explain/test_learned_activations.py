@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bench.models import load
-from core.layers import activations, trunk
-from explain.learned.activations import grid_layers, lives, strongest_channels
+from core.layers import activations
+from core.probe import grid_layers, trunk
+from explain.learned.activations import lives, strongest_channels
 from tests.explain.models import Pooled, built, pictures, small_cnn, small_vit, state
 
 

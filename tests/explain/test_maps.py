@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from core.borrow import counting
 from core.errors import AssayError, NotApplicable
-from core.layers import activations, default_layer
+from core.layers import activations
+from core.probe import default_layer
 from core.targets import Channel, Logit
 from explain import (
     CAM,

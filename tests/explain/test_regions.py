@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from core.layers import default_layer
+from core.probe import default_layer
 from core.targets import Region
 from explain import GradCAM, InputXGradient, Occlusion, Saliency
 from tests.core.test_regions import CLASSES, SIZE, Pointwise, images, masks

@@ -12,17 +12,8 @@ from torch import Tensor, nn
 from bench.families import FAMILIES, build
 from core.borrow import borrowed
 from core.errors import NotApplicable
-from core.layers import (
-    Layout,
-    activations,
-    default_layer,
-    find,
-    find_layout,
-    is_cut,
-    random_images,
-    record,
-    to_grid,
-)  # fmt: skip
+from core.layers import Layout, activations, find, find_layout, record, to_grid
+from core.probe import default_layer, is_cut, random_images
 from core.targets import Logit
 from explain import CAM, EXPLAINERS, Occlusion
 from explain.passes import Derived, together

@@ -7,7 +7,8 @@ from torch import Tensor
 from bench.families import FAMILIES, build
 from bench.models import Subject
 from core.errors import NotApplicable
-from core.layers import activations, default_layer
+from core.layers import activations
+from core.probe import default_layer
 from core.targets import CodeDistance, LayerNorm2, Logit
 from synthesis import DeepDream, Invert, Visualize
 from synthesis.tiles import takes

@@ -49,3 +49,17 @@ def test_syntheses(benchmark: Any, arch: str, name: str, what: str, repeat: int)
     }
     work = methods[name] if what == "method" else lambda: passes(model, images, objectives[name])
     measure(benchmark, f"{name} on {arch}", "bare" if what == "bare" else name, work)
+
+
+@pytest.mark.parametrize("arch", LAYERS)
+def test_the_floor_of_an_inversion(benchmark: Any, arch: str, repeat: int) -> None:
+    """Its steps and the one forward pass for the code, which is paid once, however many steps follow."""
+    model, images, _ = network(arch)
+    layer = LAYERS[arch]
+
+    def steps_and_code() -> None:
+        with torch.no_grad():
+            activations(model, images, layer)
+        passes(model, images, lambda x: activations(model, x, layer).square())
+
+    measure(benchmark, f"invert on {arch}", "steps and code", steps_and_code)
