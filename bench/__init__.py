@@ -1,0 +1,24 @@
+"""Models, data, runs and the command line.
+
+From Python: ``run`` measures and ``load_results`` reads, both into ``Tables`` of pandas frames (``bench.api``);
+``Subject`` is a network with its size, normalisation and class names. Nothing is imported before it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.api import Tables as Tables
+    from bench.api import load_results as load_results
+    from bench.api import run as run
+    from bench.models import Subject as Subject
+
+__all__ = ["Subject", "Tables", "load_results", "run"]
+
+_HOMES = {"Subject": "bench.models", "Tables": "bench.api", "load_results": "bench.api", "run": "bench.api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -17,6 +17,7 @@ from torch import Tensor
 from bench import models
 from bench.data import DataSet, DecodeError, Example
 from bench.data import load as load_data
+from bench.data.pictures import thumbnails
 from bench.models import Fit, Subject
 from bench.provenance import version
 from bench.store import SCHEMA
@@ -29,6 +30,7 @@ from explain.metrics import METRICS, Metric
 from explain.passes import Derived, together
 
 Row = dict[str, Any]
+THUMBNAILS = 200  # images of a data set that the report can show
 
 
 class Measured(NamedTuple):
@@ -138,7 +140,10 @@ class Cell(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DataCell(Cell):
-    """Which images of a data set can be decoded at all, with their masks, and which metrics it cannot give."""
+    """Which images of a data set can be decoded at all, with their masks, and which metrics it cannot give.
+
+    The first ``THUMBNAILS`` are kept as small squares for the report.
+    """
 
     kind = "data"
 
@@ -154,13 +159,19 @@ class DataCell(Cell):
     def measure(self, setup: Setup) -> Measured:
         data = load_data(self.data).take(self.limit)
         rows = [self.row(metric, status="skipped", flags=f"the data has no {need}") for metric, need in self.unmet]
+        small: dict[str, Tensor] = {}
         for i, image in enumerate(data.ids):
             try:
-                data.example(i, data.has & {"masks"})
+                example = data.example(i, data.has & {"masks"})
                 rows.append(self.row("decoded", 1.0, image=image, label=data.labels[i]))
+                if len(small) < THUMBNAILS:
+                    small[image] = example.image
             except DecodeError as error:
                 rows.append(self.row("decoded", image=image, label=data.labels[i], status="failed", flags=str(error)))
-        return Measured(rows, {})
+        if not small:
+            return Measured(rows, {})
+        art = {"pictures.npz": {"images": thumbnails(list(small.values()))}, "meta.json": {"images": list(small)}}
+        return Measured(rows, art)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,14 +303,15 @@ def planned(spec: str, digest: str, setup: Setup) -> Subject:
 
 
 @cache
-def _sized(spec: str, limit: int, skip: int, classes: int, fit: Fit) -> DataSet:
+def sized(spec: str, limit: int, skip: int, classes: int, fit: Fit) -> DataSet:
+    """Images as models of one fit take them, made once per process."""
     data = load_data(spec).take(limit, skip)
     return data.at(**fit._asdict(), num_classes=classes)
 
 
 def dataset(spec: str, limit: int, model: Subject, skip: int = 0) -> DataSet:
     """The first ``limit`` images after ``skip`` as ``model`` takes them, labels in the model's order of class names."""
-    data = _sized(spec, limit, skip, len(model.classes), model.fit)
+    data = sized(spec, limit, skip, len(model.classes), model.fit)
     if model.classes == tuple(map(str, range(len(model.classes)))):
         return data  # the model's classes have no names: labels are its indices
     ours, theirs = set(data.classes), set(model.classes)

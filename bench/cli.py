@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from bench.export import export
+from bench.gate import baseline, check
 from bench.inspect import Options, show
 from bench.provenance import version
 from bench.synthesize import app as synthesize
@@ -26,6 +28,9 @@ app = App(
 )
 HOW = {"preset", "config", "out", "engine", "jobs", "batch_size", "device"}  # options of run that are no settings
 app.command(synthesize)
+app.command(check)
+app.command(baseline)
+app.command(export)
 training = App(name="train")
 training.command(style)
 app.command(training)
@@ -137,8 +142,8 @@ def run(
     """
     given = {key: value for key, value in locals().items() if key not in HOW and value is not None}
     settings = override(read_settings(preset, config), given)
+    from bench.engine import ENGINES, run
     from bench.progress import Cells
-    from bench.run import ENGINES, run
     from bench.settings import make_options, make_setup
 
     if engine not in ENGINES:
@@ -356,12 +361,12 @@ def inspect(model: str, /, *what: str, options: Annotated[Options | None, Parame
     return 0
 
 
-def read_settings(preset: str, config: Path | None) -> dict[str, Any]:
-    """The preset's settings overridden by the config file's."""
+def read_settings(preset: str | None, config: Path | None) -> dict[str, Any]:
+    """The preset's settings, none without one, overridden by the config file's."""
     names = sorted(path.stem for path in PRESETS.glob("*.toml"))
-    if preset not in names:
+    if preset is not None and preset not in names:
         raise unknown("preset", preset, names)
-    settings = tomllib.loads((PRESETS / f"{preset}.toml").read_text(encoding="utf-8"))
+    settings = {} if preset is None else tomllib.loads((PRESETS / f"{preset}.toml").read_text(encoding="utf-8"))
     if config is not None:
         try:
             settings = override(settings, tomllib.loads(config.read_text(encoding="utf-8")))

@@ -1,5 +1,6 @@
 """What ``run.json`` tells of models, attacks and metrics."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -9,7 +10,7 @@ from attacks.base import Attack
 from attacks.metrics import RATES
 from bench import learned, moved, painted, remade
 from bench.attacked import QUERIES
-from bench.cells import metric_name
+from bench.cells import Cell, metric_name
 from bench.models import Subject
 from reports.shortcut import SHARE
 
@@ -29,6 +30,15 @@ def attack_facts(attack: Attack, goal: str | int) -> dict[str, Any]:
         "goal": str(goal),
         "settings": {name: _plain(value) for name, value in settings.items()},
     }
+
+
+def method_facts(cells: Sequence[Cell]) -> dict[str, str]:
+    """What each class of methods does: the first sentence of its documentation, by the name in its repr."""
+    records = [
+        getattr(cell, what) for cell in cells for what in ("attack", "explainer", "synthesis") if hasattr(cell, what)
+    ]
+    kinds = {type(record).__name__: type(record) for record in records}
+    return {name: (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ") for name, kind in kinds.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from bench.inspect_layers import BATCH, field_rows, patch_note, patch_rows, plai
 from bench.models import Subject
 from core.borrow import counting, now
 from core.errors import AssayError, NotApplicable
-from core.layers import default_layer
+from core.probe import default_layer
 from core.receptive import recursion
 from explain.learned import codes as space
 from explain.learned import filters as weights

@@ -23,6 +23,7 @@ from bench.zoo.recipes import RECIPES, Recipe
 from core.errors import AssayError, unknown
 
 ZOO = Path(__file__).parent / "zoo"
+LENT: dict[str, "Subject"] = {}  # by ``bench.live``
 
 
 class Fit(NamedTuple):
@@ -96,6 +97,8 @@ def load(spec: str, *, weights: bool = True) -> Subject:
     ``zoo:PATH.safetensors``, ``py:package.module:function``, or several of them joined by ``+``. Raises ``AssayError``
     with the way out for anything that cannot be loaded.
     """
+    if spec in LENT:
+        return LENT[spec]
     if "+" in spec and not Path(spec.partition("=")[2]).expanduser().is_file():
         return ensemble(spec, [load(member, weights=weights) for member in spec.split("+")])
     if spec.startswith("zoo:"):

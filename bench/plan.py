@@ -11,7 +11,7 @@ from bench.attacked import AttackCell, pool
 from bench.cells import Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
 from bench.data import DataSet
 from bench.data import load as load_data
-from bench.facts import attack_facts, metric_facts, model_facts
+from bench.facts import attack_facts, method_facts, metric_facts, model_facts
 from bench.goals import attack_text, check_goal, parse_attacks
 from bench.landscape import LandscapeCell
 from bench.learned import LearnedCell
@@ -71,6 +71,7 @@ class Plan:
     data: dict[str, dict[str, Any]]
     attacks: dict[str, dict[str, Any]]
     metrics: dict[str, dict[str, str]]
+    methods: dict[str, str]  # what each class of methods does
 
 
 Aimed = tuple[Attack, str | int]  # an attack and its goal
@@ -168,6 +169,7 @@ def plan(options: Options) -> Plan:
         data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in sources.items()},
         attacks={attack_text(*one): attack_facts(*one) for one in (*given, *transferred)},
         metrics=metric_facts(metrics),
+        methods=method_facts(cells),
     )
 
 

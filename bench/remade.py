@@ -13,7 +13,8 @@ from bench.inspect_layers import plain
 from bench.models import Subject
 from bench.pictures import first_right, to_bytes
 from core.borrow import counting, now
-from core.layers import activations, default_layer
+from core.layers import activations
+from core.probe import default_layer
 from core.targets import CodeDistance
 from explain.learned.fields import spread_layers
 from synthesis.base import Art, FromImages

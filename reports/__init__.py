@@ -3,14 +3,14 @@
 - ``load``: a run's rows, failures and facts (``stored``)
 - ``tables``: the pandas tables (``frames``, ``ranking``, ``curves``, ``transfer``, ``checks``; attacks
   in ``facts``, uncertainty in ``intervals``)
-- ``write``: RUN/tables/*.csv and RUN/report/index.html (``page``; words in ``findings``, ``attacked`` and ``words``;
-  plots in ``figures``, ``radii``, ``transfer``, ``queries``, ``landscape`` and ``quality``; images in ``pictures``,
-  colours in ``look``)
+- ``write``: RUN/tables/*.csv and the pages of RUN/report/ (``site``; words in ``findings``, ``attacked`` and ``words``;
+  plots in ``figures``, ``radii``, ``highlights``, ``transfer``, ``queries``, ``landscape``, ``quality`` and others;
+  images in ``pictures``, colours in ``look``)
 - ``names``: methods, models and data sets in few words
 """
 
 from reports.frames import tables
-from reports.page import write
+from reports.site.pages import write
 from reports.stored import Results, load
 
 __all__ = ["Results", "load", "tables", "write"]

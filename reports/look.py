@@ -1,5 +1,6 @@
-"""Colours, type and files of the figures: every figure is drawn once for light and once for dark pages."""
+"""Colours, type and files of the figures, which follow the light or dark scheme of their page."""
 
+import base64
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,24 +14,37 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 
 INCH = 72  # points; the page scales a figure to its column
+TINY = 32  # pixels: the side up to which embedded pictures stay exact
 FONTS = "Inter, 'Segoe UI', 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 HUES = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#949494", "#ca9161")  # seaborn "colorblind"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # seven, so that hue and marker together name 56 models
 GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖")
 
 
+class OneScheme(Exception):
+    """A figure asked for colours that light and dark pages cannot share."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One colour scheme."""
+    """One colour scheme, or without ``stops`` one for both."""
 
     name: str
     paper: str
     ink: str
     soft: str
     grid: str
-    ramp: tuple[str, ...]  # from none to all
+    stops: tuple[str, ...] = ()
+
+    @property
+    def ramp(self) -> tuple[str, ...]:
+        """Colours from none to all. Raises ``OneScheme`` where there are none."""
+        if not self.stops:
+            raise OneScheme
+        return self.stops
 
     @property
     def colours(self) -> Colormap:
@@ -41,6 +55,8 @@ LIGHT = Look(
     "light", "#ffffff", "#1b2128", "#66707b", "#e4e7eb", ("#f7f3ec", "#bcd7e6", "#5fa3cc", "#0173b2", "#08405f")
 )
 DARK = Look("dark", "#181d23", "#e8ebee", "#98a3ae", "#2d353e", ("#20262d", "#1d4058", "#1f6f9f", "#56b4e9", "#d9effb"))
+BOTH = Look("both", "#fffffe", "#1b2129", "#66707d", "#e4e7ed")  # stand for the colours of the page's scheme
+PLAIN = ("paper", "ink", "soft", "grid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +102,57 @@ def canvas(width: float, height: float) -> Figure:
 
 
 def save(plot: Plot, folder: Path) -> tuple[str, str, int]:
-    """Write both schemes as SVG; the names of the light and dark file, and the width in pixels at scale 1."""
-    found = []
-    width = 0.0
-    for look in (LIGHT, DARK):
-        with themed(look):
-            figure = plot.draw(look)
-            width = figure.get_figwidth() * INCH
-            stream = io.StringIO()
-            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-        text = re.sub(r"font: ([^;'\"]*?)'DejaVu Sans'[^;\"]*", rf"font: \1{FONTS}", stream.getvalue())
-        name = f"{plot.name}-{look.name}.svg"
+    """Write a figure as SVG; the names of the file for light and for dark pages, and the width in pixels at scale 1.
+
+    One file follows the scheme of the page, but for a figure with colours from none to all, which has two.
+    """
+    try:
+        text, width = _svg(plot, BOTH)
+        for name in PLAIN:
+            text = text.replace(getattr(BOTH, name), f"var(--{name})")
+        drawn = {f"{plot.name}.svg": text.replace('<style type="text/css">', f'<style type="text/css">{_SCHEMES}', 1)}
+    except OneScheme:
+        drawn = {}
+        for look in (LIGHT, DARK):
+            drawn[f"{plot.name}-{look.name}.svg"], width = _svg(plot, look)
+    for name, text in drawn.items():
         (folder / name).write_text(text, encoding="utf-8")
-        found.append(name)
-    return found[0], found[1], round(width)
+    return next(iter(drawn)), list(drawn)[-1], width
+
+
+def _svg(plot: Plot, look: Look) -> tuple[str, int]:
+    """A figure in one scheme, and its width in pixels."""
+    with themed(look):
+        figure = plot.draw(look)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = re.sub(r"font: ([^;'\"]*?)'DejaVu Sans'[^;\"]*", rf"font: \1{FONTS}", stream.getvalue())
+    text = re.sub(r'\b([dxy])="([^"]+)"', _rounded, text)
+    return re.sub(r"data:image/png;base64,\s*([^\"]+)", _smaller, text), round(figure.get_figwidth() * INCH)
+
+
+def _rounded(found: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point."""
+    numbers = re.sub(r"(\.\d\d)\d+", r"\1", found[2])
+    return f'{found[1]}="{numbers}"'
+
+
+def _smaller(found: re.Match[str]) -> str:
+    """An embedded picture as WebP: exact where it is tiny or that is smaller, else quality 90."""
+    picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
+    written = []
+    for exact in (True, False) if max(picture.size) > TINY else (True,):
+        stream = io.BytesIO()
+        picture.save(stream, "WEBP", lossless=exact, quality=60 if exact else 90, method=4)
+        written.append(stream.getvalue())
+    return f"data:image/webp;base64,{base64.b64encode(min(written, key=len)).decode()}"
+
+
+def _variables(look: Look) -> str:
+    return "".join(f"--{name}:{getattr(look, name)};" for name in PLAIN)
+
+
+_SCHEMES = f":root{{{_variables(LIGHT)}}}@media (prefers-color-scheme: dark){{:root{{{_variables(DARK)}}}}}"
 
 
 @contextmanager

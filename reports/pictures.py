@@ -96,16 +96,23 @@ class Album:
     unreadable: list[str] = field(default_factory=list)
 
     def add(self, pixels: Pixels, alt: str, *, exact: bool) -> Picture:
-        """Store (H, W, 3 or 4) uint8 as WebP: ``exact`` keeps every pixel, else quality 85."""
+        """Store (H, W, 3 or 4) uint8 as WebP: every pixel of a small ``exact`` picture, else what takes less room."""
         pixels = np.ascontiguousarray(pixels)
-        key = hashlib.sha256(f"{pixels.shape}{exact}".encode() + pixels.tobytes()).hexdigest()[:16]
+        whole = exact and max(pixels.shape[:2]) <= TILE
+        key = hashlib.sha256(f"{pixels.shape}{whole}".encode() + pixels.tobytes()).hexdigest()[:16]
         path = self.folder / f"{key}.webp"
         if not path.exists():
-            stream = io.BytesIO()
-            Image.fromarray(pixels).save(stream, "WEBP", lossless=exact, quality=60 if exact else 85, method=2)
-            path.write_bytes(stream.getvalue())
+            quality = 75 if exact else 60
+            written = [_webp(pixels, lossless=True, quality=60)] + [_webp(pixels, False, quality)] * (not whole)
+            path.write_bytes(min(written, key=len))
         height, width = pixels.shape[:2]
-        return Picture(path.name, width, height, alt, pixelated=exact and width < TILE)
+        return Picture(path.name, width, height, alt, pixelated=whole and width < TILE)
+
+
+def _webp(pixels: Pixels, lossless: bool, quality: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", lossless=lossless, quality=quality, method=2)
+    return stream.getvalue()
 
 
 def galleries(results: Results, album: Album) -> list[Gallery]:
@@ -116,6 +123,14 @@ def galleries(results: Results, album: Album) -> list[Gallery]:
 def class_pictures(results: Results, album: Album, kind: str = "synthesis") -> list[ClassPictures]:
     """One for each cell that stored class pictures: ``synthesis``, or ``fooling`` for images made from nothing."""
     return each(results, kind, album, _classes)
+
+
+def thumbnails(results: Results, album: Album) -> dict[tuple[str, str], Picture]:
+    """The pictures that the data's own cells kept, by data set and image id."""
+    found: dict[tuple[str, str], Picture] = {}
+    for shown in each(results, "data", album, _thumbnails):
+        found |= shown
+    return found
 
 
 def amplified(original: Pixels, adversarial: Pixels) -> tuple[Pixels, int]:
@@ -208,6 +223,15 @@ def _gallery(results: Results, cell: dict[str, str], album: Album) -> Gallery | 
         return None
     signed = bool((clean < 0).any() or (attacked < 0).any())
     return Gallery(cell["model"], cell["data"], str(meta["attack"]), explainers, shots, signed)
+
+
+def _thumbnails(results: Results, cell: dict[str, str], album: Album) -> dict[tuple[str, str], Picture] | None:
+    if not (results.path / "art" / cell["id"] / "pictures.npz").is_file():
+        return None
+    arrays, meta = art(results, cell, "pictures.npz")
+    images = _coloured(arrays["images"])
+    keys = zip(meta["images"], images, strict=True)
+    return {(cell["data"], str(key)): album.add(image, f"Image {key}", exact=True) for key, image in keys}
 
 
 def _classes(results: Results, cell: dict[str, str], album: Album) -> ClassPictures | None:

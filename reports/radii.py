@@ -64,7 +64,7 @@ def _radius(rows: pd.DataFrame, points: pd.DataFrame, norm: str, marks: dict[str
     attacks = rows.loc[rows["method"] != WORST, "method"].nunique()
     singles = {model: _strongest(rows[rows["model"] == model]) for model in models} if attacks > 1 else {}
     few = len(models) <= BANDS
-    right = _end(rows, points)
+    right = end(rows, points)
     scale = 255 if norm == "linf" and right <= 64 / 255 else 1
 
     def draw(look: Look) -> Figure:
@@ -76,7 +76,7 @@ def _radius(rows: pd.DataFrame, points: pd.DataFrame, norm: str, marks: dict[str
             _step(ax, mine, right, scale, marks[model], band=few)
             if few and singles:
                 alone = rows[(rows["model"] == model) & (rows["method"] == singles[model])]
-                x, y = _staircase(alone, right)
+                x, y = staircase(alone, right)
                 ax.step(x * scale, y, where="post", color=marks[model].colour, lw=1, ls=(0, (1, 1.5)), zorder=2)
         for model in models:
             mark, at = marks[model], points[points["model"] == model]
@@ -118,12 +118,12 @@ def _strongest(rows: pd.DataFrame) -> str:
     end = rows["eps"].max()
     areas = {}
     for method, group in rows[rows["method"] != WORST].groupby("method"):
-        x, y = _staircase(group, end)
+        x, y = staircase(group, end)
         areas[str(method)] = float((np.diff(x) * y[:-1]).sum())
     return min(areas, key=lambda method: (areas[method], method))
 
 
-def _end(rows: pd.DataFrame, points: pd.DataFrame) -> float:
+def end(rows: pd.DataFrame, points: pd.DataFrame) -> float:
     """Where the axis ends: past the budgets, and twice as far as most models take to lose three quarters."""
     worst = rows[rows["method"] == WORST]
     falls = [
@@ -136,14 +136,14 @@ def _end(rows: pd.DataFrame, points: pd.DataFrame) -> float:
 
 
 def _step(ax: Axes, rows: pd.DataFrame, right: float, scale: float, mark: Identity, band: bool) -> None:
-    x, y = _staircase(rows, right)
+    x, y = staircase(rows, right)
     if band:
-        low, high = (_staircase(rows, right, column)[1] for column in ("low", "high"))
+        low, high = (staircase(rows, right, column)[1] for column in ("low", "high"))
         ax.fill_between(x * scale, low, high, step="post", color=mark.colour, alpha=0.14, lw=0)
     ax.step(x * scale, y, where="post", color=mark.colour, lw=1.9, ls=mark.line, label=mark.label, zorder=3)
 
 
-def _staircase(rows: pd.DataFrame, right: float, column: str = "robust_accuracy") -> tuple[np.ndarray, np.ndarray]:
+def staircase(rows: pd.DataFrame, right: float, column: str = "robust_accuracy") -> tuple[np.ndarray, np.ndarray]:
     """Corners of a curve up to ``right``."""
     rows = rows.sort_values("eps")
     rows = rows[rows["eps"] <= right]

@@ -9,12 +9,14 @@ import pandas as pd
 from reports.facts import all_facts
 from reports.intervals import NOTHING, Estimate, wilson
 from reports.names import NORMS, read
+from reports.places import Place, places
 from reports.stored import Results
 
 QUALITY = ("mass-accuracy", "rank-accuracy", "pointing-game", "part-effect", "insertion", "deletion", "single-deletion")
 COLUMNS = [
     *("data", "model", "clean_accuracy", "clean_low", "clean_high", "clean_n"),
     *("norm", "eps", "attacks", "robust_accuracy", "robust_low", "robust_high", "robust_n"),
+    *("place_best", "place_worst"),
     *("quality_metric", "best_explainer", "quality", "quality_low", "quality_high", "best_control", "control_quality"),
 ]
 
@@ -106,7 +108,7 @@ def estimate_of(row: "pd.Series[float]") -> Estimate:
 
 
 def ranking(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per data set and model, the most robust first, then the most accurate.
+    """One row per data set and model, the most robust first, then the most accurate; see ``places`` for ties.
 
     The robust accuracy is the worst case over untargeted attacks at ``budget``, and unknown for a model on which one
     of them is missing; the quality is that of the model's best explainer. Pictures made to look like a class
@@ -119,21 +121,35 @@ def ranking(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
         attacked = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
         metric = quality_metric(summary, data)
         here = summary[summary["data"] == data]
+        place = places(_held(results, data, attacked))
         for model in results.models:
             mine = here[here["model"] == model]
             if len(mine):
                 at = attacked[attacked["model"] == model]
-                records.append((data, model, *_row(mine, at, attacked["method"].nunique(), limit, metric)))
+                records.append(
+                    (data, model, *_row(mine, at, attacked["method"].nunique(), limit, metric, place.get(model)))
+                )
     table = pd.DataFrame(records, columns=COLUMNS)
-    place = {name: i for i, name in enumerate(results.data)}
-    table["place"] = [place[name] for name in table["data"]]
+    order = {name: i for i, name in enumerate(results.data)}
+    table["order"] = [order[name] for name in table["data"]]
     table = table.sort_values(
-        ["place", "robust_accuracy", "clean_accuracy", "model"], ascending=[True, False, False, True]
+        ["order", "robust_accuracy", "clean_accuracy", "model"], ascending=[True, False, False, True]
     )
-    return table.drop(columns="place").reset_index(drop=True)
+    return table.drop(columns="order").reset_index(drop=True).astype({"place_best": "Int64", "place_worst": "Int64"})
 
 
-def _row(mine: pd.DataFrame, at: pd.DataFrame, attacks: int, limit: Budget | None, metric: str) -> tuple[object, ...]:
+def _held(results: Results, data: str, attacked: pd.DataFrame) -> pd.DataFrame:
+    """Images by models: 1 where the image is right under every attack, or unattacked where nothing attacked."""
+    rows = results.rows
+    clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy") & (rows["data"] == data)]
+    tried = (attacked if len(attacked) else clean).groupby(["image", "model"])["value"]
+    whole = tried.count() == (attacked["method"].nunique() or 1)
+    return tried.min()[whole].unstack()
+
+
+def _row(
+    mine: pd.DataFrame, at: pd.DataFrame, attacks: int, limit: Budget | None, metric: str, place: Place | None
+) -> tuple[object, ...]:
     clean = mine[(mine["kind"] == "clean") & (mine["metric"] == "accuracy")]
     right = estimate_of(clean.iloc[0]) if len(clean) else NOTHING
     scores = mine[(mine["kind"] == "explain") & (mine["metric"] == metric)]
@@ -143,6 +159,7 @@ def _row(mine: pd.DataFrame, at: pd.DataFrame, attacks: int, limit: Budget | Non
         *(limit or ("", np.nan)),
         at["method"].nunique(),
         *(worst_case(at) if at["method"].nunique() == attacks else NOTHING),
+        *(place or (None, None)),
         metric,
         explainer.method,
         *explainer.found[:3],

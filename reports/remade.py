@@ -98,12 +98,10 @@ def compared(found: Sequence[Remade], data: str, marks: dict[str, Identity], pre
     return [_curves(inverted, marks, f"{prefix}-inversion")] if inverted else []
 
 
-def textures(found: Sequence[Remade], prefix: str) -> list[Plot]:
+def textures(found: Sequence[Remade]) -> list[Plot]:
     """Textures that were made without a model."""
     return [
-        own(one, names.short([one.method])[one.method], f"{prefix}-texture-{i}")
-        for i, one in enumerate(found)
-        if not one.model
+        own(one, names.short([one.method])[one.method], f"texture-{i}") for i, one in enumerate(found) if not one.model
     ]
 
 

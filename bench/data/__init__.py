@@ -31,6 +31,8 @@ SOURCES = Table(
     },
 )
 
+LENT: "dict[str, DataSet]" = {}  # by ``bench.live``
+
 __getattr__ = SOURCES.exporter(
     {"DataSet": "bench.data.base", "DecodeError": "bench.data.base", "Example": "bench.data.base"}
 )
@@ -38,6 +40,8 @@ __getattr__ = SOURCES.exporter(
 
 def load(spec: str) -> "DataSet":
     """The data set that ``spec`` names; ``AssayError`` for an unknown kind or option and for data that is not there."""
+    if spec in LENT:
+        return LENT[spec]
     kind = spec.strip().partition("?")[0].partition(":")[0]
     source = cast("type[DataSet]", SOURCES[kind])
     return source.from_spec(spec.strip()[len(kind) :])

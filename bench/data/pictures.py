@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from bench.data.folder import SUFFIXES, decode
 from core.errors import AssayError
@@ -64,3 +66,16 @@ def _below(folder: Path) -> list[Path]:
     if not paths:
         raise AssayError(f"no pictures in {folder}; known suffixes: {' '.join(sorted(SUFFIXES))}")
     return paths
+
+
+def thumbnails(images: Sequence[Tensor], largest: int = 96) -> NDArray[np.uint8]:
+    """The middle squares (N, S, S, C) uint8 of images (C, H, W) in [0, 1]; S is the first one's, or ``largest``."""
+    side = min(largest, *images[0].shape[1:])
+    squares = []
+    for image in images:
+        inner = min(image.shape[1:])
+        top, left = ((length - inner) // 2 for length in image.shape[1:])
+        square = image[None, :, top : top + inner, left : left + inner]
+        squares.append(F.interpolate(square, (side, side), mode="bilinear", antialias=True)[0])
+    stacked: NDArray[np.uint8] = (255 * torch.stack(squares).clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()
+    return stacked

@@ -13,10 +13,10 @@ from PIL import Image
 import reports
 from bench.cells import Measured, Setup, dataset
 from bench.data import load as load_data
+from bench.engine import run
 from bench.inspect_codes import part_maps
 from bench.learned import METRICS, LearnedCell, compact, readable
 from bench.plan import Options, plan
-from bench.run import run
 from core.alignment import linear_cka
 from core.errors import AssayError
 from explain.learned.codes import codes, neighbour_accuracy, pixels
@@ -121,9 +121,11 @@ def test_a_run_has_the_table_the_figures_and_the_reasons(tmp_path: Path) -> None
     summary = pd.read_csv(tmp_path / "tables" / "summary.csv").set_index(["model", "metric"])
     assert summary.loc[(one, "neighbours_codes"), "n"] == 30
     assert summary.loc[(one, "neighbours_codes"), "value"] == table["neighbours_codes"][one]
-    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    for text in ("What it has learned", "Do all first layers look alike?", "the same codes?", "Left out: Strongest"):
+    page = (tmp_path / "report" / "learned.html").read_text(encoding="utf-8")
+    for text in ("What it has learned", "Do all first layers look alike?", "the same codes?"):
         assert text in page
+    own = [path.read_text(encoding="utf-8") for path in (tmp_path / "report").glob("model-*.html")]
+    assert ["Left out: Strongest" in text for text in own].count(True) >= 1
 
 
 def test_nothing_is_measured_unless_asked_and_less_than_nothing_is_an_error() -> None:

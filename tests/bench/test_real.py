@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from bench.cells import Setup
+from bench.engine import run
 from bench.plan import Options
-from bench.run import run
 from reports import write
 from tests.bench.real import REAL, mnist, needed
 

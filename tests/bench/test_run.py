@@ -17,8 +17,8 @@ from PIL import Image
 
 import reports
 from bench.cells import Setup
+from bench.engine import Finished, Result, run
 from bench.plan import Options
-from bench.run import Finished, Result, run
 from bench.store import StoreError, read_rows
 from core.errors import AssayError
 

@@ -11,8 +11,8 @@ import torch
 
 import reports
 from bench.cells import Cell, Setup, explained
+from bench.engine import run
 from bench.plan import Options, plan
-from bench.run import run
 from bench.store import Store, read_rows
 from explain.gradients import Deconvnet
 from explain.passes import Found
@@ -72,7 +72,7 @@ def test_costs_of_shared_passes_are_split_evenly_and_the_rows_say_so(shared: Pat
 def test_the_summary_does_not_tell_who_shared(shared: Path) -> None:
     reports.write(shared)
     assert "shared=" not in (shared / "tables" / "summary.csv").read_text()
-    assert "served so many explainers" in (shared / "report" / "index.html").read_text()
+    assert "served so many explainers" in (shared / "report" / "problems.html").read_text()
 
 
 def test_what_is_stored_is_not_measured_again(shared: Path, tmp_path: Path) -> None:

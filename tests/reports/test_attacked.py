@@ -19,9 +19,10 @@ from reports.pictures import Album
 from reports.stored import Results
 from tests.reports import made
 from tests.reports.builder import Builder
-from tests.reports.test_page import Page, checked
+from tests.reports.site import Site
 
 SECTIONS = ("transfer", "queries", "around", "strength", "checks", "nothing")
+OWN = ("nothing",)  # on the page of each model
 MODELS = ("zoo:a", "zoo:b")
 KINDS = ("clean", "attack", "transfer", "fooling", "landscape")
 
@@ -57,8 +58,8 @@ def marks(results: Results) -> dict[str, Identity]:
 
 
 @pytest.fixture(scope="module")
-def page(strong: Path) -> Page:
-    return checked(reports.write(strong))
+def site(strong: Path) -> Site:
+    return Site(reports.write(strong))
 
 
 def drawn(plot: Plot) -> Figure:
@@ -66,11 +67,11 @@ def drawn(plot: Plot) -> Figure:
         return plot.draw(LIGHT)
 
 
-def test_the_page_has_every_section(strong: Path, page: Page) -> None:
+def test_the_pages_have_every_section(strong: Path, site: Site) -> None:
+    sources = [page.source for page in site.pages.values()]
     for section in SECTIONS:
-        assert f'id="{section}"' in page.source
-        assert f'href="#{section}"' in page.source
-    text = " ".join(page.text)
+        assert [f'id="{section}"' in source for source in sources].count(True) == (len(MODELS) if section in OWN else 1)
+    text = site.text
     for words in ("Most travels from", "To lose half of what it gets right", "No attack contradicts another", "R²"):
         assert words in text, words
     for table in ("curves", "optimality", "transfer", "checks"):
@@ -78,18 +79,18 @@ def test_the_page_has_every_section(strong: Path, page: Page) -> None:
 
 
 def test_without_data_there_is_no_section(tmp_path: Path) -> None:
-    page = checked(reports.write(Builder(models=MODELS, images=3, kinds=("clean",)).write(tmp_path)))
+    site = Site(reports.write(Builder(models=MODELS, images=3, kinds=("clean",)).write(tmp_path)))
     for section in SECTIONS:
-        assert f'id="{section}"' not in page.source
+        assert not [page for page in site.pages.values() if f'id="{section}"' in page.source]
     for table in ("curves", "optimality", "transfer", "checks"):
         assert len(pd.read_csv(tmp_path / "tables" / f"{table}.csv")) == 0
 
 
-def test_every_flag_is_explained(page: Page) -> None:
+def test_every_flag_is_explained(site: Site) -> None:
     known = "wrong-shape non-finite out-of-range over-budget non-finite-logits not-repeatable boundary lost-at-8-bit"
     known += " unchanged probabilities gradient-in-forward batch-dependent zero-gradient silent-success incomplete"
     for flag in (*known.split(), *(check.flag for check in reports.checks.CHECKS if check.flag)):
-        assert f'<th scope="row">{flag}</th>' in page.source, flag
+        assert f'<th scope="row">{flag}</th>' in site["problems.html"].source, flag
 
 
 def test_a_sound_run_passes_every_check(tables: dict[str, pd.DataFrame]) -> None:
@@ -219,9 +220,9 @@ def test_broken_landscapes_are_said(tmp_path: Path) -> None:
     run = Builder(models=("m",), images=3, kinds=("clean", "landscape")).write(tmp_path)
     for path in (run / "art").rglob("surface.npz"):
         np.savez(path, axis=np.zeros(3), margin=np.zeros((1, 2, 3)), loss=np.zeros(1))
-    page = checked(reports.write(run))
-    assert "do not fit" in page.source
-    assert 'id="around"' not in page.source
+    site = Site(reports.write(run))
+    assert "do not fit" in site["problems.html"].source
+    assert not [page for page in site.pages.values() if 'id="around"' in page.source]
 
 
 def test_optimality_stands_below_one_for_what_finds_larger_changes(tables: dict[str, pd.DataFrame]) -> None:

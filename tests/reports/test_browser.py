@@ -1,50 +1,194 @@
-"""The page in a real browser, where there is one."""
+"""The pages in a real browser, where there is one: what a reader can do with them."""
 
-import json
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from axe_playwright_python.base import AXE_FILE_PATH
+from playwright.sync_api import Browser, Page, sync_playwright
 
 import reports
+from tests.reports.builder import Builder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-)
+WIDTHS = (390, 1440)
+KINDS = ("clean", "attack", "explain", "synthesis", "gallery", "transfer", "fooling", "landscape")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
 @pytest.fixture(scope="module")
-def index(run: Path) -> Path:
-    return reports.write(run)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = ("zoo:resnet", "zoo:robust", "zoo:vit", "zoo:mlp", "zoo:linear", "zoo:convnext", "zoo:hybrid")
+    builder = Builder(models=models, images=8, kinds=KINDS, sources=models[:2])
+    return reports.write(builder.write(tmp_path_factory.mktemp("run"))).parent
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_opens_from_disk_without_errors_or_requests(index: Path, tmp_path: Path, width: int) -> None:
-    log, shot = tmp_path / "net.json", tmp_path / "page.png"
-    command = [
-        str(CHROMIUM),
-        *QUIET,
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--log-net-log={log}",
-        f"--screenshot={shot}",
-        f"--window-size={width},2000",
-        index.as_uri(),
-    ]
-    browser = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in browser.stderr
-    assert shot.stat().st_size > 20_000
-    facts = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    of_the_page = [
-        str(fact.get("url", "file:")) for fact in facts if "file://" in str(fact.get("network_isolation_key"))
-    ]
-    assert not [url for url in of_the_page if not url.startswith("file:")]
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of 1440 pixels that may copy."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, permissions=["clipboard-read"])
+    yield context.new_page()
+    context.close()
+
+
+def pages(folder: Path) -> list[Path]:
+    """One page of each sort."""
+    sorts = {path.name.partition("-")[0]: path for path in sorted(folder.glob("*.html"))}
+    return list(sorts.values())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_every_page_opens_from_disk(browser: Browser, folder: Path, width: int, script: bool) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=script)
+    tab = context.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    for path in sorted(folder.glob("*.html")):
+        tab.goto(path.as_uri())
+        assert tab.locator("h1").inner_text()
+        if script:
+            wide = tab.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{path.name} is {wide} pixels wide on a screen of {width}"
+    assert said == []
+    assert asked
+    assert [url for url in asked if not url.startswith(folder.as_uri())] == []
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_are_accessible(browser: Browser, folder: Path, width: int, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = context.new_page()
+    for path in pages(folder):
+        tab.goto(path.as_uri())
+        tab.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
+        found = tab.evaluate("axe.run()")["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        told = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in serious]
+        assert told == [], path.name
+    context.close()
+
+
+def column(page: Page, table: str, number: int) -> list[str]:
+    cells = page.locator(f"{table} tbody tr:not([hidden]) > :nth-child({number})").all_inner_texts()
+    return [" ".join(cell.split()) for cell in cells]
+
+
+def test_tables_sort_by_numbers_and_by_words(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    head = page.get_by_role("button", name="Clean accuracy")
+    head.click()
+    values = [float(cell.split()[0]) for cell in column(page, "#overview table", 3)]
+    assert len(values) == 7
+    assert values == sorted(values, reverse=True)
+    assert page.get_by_role("columnheader", name="Clean accuracy").get_attribute("aria-sort") == "descending"
+    head.press("Enter")
+    assert [float(cell.split()[0]) for cell in column(page, "#overview table", 3)] == sorted(values)
+    page.get_by_role("button", name="Model", exact=True).click()
+    names = [cell.split()[-1] for cell in column(page, "#overview table", 2)]
+    assert names == sorted(names)
+
+
+def test_what_is_unknown_stays_last(page: Page, folder: Path) -> None:
+    page.goto((folder / "model-zoo-resnet.html").as_uri())
+    table = page.locator("table").filter(has_text="What each attack does").first
+    head = table.get_by_role("button", name="distance_l2")
+    for _ in range(2):
+        head.click()
+        place = table.locator("thead th").all_inner_texts().index(head.inner_text())
+        cells = [
+            row.locator("th, td").nth(place).get_attribute("data-value") for row in table.locator("tbody tr").all()
+        ]
+        known = [float(cell) for cell in cells if cell]
+        assert cells[len(known) :] == [""] * (len(cells) - len(known))
+        assert known in (sorted(known), sorted(known, reverse=True))
+        assert len(set(known)) > 1
+
+
+def test_tables_filter_and_copy(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    page.get_by_role("searchbox", name="Filter rows").fill("zoo:r")
+    assert sorted(cell.split()[-1] for cell in column(page, "#overview table", 2)) == ["zoo:resnet", "zoo:robust"]
+    assert page.locator("#overview output").inner_text() == "2 of 7 rows"
+    page.locator("#overview").get_by_role("button", name="Copy as CSV").click()
+    page.locator("#overview output", has_text="copied").wait_for()
+    lines = page.evaluate("navigator.clipboard.readText()").strip().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith('"Place","Model","Clean accuracy"')
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_pictures_switch_in_place_with_the_keyboard(browser: Browser, folder: Path, script: bool) -> None:
+    context = browser.new_context(java_script_enabled=script)
+    tab = context.new_page()
+    tab.goto((folder / "model-zoo-resnet.html").as_uri())
+    shot = tab.locator(".shot").first
+    views = shot.locator(".views figure")
+    tab.get_by_role("radio", name="Original").first.focus()
+    for shown in range(3):
+        assert [views.nth(i).is_visible() for i in range(3)] == [i == shown for i in range(3)]
+        tab.keyboard.press("ArrowRight")
+    assert views.nth(0).is_visible()
+    context.close()
+
+
+def test_pictures_enlarge_and_give_the_focus_back(page: Page, folder: Path) -> None:
+    page.goto((folder / "model-zoo-resnet.html").as_uri())
+    link = page.locator("#classes .tiles a.enlarge").first
+    link.focus()
+    page.keyboard.press("Enter")
+    viewer = page.locator("dialog")
+    assert viewer.is_visible()
+    first = viewer.locator("p").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert viewer.locator("p").inner_text() != first
+    page.keyboard.press("ArrowLeft")
+    assert viewer.locator("p").inner_text() == first
+    small, large = link.locator("img").bounding_box(), viewer.locator("img").bounding_box()
+    assert small is not None
+    assert large is not None
+    assert large["width"] > 2 * small["width"]
+    page.keyboard.press("Escape")
+    assert not viewer.is_visible()
+    assert link.evaluate("link => link === document.activeElement")
+
+
+def test_without_script_a_picture_opens_by_its_link(browser: Browser, folder: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto((folder / "model-zoo-resnet.html").as_uri())
+    tab.locator(".tiles a.enlarge").first.click()
+    assert "/pictures/" in tab.url
+    context.close()
+
+
+def test_pages_print_all_three_pictures(page: Page, folder: Path) -> None:
+    page.goto((folder / "model-zoo-resnet.html").as_uri())
+    page.emulate_media(media="print")
+    views = page.locator(".shot").first.locator(".views figure")
+    assert all(views.nth(i).is_visible() for i in range(3))
+    assert not page.locator("nav").first.is_visible()
+    assert len(page.pdf()) > 10_000
+
+
+def test_the_first_tab_leads_to_the_content(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").inner_text() == "To the content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")

@@ -3,7 +3,6 @@ import math
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +15,21 @@ import reports
 from reports import figures, pictures
 from reports.look import DARK, LIGHT, identities, spread, themed
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
+from tests.reports.site import Site
 
-VOID = {"meta", "link", "img", "source", "br", "circle", "path", "hr"}
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}../../x"
-
-
-class Page(HTMLParser):
-    """Collects what a test wants to know of a page and checks that tags are balanced."""
-
-    def __init__(self, index: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text: list[str] = []
-        self.source = index.read_text(encoding="utf-8")
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {key: value or "" for key, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {key: value or "" for key, value in attrs}))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def checked(index: Path) -> Page:
-    """A page that stands alone: every picture is there and described, every link leads somewhere, no script."""
-    page = Page(index)
-    assert not page.all("script")
-    assert "https://" not in page.source
-    assert not re.search(r"""(?:src|href|srcset)\s*=\s*["']?\s*(?:https?:)?//""", page.source)
-    for image in page.all("img"):
-        assert image["alt"].strip()
-        assert (index.parent / image["src"]).is_file()
-    for source in page.all("source"):
-        assert (index.parent / source["srcset"]).is_file()
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    for link in page.all("a"):
-        where = link["href"]
-        assert where[1:] in ids if where.startswith("#") else (index.parent / where).is_file()
-    return page
+NASTY = (
+    HOSTILE,
+    "x" * 3000,
+    "\u202emodel\u202c \u05e9\u05dc\u05d5\u05dd",
+    "\N{PILE OF POO}\N{ZERO WIDTH JOINER}\N{FAMILY}",
+    "../../../etc/passwd",
+    "..\\..\\windows",
+    "a/b",
+    "a-b",
+    "con",
+    "javascript:alert(1)",
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,29 +38,47 @@ def index(run: Path) -> Path:
 
 
 def test_the_page_stands_alone(index: Path, run: Path) -> None:
-    page = checked(index)
+    site = Site(index)
     assert index == run / "report" / "index.html"
-    for section in (
-        "overview",
-        "robustness",
-        "explanations",
-        "together",
-        "gallery",
-        "classes",
-        "problems",
-        "glossary",
-        "provenance",
-    ):
-        assert f'id="{section}"' in page.source
-    text = " ".join(page.text)
-    assert "zoo:robust keeps" in text
-    assert "Share of the heat that lies on the object." in text
-    assert "38c935d" in text
-    assert "PGD L∞ 4/255" in text
-    used = {Path(image["src"]).name for image in page.all("img")} | {
-        Path(image["srcset"]).name for image in page.all("source")
+    fixed = ("index", "robustness", "explanations", "methods", "problems", "glossary", "provenance")
+    assert {f"{name}.html" for name in fixed} == {name for name in site.pages if "-" not in name}
+    for kind, count in (("model", 3), ("data", 2), ("method", len({*ATTACKS, *EXPLAINERS}) + 1)):
+        assert len([name for name in site.pages if name.startswith(f"{kind}-")]) == count
+    assert "zoo:robust keeps" in " ".join(site["index.html"].text)
+    assert "Share of the heat that lies on the object." in " ".join(site["glossary.html"].text)
+    assert "38c935d" in " ".join(site["provenance.html"].text)
+    assert "PGD L∞ 4/255" in " ".join(site["method-attack-pgd-l-4-255.html"].text)
+    used = {
+        Path(image[where]).name
+        for page in site.pages.values()
+        for tag, where in (("img", "src"), ("source", "srcset"))
+        for image in page.all(tag)
     }
     assert used == {path.name for path in index.parent.rglob("*") if path.suffix in (".webp", ".svg")}
+
+
+def test_a_model_has_a_page_of_its_own(index: Path) -> None:
+    page = Site(index)["model-zoo-resnet.html"]
+    for section in ("accuracy1", "accuracy2", "gallery1", "classes"):
+        assert f'id="{section}"' in page.source
+    text = " ".join(" ".join(page.text).split())
+    assert "Robust accuracy, worst case" in text
+    assert "The easiest to fool" in text
+    for method in ("DeepFool", "GradCAM", "SobelMap"):
+        assert method in text
+    assert len([button for button in page.all("input") if button["type"] == "radio"]) == 2 * 3 * 3
+
+
+def test_every_model_and_method_is_reached_from_the_overview(index: Path) -> None:
+    site = Site(index)
+    seen, left = set(), ["index.html"]
+    while left:
+        page = left.pop()
+        if page not in seen:
+            seen.add(page)
+            links = [link["href"].partition("#")[0] for link in site[page].all("a")]
+            left += [link for link in links if link in site.pages]
+    assert seen == set(site.pages)
 
 
 def test_pictures_are_real_and_small(index: Path) -> None:
@@ -126,13 +104,42 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     ]
     builder.add(run, "data", "", HOSTILE, "", rows, "failed")
     (run / "run.json").write_text(json.dumps({**builder.info(builder.cells), "argv": [HOSTILE], "preset": HOSTILE}))
-    page = checked(reports.write(run))
-    assert "<script" not in page.source
-    assert "{{7*7}}" in page.source
-    assert HOSTILE in " ".join(page.text)
+    site = Site(reports.write(run))
+    for page in site.pages.values():
+        assert "<script>" not in page.source
+    assert "{{7*7}}" in site.text
+    assert HOSTILE in site.text
     for figure in (run / "report" / "figures").iterdir():
         assert "<script" not in figure.read_text()
         assert re.fullmatch(r"[a-z0-9-]+\.svg", figure.name)
+
+
+def test_any_names_give_pages_inside_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "run"
+    run.mkdir(parents=True)
+    Builder(models=NASTY, data=NASTY[:5], classes=NASTY[:4], images=2, kinds=("clean", "gallery"), shown=1).write(run)
+    site = Site(reports.write(run))
+    assert sorted(path.name for path in tmp_path.rglob("*") if run not in path.parents) == ["deep", "run"]
+    for name in site.pages:
+        assert re.fullmatch(r"[a-z0-9-]{1,80}\.html", name)
+    assert len([name for name in site.pages if name.startswith("model-")]) == len(NASTY)
+    assert len([name for name in site.pages if name.startswith("data-")]) == 5
+
+
+def test_the_same_shards_give_the_same_bytes(tmp_path: Path) -> None:
+    kinds = ("clean", "attack", "explain", "gallery", "synthesis")
+    runs = [
+        Builder(images=6, shown=2, kinds=kinds, attacks=ATTACKS[:3], shuffle=k).write(tmp_path / str(k))
+        for k in (0, 0, 7)
+    ]
+    for run, jobs in zip(runs, (1, 1, 2), strict=True):
+        reports.write(run, jobs=jobs)
+    first, again, shuffled = (
+        {path.relative_to(run): path.read_bytes() for path in (run / "report").rglob("*") if path.is_file()}
+        for run in (runs[0], runs[1], runs[2])
+    )
+    assert first == again
+    assert set(first) == set(shuffled)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +163,15 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     ids=str,
 )
 def test_pieces_may_be_missing(tmp_path: Path, changes: dict[str, Any]) -> None:
-    checked(
-        reports.write(Builder(**{"images": 4, "shown": 2, "models": ("zoo:a", "zoo:b"), **changes}).write(tmp_path))
-    )
+    Site(reports.write(Builder(**{"images": 4, "shown": 2, "models": ("zoo:a", "zoo:b"), **changes}).write(tmp_path)))
 
 
 def test_nothing_defined_anywhere(tmp_path: Path) -> None:
     run = Builder(images=3).write(tmp_path)
     for shard in (run / "cells").iterdir():
         pd.read_parquet(shard).assign(value=math.nan).to_parquet(shard)
-    page = checked(reports.write(run))
-    assert "nan" not in " ".join(page.text).lower().split()
+    site = Site(reports.write(run))
+    assert "nan" not in site.text.lower().split()
 
 
 def test_lost_pictures_are_said(tmp_path: Path) -> None:
@@ -176,10 +181,11 @@ def test_lost_pictures_are_said(tmp_path: Path) -> None:
             path.write_bytes(b"broken")
         elif path.name == "pictures.npz":
             path.unlink()
-    page = checked(reports.write(run))
-    assert "Pictures that could not be shown" in page.source
-    assert 'id="gallery"' not in page.source
-    assert 'id="classes"' not in page.source
+    site = Site(reports.write(run))
+    assert "Pictures that could not be shown" in site["problems.html"].source
+    for name, page in site.pages.items():
+        assert 'id="gallery' not in page.source
+        assert name.startswith("data-") or 'id="classes"' not in page.source
 
 
 def test_old_figures_go(tmp_path: Path) -> None:

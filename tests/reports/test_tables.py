@@ -169,7 +169,7 @@ def test_failures_skips_and_missing_cells_are_told_apart(tmp_path: Path) -> None
     assert row["n"] == 0
     assert np.isnan(row["value"])
     assert row["flags"] == "skipped:3"
-    assert "out of memory" in reports.write(run).read_text()
+    assert "out of memory" in (reports.write(run).parent / "problems.html").read_text()
 
 
 def test_no_run_is_one_clear_line(tmp_path: Path) -> None:

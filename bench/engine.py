@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -55,18 +55,20 @@ def run(
     setup: Setup | None = None,
     preset: str | None = None,
     report: Report | None = None,
+    argv: Sequence[str] | None = None,
 ) -> Result:
     """Measure what ``options`` ask for into the folder ``out``; what is stored there already is not measured again.
 
-    ``report(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong wish before anything
-    runs, and for a folder that cannot be written.
+    ``report(finished, done, total)`` is called after each cell. ``argv`` is the command that ``run.json`` tells, this
+    process's unless given. Raises ``AssayError`` for a wrong wish before anything runs, and for a folder that cannot be
+    written.
     """
     setup = setup or Setup()
     planned = plan(options)
     store = Store(out)
     store.open()
     before = store.described() or {}
-    store.describe(_describe(options, planned, preset, before.get("sessions", [])))
+    store.describe(_describe(options, planned, preset, before.get("sessions", []), argv))
     stored = [cell for cell in planned.cells if store.done(cell.id)]
     waiting = [cell for cell in planned.cells if not store.done(cell.id)]
     finished = [Finished(cell, "stored", 0.0) for cell in stored]
@@ -94,9 +96,9 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
     for cell in cells:
         groups.setdefault(cell.shares or cell.id, []).append(cell)
     if engine == "local" or jobs == 1:
-        torch.set_num_threads(jobs)
-        for group in groups.values():
-            yield from _finish(group, out, setup)
+        with _threads(jobs):
+            for group in groups.values():
+                yield from _finish(group, out, setup)
         return
     parallel = joblib.Parallel(
         n_jobs=min(jobs, max(len(groups), 1)), backend="loky", return_as="generator_unordered", batch_size=1
@@ -111,6 +113,16 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
             "a worker process was killed, perhaps for want of memory; what is stored stays valid, the same command "
             "goes on from there, if need be with --jobs 1 or a smaller --batch-size"
         ) from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int) -> list[Finished]:
@@ -157,11 +169,13 @@ def _failed_rows(store: Store, cell: Cell) -> int:
     return int((rows["status"] == "failed").groupby(rows["image"]).any().sum())
 
 
-def _describe(options: Options, planned: Plan, preset: str | None, sessions: list[Any]) -> dict[str, Any]:
+def _describe(
+    options: Options, planned: Plan, preset: str | None, sessions: list[Any], argv: Sequence[str] | None
+) -> dict[str, Any]:
     """What ``run.json`` holds; ``sessions`` are all commands that wrote into the folder, this one last."""
     now = {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "argv": sys.argv[1:],
+        "argv": sys.argv[1:] if argv is None else list(argv),
         "code": provenance.code(),
     }
     return {
@@ -177,6 +191,7 @@ def _describe(options: Options, planned: Plan, preset: str | None, sessions: lis
         "data": planned.data,
         "attacks": planned.attacks,
         "metrics": planned.metrics,
+        "methods": planned.methods,
         "cells": [
             {"id": c.id, "kind": c.kind, "model": c.model, "data": c.data, "method": c.method} for c in planned.cells
         ],

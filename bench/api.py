@@ -1,0 +1,228 @@
+"""Runs from Python: ``run`` measures, ``load_results`` reads what a run has stored, both give pandas frames."""
+
+import shutil
+import tempfile
+import textwrap
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import pandas as pd
+from torch import nn
+
+import reports
+from attacks import ATTACKS
+from attacks.base import Attack
+from bench import live
+from bench.cli import override, read_settings
+from bench.data import load as load_data
+from bench.data.base import DataSet
+from bench.engine import ENGINES, Engine, Report
+from bench.engine import run as measure
+from bench.models import Subject
+from bench.settings import make_options, make_setup
+from core.errors import AssayError, unknown
+from core.tables import Table
+from explain import EXPLAINERS, Explainer
+from explain.metrics import METRICS, Metric
+from reports.stored import Results
+from synthesis import SYNTHESES
+from synthesis.base import Synthesis
+
+TABLES = {"attacks": ATTACKS, "transfer": ATTACKS, "explainers": EXPLAINERS, "deceived": EXPLAINERS}
+TABLES |= {"metrics": METRICS, "syntheses": SYNTHESES}
+Models = str | Subject | Sequence[str | Subject] | Mapping[str, nn.Module]
+Data = str | Sequence[str] | Mapping[str, DataSet | tuple[Any, ...]]
+
+
+class Settings(TypedDict, total=False):
+    """The other settings of ``assay run``."""
+
+    accuracy_data: str | Sequence[str]
+    eps: str | float | Sequence[str | float]
+    norms: str | Sequence[str]
+    transfer: str | Attack | Sequence[str | Attack]
+    deceived: str | Explainer | Sequence[str | Explainer]
+    twins: Sequence[str]
+    syntheses: str | Synthesis | Sequence[str | Synthesis]
+    limit: int
+    craft: int
+    gallery: int
+    landscapes: int
+    deceive: int
+    learned: int
+    seed: int
+
+
+class Tables(Mapping[str, pd.DataFrame]):
+    """The tables of a run, made once one is asked for: ``tables.summary`` is ``tables["summary"]``.
+
+    ``path`` is the run's folder, ``info`` what its ``run.json`` says, ``results`` the rows that the tables are made of.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.path = results.path
+        self.info = results.info
+
+    @cached_property
+    def _frames(self) -> dict[str, pd.DataFrame]:
+        return reports.tables(self.results)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._frames:
+            raise KeyError(str(unknown("table", name, self._frames)))
+        return self._frames[name]
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        if name.startswith("_") or name not in self._frames:
+            raise AttributeError(f"no table {name!r}" if name.startswith("_") else unknown("table", name, self._frames))
+        return self._frames[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *self._frames]
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(frame)}" for name, frame in self.items())
+        return f"Tables of {self.path} (rows): {sizes}"
+
+
+def load_results(path: str | Path) -> Tables:
+    """The tables of the run that is stored in ``path``. Raises ``AssayError`` where there is none."""
+    return Tables(reports.load(Path(path)))
+
+
+def run(
+    models: Models | None = None,
+    data: Data | None = None,
+    *,
+    attacks: str | Attack | Sequence[str | Attack] | None = None,
+    explainers: str | Explainer | Sequence[str | Explainer] | None = None,
+    metrics: str | Metric | Sequence[str | Metric] | None = None,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    out: str | Path | None = None,
+    engine: Engine = "local",
+    jobs: int | None = None,
+    batch_size: int = 50,
+    device: str = "auto",
+    report: bool = False,
+    progress: Report | None = None,
+    **settings: Unpack[Settings],
+) -> Tables:
+    """Measure models x data x methods, as ``assay run`` does, and give the tables.
+
+    ``models`` are specs, or networks of this process: a ``Subject``, or names with modules, which take images in [0, 1]
+    at the size of the first data. ``data`` are specs ("scenes" unless given), or names with ``(images, labels)`` or
+    ``(images, labels, classes)``. Methods are texts or records (``PGD(eps=8/255)``). Without ``preset`` and ``config``
+    only what is named is measured, explainers by deletion and insertion, and galleries only for a ``report``.
+
+    A folder ``out`` is resumed like one of ``assay run``; without one the run lies in a temporary folder, which goes
+    with the tables. ``progress(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong
+    wish; what fails while measuring is a warning, and in the table ``failures``.
+    """
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    asked = {"attacks": attacks, "explainers": explainers, "metrics": metrics, **settings}
+    given = {key: _texts(key, value) for key, value in asked.items() if value is not None}
+    start = read_settings(preset, None if config is None else Path(config))
+    if not start:
+        start = {"data": ["scenes"], "gallery": 4 if report else 0}
+        start["metrics"] = ["deletion", "insertion"] if explainers is not None else []
+    pictures = _pictures(data)
+    if sources := [*pictures, *_specs(data)]:
+        given["data"] = sources
+    first = (given.get("data") or start.get("data") or ["scenes"])[0]
+    networks = _networks(models, pictures.get(first, first))
+    if subjects := [*networks, *_specs(models)]:
+        given["models"] = subjects
+    if engine != "local" and (networks or pictures):
+        raise AssayError(
+            "other processes do not see what lies in this one: take engine='local', or name a model by "
+            "py:module:function and data by folder:PATH"
+        )
+    wished = override(start, given)
+    if not wished.get("models"):
+        raise AssayError("which models? run('zoo:resnet'), run({'mine': network}), or a preset")
+    options = make_options(wished)
+    folder = Path(tempfile.mkdtemp(prefix="assay-")) if out is None else Path(out)
+    try:
+        with live.lent(networks, pictures):
+            setup = make_setup(batch_size, device)
+            how: dict[str, Any] = {"engine": engine, "jobs": jobs, "setup": setup, "preset": preset}
+            result = measure(options, folder, report=progress, argv=("bench.run",), **how)
+        if report:
+            reports.write(folder)
+        tables = load_results(folder)
+    except BaseException:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if out is None:
+        weakref.finalize(tables, shutil.rmtree, folder, ignore_errors=True)
+    if result.failed:
+        warnings.warn(f"{result.failed} cells or images failed; the table failures says why", stacklevel=2)
+    return tables
+
+
+def _texts(key: str, value: Any) -> Any:
+    """A setting as a preset has it: what may be many as a list, records as text."""
+    if isinstance(value, int) and key != "eps":
+        return value
+    many = [value] if isinstance(value, str | float | int) or not isinstance(value, Iterable) else list(value)
+    table = TABLES.get(key)
+    return many if table is None else [_text(table, one) for one in many]
+
+
+def _text(table: Table, method: object) -> str:
+    """A method as it is typed; ``AssayError`` for a record that its text does not tell."""
+    if isinstance(method, str):
+        return method
+    text = repr(method)
+    try:
+        told = table.parse(text) == method
+    except AssayError:
+        told = False
+    if not told:
+        brief = textwrap.shorten(text, 80, placeholder=" ...")
+        raise AssayError(f"{brief} is no {table.kind} that its text tells, which is what a run stores")
+    return text
+
+
+def _specs(given: Models | Data | None) -> list[str]:
+    """What is named by a spec."""
+    if given is None or isinstance(given, Mapping | nn.Module):
+        return []
+    return [given] if isinstance(given, str) else [one for one in given if isinstance(one, str)]
+
+
+def _pictures(given: Data | None) -> dict[str, DataSet]:
+    if not isinstance(given, Mapping):
+        return {}
+    return {name: one if isinstance(one, DataSet) else live.pictures(name, *one) for name, one in given.items()}
+
+
+def _networks(given: Models | None, first: DataSet | str) -> dict[str, Subject]:
+    """What is named by no spec; a plain module takes images at the size of ``first``."""
+    if isinstance(given, Mapping):
+        return {name: live.subject(name, one, input_size=_size(one, first)) for name, one in given.items()}
+    if isinstance(given, nn.Module) and not isinstance(given, Subject):
+        raise AssayError("a network needs a name: run({'mine': network})")
+    several = [given] if given is None or isinstance(given, str | Subject) else given
+    subjects = [one for one in several if isinstance(one, Subject)]
+    return {one.name: live.subject(one.name, one) for one in subjects}
+
+
+def _size(network: nn.Module, first: DataSet | str) -> tuple[int, ...]:
+    if isinstance(network, Subject):
+        return network.input_size
+    return live.size_of(load_data(first) if isinstance(first, str) else first)

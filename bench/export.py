@@ -1,0 +1,57 @@
+"""``assay export``: tables and figures of a run as files. Nothing here imports pandas until the command runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Many = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
+
+def export(
+    run: Path,
+    /,
+    *,
+    tables: Many = (),
+    format: Many = ("csv", "parquet", "latex", "markdown"),  # noqa: A002
+    figures: Many = ("pdf", "png"),
+    width: float = 6.5,
+    dpi: int = 300,
+    out: Path | None = None,
+) -> int:
+    """Write tables and figures of RUN for papers and other programs.
+
+    Parameters
+    ----------
+    tables
+        Names as in RUN/tables; all unless given. Long ones become LaTeX and Markdown only where they are named.
+    format
+        Of tables: csv, parquet, latex, markdown; none for no tables.
+    figures
+        Formats of figures: pdf, png; none for no figures.
+    width
+        Of a figure in inches.
+    dpi
+        Of PNG, and of pictures within a PDF.
+    out
+        The folder for the files; RUN/export unless given.
+    """
+    import tempfile
+
+    import reports
+    from bench.cli import say
+    from reports.export import check_figures, save_figures, save_tables
+    from reports.site.gathered import gather
+    from reports.site.plots import all_plots
+
+    check_figures(figures, width, dpi)
+    folder = out or run / "export"
+    with tempfile.TemporaryDirectory() as pictures:
+        found = gather(reports.load(run), Path(pictures))
+        files, long = save_tables(found.tables, folder / "tables", format, tables)
+        if figures:
+            files += save_figures(all_plots(found), folder / "figures", figures, width, dpi)
+    say(f"{folder}: {len(files)} files")
+    if long:
+        say(f"too long to read, so without LaTeX and Markdown unless named by --tables: {', '.join(long)}")
+    return 0

@@ -1,0 +1,72 @@
+"""``assay check`` and ``assay baseline``: a run beside an earlier one."""
+
+from pathlib import Path
+
+from core.errors import AssayError
+
+
+def check(
+    run: Path,
+    /,
+    *,
+    baseline: Path,
+    tolerances: Path | None = None,
+    out: Path | None = None,
+    junit: Path | None = None,
+    markdown: Path | None = None,
+) -> int:
+    """Compare RUN with an earlier run or a baseline: exit 1 where a metric or a picture got worse beyond tolerance.
+
+    Writes check.json, junit.xml, summary.md and a page, index.html, with old, new and difference side by side.
+
+    Parameters
+    ----------
+    baseline
+        The folder of an earlier run, or what assay baseline made of one.
+    tolerances
+        A TOML file whose rules come after the shipped ones.
+    out
+        The folder for the files; RUN/check unless given.
+    junit
+        JUnit XML here too, for CI systems.
+    markdown
+        The Markdown summary here too, for pull requests.
+    """
+    from bench.cli import say
+    from reports.gate import compare, load, output
+    from reports.gate.change import plural
+    from reports.gate.tolerances import read
+
+    rules = read(tolerances)
+    verdict = compare(load(baseline), load(run), rules, str(tolerances or "the shipped ones"))
+    page = output.write(verdict, out or run / "check", junit, markdown)
+    for change in verdict.regressions:
+        say(change.line)
+    counts = (
+        (verdict.regressions, "regression"),
+        (verdict.of("improvement"), "improvement"),
+        (verdict.of("note"), "note"),
+    )
+    said = ", ".join(plural(len(found), noun) for found, noun in counts)
+    say(f"{'green' if verdict.passed else 'red'}: {said}; {page}")
+    return 0 if verdict.passed else 1
+
+
+def baseline(run: Path, /, *, out: Path) -> int:
+    """Keep of RUN only what assay check needs, small enough to be committed.
+
+    Parameters
+    ----------
+    out
+        The folder for it; a baseline that is there is replaced.
+    """
+    from bench.cli import say
+    from reports.gate import distil, load
+
+    kept = load(run)
+    if kept.side is not None:
+        raise AssayError(f"{run} is a baseline already")
+    folder = distil.write(kept, out)
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    say(f"{folder}: {len(kept.facts['cells'])} cells, {size / 1e6:.1f} MB")
+    return 0

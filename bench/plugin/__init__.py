@@ -1,0 +1,119 @@
+"""The pytest plugin: accuracy under attack and scores of explanations as fixtures, compared with a baseline.
+
+- hooks and fixtures here, which load nothing until they are asked for something
+- ``measure``: what the fixtures do, by the cells of a run
+- ``baseline``: what was measured, in a file, and whether it fell
+"""
+
+from collections.abc import Callable, Generator
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from bench.plugin.baseline import Found
+    from bench.plugin.measure import Measured
+
+MADE: "pytest.StashKey[list[Found]]" = pytest.StashKey()  # what a test has measured
+BASELINE = "assay-baseline"  # the plugin that compares, where there is something to compare with
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("assay", "robustness of image classifiers")
+    group.addoption(
+        "--assay-baseline",
+        metavar="FILE",
+        help="fail tests whose measured values fell below those in this JSON file (ini: assay_baseline)",
+    )
+    group.addoption(
+        "--assay-update-baseline", action="store_true", help="write what passing tests measure into that file instead"
+    )
+    group.addoption(
+        "--assay-tolerance",
+        metavar="AMOUNT",
+        help="how far values may fall (ini: assay_tolerance); unless given, as long as the paired 95%% bootstrap "
+        "interval of the change holds zero",
+    )
+    parser.addini("assay_baseline", "the file of --assay-baseline, relative to the root directory")
+    parser.addini("assay_tolerance", "the amount of --assay-tolerance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    typed, written = config.getoption("--assay-baseline"), config.getini("assay_baseline")
+    update = bool(config.getoption("--assay-update-baseline"))
+    if not (typed or written):
+        if update:
+            raise pytest.UsageError("--assay-update-baseline needs a file: --assay-baseline FILE")
+        return
+    from bench.plugin.baseline import Baseline
+    from core.errors import AssayError
+
+    path = config.invocation_params.dir / typed if typed else config.rootpath / written
+    amount = config.getoption("--assay-tolerance") or config.getini("assay_tolerance") or None
+    try:
+        config.pluginmanager.register(Baseline(path, update=update, tolerance=amount), BASELINE)
+    except AssayError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A test that passed fails where a value fell, with one line for each."""
+    yield
+    baseline = item.config.pluginmanager.get_plugin(BASELINE)
+    if baseline is not None and (lines := baseline.faults(item.stash.get(MADE, []))):
+        pytest.fail("\n".join(lines), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test measured goes with its report, which pytest-xdist carries between processes."""
+    report = yield
+    if report.when == "call" and (made := item.stash.get(MADE, [])):
+        vars(report)["assay"] = [found.as_json() for found in made]
+    return report
+
+
+@pytest.fixture
+def assay_clean_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
+    """Share of images that a model classifies right, as in ``assay_clean_accuracy(model, data) > 0.9``."""
+    from bench.plugin.measure import clean_accuracy
+
+    return _noted(request, clean_accuracy)
+
+
+@pytest.fixture
+def assay_robust_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
+    """Share right under every attack, as in ``assay_robust_accuracy(model, data, "pgd(eps=8/255)") > 0.4``."""
+    from bench.plugin.measure import robust_accuracy
+
+    return _noted(request, robust_accuracy)
+
+
+@pytest.fixture
+def assay_explanation_score(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
+    """Score of heatmaps, as in ``assay_explanation_score(model, data, "grad-cam", "deletion") < 0.2``."""
+    from bench.plugin.measure import explanation_score
+
+    return _noted(request, explanation_score)
+
+
+def _noted(request: pytest.FixtureRequest, function: "Callable[..., Measured]") -> "Callable[..., Measured]":
+    """``function``, with what it measures noted for the test's report."""
+    from bench.plugin.baseline import Found
+
+    item: pytest.Item = request.node
+    baseline = item.config.pluginmanager.get_plugin(BASELINE)
+    test = item.nodeid if baseline is None else baseline.test(item)
+
+    @wraps(function)
+    def noted(*arguments: Any, **settings: Any) -> "Measured":
+        measured = function(*arguments, **settings)
+        made = item.stash.setdefault(MADE, [])
+        count = 1 + sum(found.what.metric == measured.what.metric for found in made)
+        made.append(Found.of(test, count, measured))
+        item.user_properties.append((made[-1].name, repr(measured)))
+        return measured
+
+    return noted

@@ -1,0 +1,200 @@
+"""What the fixtures measure: the cells of a run, on models and images of the test."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from attacks.base import Attack
+from bench import cells, live
+from bench.attacked import AttackCell, pool
+from bench.cells import Cell, CleanCell, ExplainCell, Setup, metric_name
+from bench.data import DataSet
+from bench.data import load as load_data
+from bench.data.base import hashed
+from bench.facts import metric_facts
+from bench.goals import attack_text, check_goal, parse_attacks
+from bench.models import Subject
+from bench.plugin.baseline import What
+from bench.settings import make_setup
+from core.errors import AssayError, unknown
+from explain import EXPLAINERS, Explainer
+from explain.metrics import METRICS, Metric
+from reports.intervals import estimate
+
+LIMIT = 100  # images of a data set that a spec names
+CRAFT = 200  # other images that a universal attack learns from
+NETWORK, IMAGES = "network", "images"  # the names that a test's own go by
+
+Data = str | tuple[Any, Any]
+
+
+class How(TypedDict, total=False):
+    """What all fixtures take beside the model and the data.
+
+    ``mean`` and ``std`` normalise images in [0, 1] for a module that wants it; ``input_size`` is (C, H, W), that of the
+    data unless given. ``limit`` is the number of images: all, or the first 100 of a spec.
+    """
+
+    limit: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    input_size: Sequence[int]
+    seed: int
+    batch_size: int
+    device: str
+
+
+class Measured(float):
+    """A number over images with its 95 % interval ``low`` to ``high``; elsewhere a plain float.
+
+    ``values`` (n,) are those of the images in the order they were given, NaN where the metric is undefined; ``flags``
+    counts the checks of an attack or explainer that did not hold.
+    """
+
+    low: float
+    high: float
+    values: NDArray[np.float64]
+    flags: dict[str, int]
+    what: What
+
+    @classmethod
+    def of(cls, what: What, values: NDArray[np.float64], interval: str, flags: Mapping[str, int]) -> Self:
+        found = estimate(values, what.statistic, interval, f"{what.metric} {what.method}")
+        self = cls(found.value)
+        self.low, self.high, self.values, self.flags, self.what = found.low, found.high, values, dict(flags), what
+        return self
+
+    def __repr__(self) -> str:
+        doubts = "".join(f", {flag} on {count}" for flag, count in self.flags.items())
+        known = int(np.isfinite(self.values).sum())
+        return f"{float(self):.4g} [{self.low:.4g}, {self.high:.4g}] {self.what.metric} of {known} images{doubts}"
+
+
+def clean_accuracy(model: str | nn.Module, data: Data, **how: Unpack[How]) -> Measured:
+    """Share of images that ``model`` classifies right.
+
+    ``model`` is a spec, a ``Subject``, or a module from images (N, C, H, W) in [0, 1], with ``mean`` and ``std`` from
+    normalised ones. ``data`` is a spec, or images (N, C, H, W) in [0, 1] and labels (N,). Raises ``AssayError`` for a
+    wrong wish, and where an image cannot be measured.
+    """
+    with _bench(model, data, how) as bench:
+        return bench.measured([CleanCell(**bench.common)], "accuracy", "none")
+
+
+def robust_accuracy(
+    model: str | nn.Module,
+    data: Data,
+    attack: str | Attack | Sequence[str | Attack] = "pgd(eps=8/255)",
+    **how: Unpack[How],
+) -> Measured:
+    """Share of images that ``model`` classifies right under ``attack``; of several, under each of them.
+
+    An attack is a record or text, ``"fgsm(eps=4/255, goal=random)"``; for the others see ``clean_accuracy``.
+    """
+    several = [attack] if isinstance(attack, str | Attack) else list(attack)
+    aimed = [
+        one for item in several for one in (parse_attacks(item) if isinstance(item, str) else [(item, "untargeted")])
+    ]
+    if not aimed:
+        raise AssayError("robust accuracy under no attack is the clean accuracy")
+    with _bench(model, data, how) as bench:
+        found: list[Cell] = []
+        for one, goal in aimed:
+            if one.from_nothing:
+                raise AssayError(f"{attack_text(one, goal)} draws images from nothing: no accuracy is under it")
+            check_goal(goal, len(bench.subject.classes), bench.subject.name)
+            crafting = pool(bench.common["data"], bench.common["limit"], CRAFT) if one.universal else None
+            found.append(AttackCell(**bench.common, attack=one, goal=goal, pool=crafting))
+        return bench.measured(found, "robust_accuracy", " and ".join(cell.method for cell in found))
+
+
+def explanation_score(
+    model: str | nn.Module,
+    data: Data,
+    explainer: str | Explainer = "grad-cam",
+    metric: str | Metric = "deletion",
+    **how: Unpack[How],
+) -> Measured:
+    """``metric`` of the heatmaps that ``explainer`` makes for the labels; for the others see ``clean_accuracy``."""
+    record = EXPLAINERS.parse(explainer) if isinstance(explainer, str) else explainer
+    score = METRICS.parse(metric) if isinstance(metric, str) else metric
+    with _bench(model, data, how) as bench:
+        if lacking := sorted(set(score.data_needs()) - bench.source.has):
+            raise AssayError(f"{metric_name(score)} needs {', '.join(lacking)}, which {bench.source.spec} has not")
+        cell = ExplainCell(**bench.common, explainer=record, metrics=(score,))
+        return bench.measured([cell], metric_name(score), cell.method, (score,))
+
+
+class _Bench(NamedTuple):
+    """A model and data under names that cells know them by."""
+
+    subject: Subject
+    source: DataSet
+    common: dict[str, Any]
+    setup: Setup
+
+    def measured(self, found: Sequence[Cell], metric: str, method: str, metrics: Sequence[Metric] = ()) -> Measured:
+        """The smallest of the cells' values for each image."""
+        rows = [row for cell in found for row in cell.measure(self.setup).rows if row["metric"] == metric]
+        if failed := [row for row in rows if row["status"] != "ok"]:
+            raise AssayError(f"{metric} of {len(failed)} images failed: {failed[0]['flags']}")
+        values: dict[str, float] = {}
+        flags: Counter[str] = Counter()
+        for row in rows:
+            values[row["image"]] = min(row["value"], values.get(row["image"], row["value"]))
+            flags.update(filter(None, re.split("; ?", row["flags"])))
+        facts = metric_facts(metrics)[metric]
+        own = self.source if isinstance(self.source, live.Pictures) else None
+        what = What(
+            metric=metric,
+            method=method,
+            data=self.source.digest if own is None else hashed(map(str, own.labels)),
+            level=0.0 if own is None else own.images[own.rows].mean().item(),
+            model=self.subject.digest,
+            seed=self.common["seed"],
+            direction=facts["direction"],
+            statistic=facts["statistic"],
+        )
+        ordered = list(values) if own is None else sorted(values)
+        return Measured.of(what, np.array([values[image] for image in ordered]), facts["interval"], flags)
+
+
+@contextmanager
+def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
+    """Lend the test's own model and images while they are measured."""
+    for name in how:
+        if name not in How.__annotations__:
+            raise unknown("setting of a measurement", name, How.__annotations__)
+    source: DataSet = load_data(data) if isinstance(data, str) else live.pictures(IMAGES, *data)
+    networks, images = {}, {}
+    if isinstance(model, str | Subject) and how.keys() & {"mean", "std", "input_size"}:
+        raise AssayError(
+            "a spec or Subject knows its own size and normalisation; mean, std and input_size are for modules"
+        )
+    if isinstance(model, str):
+        subject = cells.subject(model, "cpu")
+    else:
+        size = how.get("input_size") or (model.input_size if isinstance(model, Subject) else live.size_of(source))
+        mean, std = how.get("mean", (0.0,)), how.get("std", (1.0,))
+        subject = networks[NETWORK] = live.subject(NETWORK, model, input_size=size, mean=mean, std=std)
+    if not isinstance(data, str):
+        source = images[IMAGES] = live.pictures(IMAGES, *data, classes=subject.classes)
+    limit = how.get("limit", min(LIMIT, len(source)) if isinstance(data, str) else len(source))
+    taken = source.take(limit)
+    common = {
+        "model": model if isinstance(model, str) else NETWORK,
+        "data": data if isinstance(data, str) else IMAGES,
+        "limit": limit,
+        "seed": how.get("seed", 0),
+        "model_digest": subject.digest,
+        "data_digest": taken.digest,
+        "fit": subject.fit,
+    }
+    with live.lent(networks, images):
+        yield _Bench(subject, taken, common, make_setup(how.get("batch_size", 50), how.get("device", "auto")))

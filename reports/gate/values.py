@@ -1,0 +1,203 @@
+"""The outcomes of two runs, image by image."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reports.gate.art import Cell
+from reports.gate.change import Change, Kind, Words, apart, plural
+from reports.gate.tolerances import MetricRule, Tolerances
+
+CELL = [*Cell._fields]
+METRIC = [*CELL, "metric"]
+RESAMPLES = 1999
+LEVEL = 0.99  # of the interval that is told where no rule asks for one
+BOUNDARY = "boundary"  # the flag of an outcome that float noise decides
+Floats = NDArray[np.float64]
+
+
+class Shift(NamedTuple):
+    """The values of one metric of a cell, on the images that have one in both runs."""
+
+    cell: Cell
+    metric: str
+    old: Floats
+    new: Floats
+    rule: MetricRule
+    statistic: str
+
+    def both(self) -> tuple[float, float]:
+        """The mean or median, old and new."""
+        of: Any = np.median if self.statistic == "median" else np.mean
+        return float(of(self.old)), float(of(self.new))
+
+    def exceeds(self) -> bool:
+        """Whether the change is more than all that the rule allows, but for the statistical part."""
+        old, new = self.both()
+        if not (np.isfinite(old) and np.isfinite(new)):
+            return old != new
+        rule, limits = self.rule, [0.0]
+        limits += [] if rule.absolute is None else [rule.absolute]
+        limits += [] if rule.relative is None else [rule.relative * abs(old)]
+        limits += [] if rule.images is None else [(rule.images + 1e-6) / len(self.old)]
+        return abs(new - old) > max(limits)
+
+
+def pair(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The rows of two runs side by side, by cell, metric and image; ``side`` is both, old or new."""
+    tagged = [rows.assign(again=rows.groupby([*METRIC, "image"]).cumcount()) for rows in (old, new)]
+    both = tagged[0].merge(tagged[1], "outer", [*METRIC, "image", "again"], suffixes=("_old", "_new"), indicator="side")
+    return both.assign(side=both["side"].map({"both": "both", "left_only": "old", "right_only": "new"}).astype("str"))
+
+
+def values(
+    both: pd.DataFrame, tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]], words: Words
+) -> Iterator[Change]:
+    """Metrics that moved beyond tolerance, and those that have no value any more.
+
+    An image whose outcome either run flags as on the boundary counts as unmoved: float noise decides it.
+    """
+    rows = _measured(both)
+    old, new = (rows[f"value_{side}"].to_numpy(np.float64) for side in ("old", "new"))
+    noise = (rows["flags_old"] + ";" + rows["flags_new"]).str.contains(BOUNDARY, regex=False).to_numpy(bool)
+    new = np.where(noise, old, new)
+    moved = (old != new) & ~(np.isnan(old) & np.isnan(new))
+    numbers = rows.groupby(METRIC, sort=False).ngroup().to_numpy()
+    touched = np.isin(numbers, np.unique(numbers[moved]))
+    shifts = []
+    for key, places in rows[touched].assign(place=np.flatnonzero(touched)).groupby(METRIC)["place"]:
+        cell, metric = split(key)
+        rule, fact = tolerances.metric(cell, metric), facts.get(metric, {})
+        before, after = old[places], new[places]
+        lost = int(np.isnan(after).sum() - np.isnan(before).sum())
+        if lost > rule.undefined:
+            what = "any more" if len(before) == 1 else f"for {lost} more of {plural(len(before), 'image')}"
+            line = f"{words.cell(cell)}: {metric} has no value {what}"
+            yield Change("regression", "value", line, cell, metric=metric, count=lost, tolerance=str(rule))
+        known = ~(np.isnan(before) | np.isnan(after))
+        shift = Shift(cell, metric, before[known], after[known], rule, fact.get("statistic", "mean"))
+        if known.any() and shift.exceeds():
+            shifts.append((shift, fact.get("direction", "none")))
+    found = _intervals([shift for shift, _ in shifts])
+    for (shift, direction), interval in zip(shifts, found, strict=True):
+        if shift.rule.statistical is None or interval[0] > 0 or interval[1] < 0:
+            yield _moved(shift, interval, direction, words)
+
+
+def images(both: pd.DataFrame, words: Words) -> Iterator[Change]:
+    """Images that are not there any more, have another label, or have failed."""
+    present = both[both["image"] != ""]
+    there = (present["side"] == "both").groupby([present[name] for name in METRIC]).transform("any")
+    gone = (
+        present[there & (present["side"] == "old")].groupby(CELL)["image"].agg(lambda ids: "\n".join(sorted(set(ids))))
+    )
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for key, ids in gone.items():
+        (cell,) = split(key)
+        groups.setdefault((cell.data, str(ids)), []).append(cell)
+    for (name, joined), cells in groups.items():
+        lost = joined.split("\n")
+        where = words.cell(cells[0]) if len(cells) == 1 else f"{name}, in {len(cells)} cells"
+        line = f"{where}: {plural(len(lost), 'image')} not measured any more, such as {lost[0]}"
+        yield Change("regression", "image", line, cells[0] if len(cells) == 1 else Cell(data=name), count=len(lost))
+    other = present[(present["side"] == "both") & (present["label_old"] != present["label_new"])]
+    for data, rows in other.drop_duplicates(["data", "image"]).groupby("data"):
+        first = rows.iloc[0]
+        such = f"{first['image']} (was {first['label_old']:.0f}, is {first['label_new']:.0f})"
+        line = f"{data}: {plural(len(rows), 'image')} with another label, such as {such}"
+        yield Change("regression", "data", line, Cell(data=str(data)), count=len(rows))
+    yield from _failed(both[both["side"] == "both"], words)
+
+
+def flags(both: pd.DataFrame, tolerances: Tolerances, words: Words) -> Iterator[Change]:
+    """Flags on more images than before, and on fewer."""
+    rows = _measured(both)
+    totals = rows.groupby(CELL)["image"].nunique()
+    counts = pd.concat([_raised(rows, side) for side in ("old", "new")], axis=1, keys=["old", "new"])
+    for key, before, after in counts.fillna(0).astype(int).sort_index().itertuples():
+        cell, flag = split(key)
+        most = tolerances.flags.allowed(flag, int(totals[tuple(cell)]))
+        if abs(after - before) <= most:
+            continue
+        line = f"{words.cell(cell)}: {flag} is flagged on {plural(after, 'image')}, was on {before}"
+        yield Change(
+            "regression" if after > before else "improvement", "flag", line, cell,
+            metric=flag, old=float(before), new=float(after), tolerance=f"images {most:g}", count=abs(after - before),
+        )  # fmt: skip
+
+
+def intervals(pairs: Sequence[tuple[Floats, Floats]], statistic: str, level: float) -> list[tuple[float, float]]:
+    """Percentile intervals of the change of the mean or median over resampled images; pairs of one length."""
+    n = len(pairs[0][0])
+    seed = int.from_bytes(hashlib.sha256(f"{n}".encode()).digest()[:8])
+    chosen = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    if statistic == "median":
+        found = np.stack([np.median(new[chosen], 1) - np.median(old[chosen], 1) for old, new in pairs], 1)
+    else:
+        weights = np.zeros((RESAMPLES, n))
+        np.add.at(weights, (np.arange(RESAMPLES)[:, None], chosen), 1 / n)
+        found = weights @ np.stack([new - old for old, new in pairs], 1)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _intervals(shifts: Sequence[Shift]) -> list[tuple[float, float]]:
+    """The interval of each; one matrix of resampled images serves all of a length. One image has none."""
+    groups: dict[tuple[int, str, float], list[int]] = {}
+    for i, shift in enumerate(shifts):
+        groups.setdefault((len(shift.old), shift.statistic, shift.rule.statistical or LEVEL), []).append(i)
+    found = [(np.nan, np.nan)] * len(shifts)
+    for (n, statistic, level), places in groups.items():
+        if n > 1:
+            pairs = [(shifts[i].old, shifts[i].new) for i in places]
+            for i, interval in zip(places, intervals(pairs, statistic, level), strict=True):
+                found[i] = interval
+    return found
+
+
+def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: Words) -> Change:
+    old, new = shift.both()
+    better = {"higher": new > old, "lower": new < old}.get(direction, False)
+    before, after = apart(old, new)
+    said = plural(len(shift.old), "image")
+    if np.isfinite(interval).all():
+        level = 100 * (shift.rule.statistical or LEVEL)
+        said += f", paired {level:g} % interval of the change [{interval[0]:+.2g}, {interval[1]:+.2g}]"
+    verb = "rose" if new > old else "fell" if new < old else "moved"
+    line = f"{words.cell(shift.cell)}: {shift.metric} {verb} from {before} to {after} ({said})"
+    return Change(
+        "improvement" if better else "regression", "value", line, shift.cell,
+        metric=shift.metric, old=old, new=new, tolerance=str(shift.rule), count=len(shift.old),
+    )  # fmt: skip
+
+
+def split(key: Any) -> tuple[Any, ...]:
+    """What rows were grouped by: the cell, and what follows it."""
+    return (Cell(*map(str, key[:4])), *map(str, key[4:]))
+
+
+def _measured(both: pd.DataFrame) -> pd.DataFrame:
+    return both[(both["side"] == "both") & (both["status_old"] == "ok") & (both["status_new"] == "ok")]
+
+
+def _failed(rows: pd.DataFrame, words: Words) -> Iterator[Change]:
+    changed = rows[(rows["status_old"] == "ok") != (rows["status_new"] == "ok")]
+    for key, group in changed.groupby([*CELL, "status_old", "status_new"]):
+        cell, was, now = split(key)
+        count, first = group["image"].nunique(), group.iloc[0]
+        what = plural(count, "image") if first["image"] else ", ".join(sorted(group["metric"].unique()))
+        said = f"{now} now: {first['flags_new']}" if was == "ok" else f"measured now, {was} before"
+        kind: Kind = "regression" if was == "ok" else "improvement"
+        yield Change(kind, "image", f"{words.cell(cell)}: {what} {said}", cell, old=was, new=now, count=count)
+
+
+def _raised(rows: pd.DataFrame, side: str) -> "pd.Series[int]":
+    """Images by cell and flag; what stands after = in a flag is its number."""
+    raised = rows.loc[rows[f"flags_{side}"] != "", [*CELL, "image", f"flags_{side}"]].drop_duplicates()
+    raised = raised.assign(flag=raised[f"flags_{side}"].str.split(";")).explode("flag")
+    raised["flag"] = raised["flag"].astype("str").str.strip().str.replace("=.*", "", regex=True)
+    return raised[raised["flag"] != ""].drop_duplicates([*CELL, "flag", "image"]).groupby([*CELL, "flag"]).size()

@@ -1,0 +1,322 @@
+"""The pytest plugin: what its fixtures measure, and tests that fail where it fell."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench
+from attacks import FGSM, PGD
+from bench.data import load as load_data
+from bench.models import Subject
+from bench.plugin.baseline import Baseline, Found, What, compare, read
+from bench.plugin.measure import clean_accuracy, explanation_score, robust_accuracy
+from core.errors import AssayError
+from tests.bench.nets import OWN, convolutional
+
+pytest_plugins = ["pytester"]
+ROOT = Path(__file__).parents[2]
+SPEC = OWN + "convolutional"
+LOADED = ("-p", "no:assay", "-p", "bench.plugin", "-p", "no:cacheprovider")
+INNER = """
+import torch
+from bench.data import load
+from tests.bench.nets import convolutional
+
+DATA = load("digits").take(40)
+X = torch.stack([DATA.example(i).image for i in range(40)])
+Y = torch.tensor(DATA.labels)
+
+def network():
+    net, _ = convolutional()
+    with torch.no_grad():
+        net.head.weight[0] += NUDGE
+    return net
+
+def test_holds(assay_robust_accuracy):
+    assert assay_robust_accuracy(network(), (X, Y), "fgsm(eps=0.1)") > LEAST
+
+def test_looks(assay_explanation_score):
+    assert assay_explanation_score(network(), (X, Y), "saliency", "insertion(steps=4)") > 0
+"""
+
+
+def digits(n: int = 30) -> tuple[Tensor, Tensor]:
+    data = load_data("digits").take(n)
+    return torch.stack([data.example(i).image for i in range(n)]), torch.tensor(data.labels)
+
+
+def found(values: list[float], **facts: object) -> Found:
+    known = {"metric": "robust_accuracy", "method": "FGSM()", "data": "d", "level": 0.5, "model": "m", "seed": 0}
+    what = {**known, "direction": "higher", "statistic": "mean", **facts}
+    return Found(test="t", name="robust_accuracy", what=What(**what), values=tuple(values))  # type: ignore[arg-type]
+
+
+def inner(pytester: pytest.Pytester, *options: str, nudge: float = 0.0, least: float = 0.0) -> pytest.RunResult:
+    pytester.makepyfile(test_net=INNER.replace("NUDGE", str(nudge)).replace("LEAST", str(least)))
+    return pytester.runpytest_inprocess(*LOADED, *options)
+
+
+def test_a_spec_gives_what_a_run_gives() -> None:
+    attacks = ["pgd(eps=0.1, steps=3)", "universal-perturbation(eps=0.2, steps=5)"]
+    table = bench.run(SPEC, "digits", attacks=attacks, explainers="saliency", metrics="deletion", limit=20).summary
+    accuracy = table[table["metric"] == "accuracy"].iloc[0]
+    clean = clean_accuracy(SPEC, "digits", limit=20)
+    assert (float(clean), clean.low, clean.high) == tuple(accuracy[["value", "low", "high"]])
+    robust = table[table["metric"] == "robust_accuracy"].set_index("method")["value"].to_dict()
+    for text in attacks:
+        measured = robust_accuracy(SPEC, "digits", text, limit=20)
+        assert robust[measured.what.method] == measured
+    score = table[table["metric"] == "deletion"].iloc[0]
+    assert explanation_score(SPEC, "digits", "saliency", limit=20) == score["value"]
+
+
+def test_several_attacks_count_the_images_that_survive_each() -> None:
+    images, labels = digits()
+    network, _ = convolutional()
+    alone = [robust_accuracy(network, (images, labels), attack).values for attack in (FGSM(eps=0.05), PGD(eps=0.1))]
+    both = robust_accuracy(network, (images, labels), [FGSM(eps=0.05), PGD(eps=0.1)])
+    np.testing.assert_array_equal(both.values, np.minimum(*alone))
+    assert robust_accuracy(network, (images, labels), "fgsm(eps=[0.05, 0.1])").values.sum() <= alone[0].sum()
+
+
+def test_values_are_in_the_order_of_the_images() -> None:
+    images, labels = digits()
+    network, _ = convolutional()
+    with torch.no_grad():
+        right = (network(images).argmax(1) == labels).double().numpy()
+    wrong = labels.clone()
+    wrong[[3, 17]] = (labels[[3, 17]] + 1) % 10
+    np.testing.assert_array_equal(clean_accuracy(network, (images, labels)).values, right)
+    changed = clean_accuracy(network, (images, wrong)).values != right
+    assert set(np.flatnonzero(changed)) <= {3, 17}
+    assert changed.any()
+
+
+def test_mean_and_std_normalise_for_the_module() -> None:
+    images, labels = digits()
+    network, _ = convolutional()
+    stretched = nn.Sequential(Stretch(), network)
+    plain = clean_accuracy(network, (images, labels))
+    assert clean_accuracy(stretched, (images, labels), mean=(0.25,), std=(0.5,)) == plain
+    subject = Subject(stretched, name="mine", input_size=(1, 8, 8), mean=(0.25,), std=(0.5,))
+    assert clean_accuracy(subject, (images, labels)) == plain
+
+
+class Stretch(nn.Module):
+    """Undoes a normalisation."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * 0.5 + 0.25
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10)).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    clean_accuracy(network, digits())
+    robust_accuracy(network, digits(), "fgsm")
+    assert all(module.training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_number_shows_its_interval_and_doubts() -> None:
+    measured = robust_accuracy(nn.Sequential(nn.Flatten(), Saturated()), digits(), "pgd(eps=0.1, steps=2)")
+    assert isinstance(measured, float)
+    assert measured == pytest.approx(0.1, abs=0.05)
+    assert 0 < measured.low < measured < measured.high < 1
+    assert "robust_accuracy of 30 images" in repr(measured)
+    assert "zero-gradient on 3" in repr(measured)  # of those that it has right
+
+
+class Saturated(nn.Module):
+    """Says class 0 and has no gradient."""
+
+    def forward(self, flat: Tensor) -> Tensor:
+        logits = torch.zeros(len(flat), 10).index_fill(1, torch.tensor([0]), 1.0)
+        return logits + 0 * flat.sum(1, keepdim=True)
+
+
+class Broken(nn.Module):
+    def forward(self, flat: Tensor) -> Tensor:
+        return flat[:, :10] / 0
+
+
+def test_wrong_wishes_are_one_line() -> None:
+    network, _ = convolutional()
+    images, labels = digits()
+    calls: dict[str, Callable[[], object]] = {
+        "normalisation belongs in the model": lambda: clean_accuracy(network, (images * 2, labels)),
+        "one an image": lambda: clean_accuracy(network, (images, labels[:3])),
+        "labels run from 3 to 12, classes are 0 to 9": lambda: clean_accuracy(network, (images, labels + 3)),
+        "draws images from nothing": lambda: robust_accuracy(network, (images, labels), "cppn-fooling"),
+        "under no attack": lambda: robust_accuracy(network, (images, labels), []),
+        "did you mean fgsm": lambda: robust_accuracy(network, (images, labels), "fgms"),
+        "needs parts, without": lambda: explanation_score(network, (images, labels), "saliency", "part-effect"),
+        "did you mean limit": lambda: clean_accuracy(network, (images, labels), limits=3),  # type: ignore[call-arg]
+        "knows its own size": lambda: clean_accuracy(SPEC, "digits", mean=(0.5,)),
+        "holds images": lambda: clean_accuracy(SPEC, (images.repeat(1, 3, 1, 1), labels)),
+        "30 images failed: non-finite-logits": lambda: clean_accuracy(
+            nn.Sequential(nn.Flatten(), Broken()), (images, labels)
+        ),
+    }
+    for said, call in calls.items():
+        with pytest.raises(AssayError, match=said):
+            call()
+
+
+def test_a_fall_is_judged_by_paired_images() -> None:
+    old = found([1.0] * 40 + [0.0] * 20)
+    assert compare(old, old, None).kind == "same"
+    assert compare(old, found([0.0] * 12 + [1.0] * 28 + [0.0] * 20), None).kind == "regression"
+    assert compare(old, found([0.0] + [1.0] * 39 + [0.0] * 20), None).kind == "same"  # one image of sixty
+    swapped = found([0.0] * 12 + [1.0] * 40 + [0.0] * 8)
+    assert compare(old, swapped, None).kind == "same"  # as many fell as rose
+    assert compare(old, found([1.0] * 55 + [0.0] * 5), None).kind == "improvement"
+    assert (
+        compare(found(list(old.values), direction="lower"), found([1.0] * 55 + [0.0] * 5, direction="lower"), None).kind
+        == "regression"
+    )
+    assert (
+        compare(found(list(old.values), direction="none"), found([1.0] * 55 + [0.0] * 5, direction="none"), None).kind
+        == "regression"
+    )
+
+
+def test_a_tolerance_is_an_amount() -> None:
+    old, new = found([1.0] * 10), found([1.0] * 9 + [0.0])
+    assert compare(old, new, 0.05).kind == "regression"
+    assert compare(old, new, 0.11).kind == "same"
+    assert compare(new, old, 0.05).kind == "improvement"
+
+
+def test_float_noise_is_no_change() -> None:
+    old = np.linspace(0.2, 0.4, 50)
+    assert compare(found(list(old)), found(list(old - 1e-6)), None).kind == "same"
+    assert compare(found(list(old)), found(list(old - 1e-2)), None).kind == "regression"
+
+
+def test_what_became_undefined_fell() -> None:
+    verdict = compare(found([0.5] * 10), found([0.5] * 8 + [float("nan")] * 2), None)
+    assert verdict == ("regression", "robust_accuracy is undefined on 2 images that had a value")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"method": "PGD()"}, "method FGSM(), now PGD()"),
+        ({"seed": 1}, "seed 0, now 1"),
+        ({"data": "e"}, "other data"),
+        ({"level": 0.6}, "other data"),
+    ],
+)
+def test_what_was_measured_otherwise_does_not_compare(facts: dict[str, object], said: str) -> None:
+    verdict = compare(found([1.0] * 10), found([1.0] * 10, **facts), 1.0)
+    assert verdict.kind == "otherwise"
+    assert said in verdict.line
+    assert "images 10, now 9" in compare(found([1.0] * 10), found([1.0] * 9), 1.0).line
+
+
+def test_a_baseline_is_written_kept_and_compared(pytester: pytest.Pytester) -> None:
+    written = inner(pytester, "--assay-baseline", "base.json", "--assay-update-baseline")
+    written.assert_outcomes(passed=2)
+    written.stdout.fnmatch_lines(["2 values written to *base.json"])
+    stored = read(pytester.path / "base.json")
+    assert sorted(stored) == [
+        ("test_net.py::test_holds", "robust_accuracy"),
+        ("test_net.py::test_looks", "insertion(steps=4)"),
+    ]
+    again = inner(pytester, "--assay-baseline", "base.json")
+    again.assert_outcomes(passed=2)
+    again.stdout.fnmatch_lines(["2 values beside *base.json: 2 the same"])
+    fell = inner(pytester, "--assay-baseline", "base.json", nudge=6.0)
+    fell.assert_outcomes(failed=2)
+    fell.stdout.fnmatch_lines(
+        [
+            "robust_accuracy fell from * (40 images, paired 95% interval of the change *FGSM(*",
+            "regression: test_net.py*",
+        ]
+    )
+    lenient = inner(pytester, "--assay-baseline", "base.json", "--assay-tolerance", "1", nudge=6.0)
+    lenient.assert_outcomes(passed=2)
+
+
+def test_a_baseline_knows_its_tests_wherever_pytest_has_its_root(pytester: pytest.Pytester) -> None:
+    inner(pytester, "--assay-baseline", "kept/base.json", "--assay-update-baseline").assert_outcomes(passed=2)
+    assert {test for test, _ in read(pytester.path / "kept" / "base.json")} == {
+        "../test_net.py::test_holds",
+        "../test_net.py::test_looks",
+    }
+    again = inner(pytester, "--assay-baseline", "kept/base.json")  # which pytest takes for a hint at the root
+    again.stdout.fnmatch_lines(["2 values beside *base.json: 2 the same"])
+
+
+def test_a_rise_is_told_and_passes(pytester: pytest.Pytester) -> None:
+    inner(pytester, "--assay-baseline", "base.json", "--assay-update-baseline", nudge=6.0).assert_outcomes(passed=2)
+    better = inner(pytester, "--assay-baseline", "base.json")
+    better.assert_outcomes(passed=2)
+    better.stdout.fnmatch_lines(["improvement: test_net.py::test_holds: robust_accuracy rose from *"])
+
+
+def test_a_failing_test_shows_the_number_and_leaves_the_baseline(pytester: pytest.Pytester) -> None:
+    inner(pytester, "--assay-baseline", "base.json", "--assay-update-baseline")
+    before = read(pytester.path / "base.json")
+    failed = inner(pytester, "--assay-baseline", "base.json", "--assay-update-baseline", least=1.5)
+    failed.assert_outcomes(failed=1, passed=1)
+    failed.stdout.fnmatch_lines(["E * assert * robust_accuracy of 40 images* > 1.5"])
+    assert read(pytester.path / "base.json") == before
+
+
+def test_the_ini_file_names_baseline_and_tolerance(pytester: pytest.Pytester) -> None:
+    inner(pytester, "--assay-baseline", "base.json", "--assay-update-baseline")
+    pytester.makeini("[pytest]\nassay_baseline = base.json\nassay_tolerance = 1/1000000")
+    inner(pytester, nudge=6.0).assert_outcomes(failed=2)
+
+
+def test_what_was_measured_goes_into_junit_xml(pytester: pytest.Pytester) -> None:
+    inner(pytester, "--junit-xml", "junit.xml").assert_outcomes(passed=2)
+    assert '<property name="robust_accuracy" value="0.' in (pytester.path / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--assay-baseline", "nowhere.json"], "no baseline at *nowhere.json; --assay-update-baseline writes it"),
+        (["--assay-update-baseline"], "needs a file: --assay-baseline FILE"),
+        (["--assay-baseline", "broken.json"], "*broken.json is no baseline of tests*"),
+        (["--assay-baseline", "later.json"], "*written with schema 99, this version reads 1*"),
+        (["--assay-baseline", "empty.json", "--assay-tolerance", "much"], "*'much' is not a number*"),
+    ],
+)
+def test_wrong_options_are_one_line(pytester: pytest.Pytester, options: list[str], said: str) -> None:
+    (pytester.path / "broken.json").write_text("[]")
+    (pytester.path / "later.json").write_text(json.dumps({"assay_baseline": 99, "measured": []}))
+    (pytester.path / "empty.json").write_text(json.dumps({"assay_baseline": 1, "measured": []}))
+    result = inner(pytester, *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{said}"])
+
+
+def test_measured_again_in_one_test_is_numbered(tmp_path: Path) -> None:
+    measured = clean_accuracy(SPEC, "digits", limit=5)
+    names = [Found.of("t", count, measured).name for count in (1, 2)]
+    assert names == ["accuracy", "accuracy #2"]
+    baseline = Baseline(tmp_path / "new.json", update=True, tolerance=None)
+    assert baseline.faults([Found.of("t", 1, measured)]) == []
+
+
+def test_the_plugin_is_found_by_pytest_and_loads_nothing_before_it_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["pytest11"] == {"assay": "bench.plugin"}
+    heavy = "{'torch', 'timm', 'numpy', 'pandas', 'matplotlib', 'scipy'}"
+    code = (
+        f"import bench.plugin, sys; sys.exit(str({heavy} & sys.modules.keys()) if {heavy} & sys.modules.keys() else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,66 @@
+"""Runs and baselines that were stored by earlier versions. Today's code must go on reading them.
+
+``schema-N`` is a run of two small networks on digits with every kind of cell, ``baseline-N`` what a check needs of it.
+They are never made again; a new schema gets a folder of its own.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import reports
+from bench.store import read_rows
+from reports.gate import compare, load
+
+HERE = Path(__file__).parent
+RUNS = sorted(HERE.glob("schema-*"))
+PAIRS = [(run, HERE / run.name.replace("schema", "baseline")) for run in RUNS]
+KINDS = {
+    "data", "clean", "attack", "transfer", "explain", "gallery", "landscape", "learned", "inversion", "dream", "moved",
+    "synthesis", "fooling", "texture",
+}  # fmt: skip
+
+pytestmark = pytest.mark.parametrize(("run", "kept"), PAIRS, ids=[run.name for run in RUNS])
+
+
+def test_rows_and_facts_are_read(run: Path, kept: Path) -> None:
+    results = reports.load(run)
+    assert {cell["kind"] for cell in results.info["cells"]} >= KINDS
+    assert results.missing == ()
+    assert len(results.rows) == 3085
+    assert set(results.failures["status"]) == {"skipped"}
+    for shard in (run / "cells").iterdir():
+        assert len(read_rows(shard))
+
+
+def test_tables_say_what_they_said(run: Path, kept: Path) -> None:
+    summary = reports.tables(reports.load(run))["summary"]
+    said = summary[(summary["metric"] == "robust_accuracy") & summary["method"].str.startswith("PGD")]
+    assert said.groupby("model")["value"].agg(list).to_dict() == {
+        "py:tests.bench.nets:convolutional": pytest.approx([12 / 12, 8 / 12]),
+        "py:tests.bench.nets:linear": pytest.approx([11 / 12, 4 / 12]),
+    }
+
+
+def test_the_report_is_written(run: Path, kept: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    index = reports.write(copy)
+    assert index.is_file()
+    assert {path.stem for path in (copy / "tables").iterdir()} >= {"summary", "ranking", "images", "costs", "failures"}
+
+
+def test_it_is_compared(run: Path, kept: Path) -> None:
+    new = load(run)
+    assert {picture.sort for picture in new.pictures.values()} >= {
+        "image", "heat", "attacked", "attacked-heat", "drawn", "made", "surface", "filter", "proof", "proof-attack",
+    }  # fmt: skip
+    assert compare(new, new).changes == ()
+
+
+def test_its_baseline_still_stands_for_it(run: Path, kept: Path) -> None:
+    changes = compare(load(kept), load(run)).changes
+    assert [change.line for change in changes if change.what != "proof"] == []  # how heatmaps are drawn may change
+    assert json.loads((kept / "baseline.json").read_text())["schema"] == int(run.name.partition("-")[2])
