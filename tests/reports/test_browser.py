@@ -1,16 +1,21 @@
 """The pages in a real browser, where there is one: what a reader can do with them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import reports
-from tests.reports.builder import Builder
+from reports.gate import compare, load, output
+from reports.gate.tolerances import read
+from tests.reports.builder import Builder, plain_picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = (390, 1440)
@@ -39,6 +44,24 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, permissions=["clipboard-read"])
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a check that found regressions in values and pictures."""
+    runs = [tmp_path_factory.mktemp(name) for name in ("old", "new")]
+    for run, eps in zip(runs, (0, 60), strict=True):
+        Builder(models=("zoo:a", "<b>&"), images=8, kinds=("clean", "explain", "gallery"), picture=grey(eps)).write(run)
+    for shard in (runs[1] / "cells").iterdir():
+        rows = pd.read_parquet(shard)
+        rows.assign(value=rows["value"] * np.where(rows["metric"] == "mass-accuracy", 0.5, 1)).to_parquet(shard)
+    verdict = compare(load(runs[0]), load(runs[1]), read(None))
+    assert not verdict.passed
+    return output.write(verdict, runs[1] / "check")
+
+
+def grey(brighter: int) -> Callable[[int], NDArray[np.uint8]]:
+    return lambda index: (plain_picture(index) // 2 + brighter).astype(np.uint8)
 
 
 def pages(folder: Path) -> list[Path]:
@@ -76,11 +99,35 @@ def test_pages_are_accessible(browser: Browser, folder: Path, width: int, scheme
     tab = context.new_page()
     for path in pages(folder):
         tab.goto(path.as_uri())
-        tab.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
-        found = tab.evaluate("axe.run()")["violations"]
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        told = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in serious]
-        assert told == [], path.name
+        assert serious(tab) == [], path.name
+    context.close()
+
+
+def serious(tab: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds serious or critical: the rule, and the first elements."""
+    tab.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
+    found = [one for one in tab.evaluate("axe.run()")["violations"] if one["impact"] in ("serious", "critical")]
+    return [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_of_a_check_opens_and_is_accessible(browser: Browser, checked: Path, width: int, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = context.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(checked.as_uri())
+    assert said == []
+    assert [url for url in asked if not url.startswith(checked.parent.as_uri())] == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert len([row for row in tab.locator(".beside tbody tr").all() if row.locator("img").count() == 3]) > 0
+    assert all(
+        tab.locator("img").evaluate_all("images => images.map(image => image.loading === 'lazy' || image.complete)")
+    )
+    assert serious(tab) == []
     context.close()
 
 
