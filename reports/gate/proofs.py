@@ -16,12 +16,13 @@ from PIL import Image
 
 from core.errors import AssayError
 from reports import pictures
-from reports.gate.art import UNREADABLE, Cell, Key, Picture
+from reports.gate.art import UNREADABLE, Cell, Key, Picture, thinned
 from reports.stored import Results
 
 FOLDER = Path("report") / "proofs"
 INDEX = "proofs.json"
 CHANGE = "change"  # the tile that shows what the attack changed
+SIDE = 32  # pixels: the largest side of a tile; a colour map is seen in few
 Pixels = NDArray[np.uint8]
 
 
@@ -73,7 +74,8 @@ def _tiles(results: Results, cell: Mapping[str, str]) -> dict[str, Pixels]:
         image, attacked = (_coloured(arrays[name][0]) for name in ("images", "adversarial"))
         heats = zip(meta["explainers"], arrays["clean_heat"], strict=True)
         tiles = {str(name): pictures.overlay(image, heat[0]) for name, heat in heats}
-        return {**tiles, CHANGE: pictures.amplified(image, attacked)[0]}
+        tiles[CHANGE] = pictures.amplified(image, attacked)[0]
+        return {name: thinned(_proof(name, tile), SIDE).array for name, tile in tiles.items()}
     except UNREADABLE:
         return {}
 

@@ -243,3 +243,28 @@ def test_reports_load_no_torch_and_open_no_figure_window() -> None:
     code = "import sys, reports, matplotlib.pyplot as p; sys.exit('torch' in sys.modules or len(p.get_fignums()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert LIGHT.paper != DARK.paper
+
+
+@pytest.mark.slow
+def test_twenty_models_and_two_hundred_galleries_stay_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:224, 0:224]
+
+    def photograph(index: int) -> Any:
+        waves = [np.sin(x * rng.uniform(0.01, 0.2) + y * rng.uniform(0.01, 0.2)) for _ in range(3)]
+        return np.clip(128 + 80 * np.stack(waves, 2) + rng.normal(0, 6, (224, 224, 3)), 0, 255).astype(np.uint8)
+
+    builder = Builder(
+        models=tuple(f"zoo:m{i}" for i in range(20)),
+        data=tuple(f"folder:/d{i}" for i in range(10)),
+        kinds=("clean", "attack", "explain", "gallery"),
+        attacks=ATTACKS[:4],
+        shown=1,
+        picture=photograph,
+    )
+    folder = reports.write(builder.write(tmp_path)).parent
+    assert (
+        len([path for path in folder.glob("model-*.html") for _ in range(path.read_text().count('class="shot"'))])
+        == 200
+    )
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 30e6
