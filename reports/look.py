@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 INCH = 72  # points; the page scales a figure to its column
+ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # in XML
 TINY = 32  # pixels: the side up to which embedded pictures stay exact
 FONTS = "Inter, 'Segoe UI', 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 HUES = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#949494", "#ca9161")  # seaborn "colorblind"
@@ -127,6 +128,7 @@ def _svg(plot: Plot, look: Look) -> tuple[str, int]:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"font: ([^;'\"]*?)'DejaVu Sans'[^;\"]*", rf"font: \1{FONTS}", stream.getvalue())
+    text = ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
     text = re.sub(r'\b([dxy])="([^"]+)"', _rounded, text)
     return re.sub(r"data:image/png;base64,\s*([^\"]+)", _smaller, text), round(figure.get_figwidth() * INCH)
 

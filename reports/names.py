@@ -2,11 +2,13 @@
 
 import ast
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 CONTROLS = frozenset({"RandomMap", "SobelMap", "CenterMap", "InputMagnitude"})
+TURNS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)))
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -66,7 +68,7 @@ def short(methods: Iterable[str], always: Collection[str] = ()) -> dict[str, str
         groups[parsed.name].append(parsed)
     names = {method: _short(parsed, groups[parsed.name], always) for method, parsed in known.items()}
     count = Counter(names.values())
-    return {method: name if count[name] == 1 else method for method, name in names.items()}
+    return {method: visible(name if count[name] == 1 else method) for method, name in names.items()}
 
 
 def radius(eps: float, norm: str = "linf") -> str:
@@ -87,7 +89,15 @@ def ball(norm: str, eps: float) -> str:
 def models(names: Iterable[str]) -> dict[str, str]:
     """Model names without a module or a weights path where that leaves them distinct; long ones shortened."""
     names = list(dict.fromkeys(names))
-    return _distinct(names, [_clip(re.sub(r"^py:.*:|=.*$", "", name, flags=re.DOTALL) or name, 28) for name in names])
+    brief = [re.sub(r"^py:.*:|=.*$", "", name, flags=re.DOTALL) or name for name in names]
+    return {name: visible(label) for name, label in _distinct(names, [_clip(label, 28) for label in brief]).items()}
+
+
+def visible(text: str) -> str:
+    """Text whose controls, such as those that turn the order of what follows around, stand as a mark."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") or c in TURNS else c for c in text
+    )
 
 
 _LONG_PATH = re.compile(r"^(folder:).*[/\\](?=[^/\\])|(?<=[?&]root=)[^&]*[/\\](?=[^/\\&])")
@@ -96,9 +106,8 @@ _LONG_PATH = re.compile(r"^(folder:).*[/\\](?=[^/\\])|(?<=[?&]root=)[^&]*[/\\](?
 def data(specs: Iterable[str]) -> dict[str, str]:
     """Data specs with a folder's path cut down to its last name where that leaves them distinct."""
     specs = list(dict.fromkeys(specs))
-    return _distinct(
-        specs, [re.sub(_LONG_PATH, lambda found: (found[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
-    )
+    brief = [re.sub(_LONG_PATH, lambda found: (found[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
+    return {spec: visible(label) for spec, label in _distinct(specs, brief).items()}
 
 
 def _short(method: Method, group: list[Method], always: Collection[str]) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports import ranking
 from reports.intervals import Estimate, wilson
 from reports.pictures import Picture
 from reports.site.gathered import Gathered
@@ -82,12 +83,15 @@ def _matrix(found: Gathered, clean: pd.DataFrame, classes: list[str]) -> dict[st
 
 
 def _hard(found: Gathered, data: str, clean: pd.DataFrame) -> Iterator[Hard]:
-    """Images that most models have wrong, then those that most lose to some attack."""
-    rows = found.results.rows
-    attacked = rows[(rows["kind"] == "attack") & (rows["metric"] == "robust_accuracy") & (rows["data"] == data)]
+    """Images that most models have wrong, then those that most lose within the ranking's budget."""
     wrong = (clean["value"] == 0).groupby(clean["image"]).sum()
     models = clean.groupby("image")["model"].nunique()
-    lost = (attacked.groupby(["image", "model"])["value"].min() == 0).groupby("image").sum()
+    attacked = ranking.survivors(found.results, data)
+    limit = ranking.budget(attacked)
+    attacked = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
+    fallen = attacked.groupby(["image", "model"])["value"].min() == 0
+    right = clean[clean["value"] == 1].set_index(["image", "model"]).index
+    lost = fallen[fallen.index.isin(right)].groupby("image").sum()
     table = pd.DataFrame({"wrong": wrong, "lost": lost, "models": models}).dropna(subset="models").fillna(0)
     table = table.astype("int64").sort_values(["wrong", "lost"], ascending=False, kind="stable")
     for image, row in table.head(HARDEST).iterrows():

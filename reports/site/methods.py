@@ -114,6 +114,9 @@ def _flags(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _costs(found: Gathered) -> dict[tuple[str, str], dict[str, float]]:
     table = found.tables["costs"]
+    shown = table["kind"] == "transfer"  # what images cost is shared by the models that they are shown to
+    whole = table[shown].groupby(["kind", "method"])[list(COSTS)].sum().reset_index()
+    table = pd.concat([table[~shown], whole]) if len(whole) else table
     rows = _records(costs(table.assign(method=_own(found, table))))
     return {(row["kind"], row["method"]): {key: row[key] for key in COSTS} for row in rows}
 

@@ -11,6 +11,7 @@ from reports.checks import FAILED
 from reports.facts import Facts, all_facts, outcomes
 from reports.intervals import Estimate, wilson
 from reports.pictures import Picture
+from reports.site.files import method_of
 from reports.site.gathered import Gathered
 from reports.site.grids import Grid, grid
 from reports.site.notes import pretty
@@ -45,6 +46,7 @@ class On(NamedTuple):
     data: str
     label: str
     rank: dict[str, Any] | None
+    share: bool  # whether the quality is one
     curve: Shown | None
     attacks: Grid | None
     transfer: Grid | None
@@ -137,6 +139,7 @@ def _on(
         data=data,
         label=found.specs[data],
         rank={str(key): value for key, value in rank[0].items()} if rank else None,
+        share=bool(rank) and found.results.metric(rank[0]["quality_metric"])["unit"] == "share",
         curve=shown.get(f"d{place}-own{ordered.index(model)}") if model in ordered else None,
         attacks=_methods(found, data, model, "attack", "Attack"),
         transfer=_methods(found, data, model, "transfer", "Attack on another model"),
@@ -163,7 +166,7 @@ def _methods(found: Gathered, data: str, model: str, kind: str, head: str) -> Gr
         return f"{found.short(attack)}, made on {found.marks[source].label if source in found.marks else source}"
 
     def file(method: str) -> str:
-        return next((f for (k, name), f in files.items() if k == kind and method.startswith(name)), "")
+        return files.get((kind, method_of(found.results, kind, method)), "")
 
     return grid(found.results, rows, "method", head, label, file)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
+from core.errors import AssayError
 from reports import checks, flags, learned_models, names, pictures, remade
 from reports.attacked import percent
 from reports.findings import Finding, findings
@@ -19,7 +20,7 @@ from reports.places import Place
 from reports.site import datasets, methods, models, notes
 from reports.site.gathered import Gathered, gather
 from reports.site.plots import Shown, all_plots, compared, draw
-from reports.stored import load
+from reports.stored import Results, load
 from reports.words import FLAGS, STATUSES
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -69,16 +70,28 @@ class Page(NamedTuple):
 def write(run: Path, jobs: int | None = None) -> Path:
     """Write RUN/tables/*.csv and RUN/report/; returns the path of index.html.
 
-    ``jobs`` processes draw the figures, one per core unless given. Raises ``AssayError`` without a run.
+    ``jobs`` processes draw the figures, one per core unless given. An earlier report stays until the new one is whole.
+    Raises ``AssayError`` without a run, and for a folder that cannot be written.
     """
     run = Path(run)
     results = load(run)
-    report = run / "report"
-    shutil.rmtree(report, ignore_errors=True)
-    for folder in ("figures", "pictures"):
-        (report / folder).mkdir(parents=True)
+    report, beside = run / "report", run / "report.part"
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        for folder in ("figures", "pictures"):
+            (beside / folder).mkdir(parents=True)
+        _write(results, beside, jobs)
+        if report.exists():
+            shutil.rmtree(report)
+        beside.replace(report)
+    except OSError as error:
+        raise AssayError(f"cannot write to {report}: {error.strerror or error}") from error
+    return report / "index.html"
+
+
+def _write(results: Results, report: Path, jobs: int | None) -> None:
     found = gather(results, report / "pictures")
-    _write_tables(found.tables, run / "tables")
+    _write_tables(found.tables, results.path / "tables")
     shown = draw(all_plots(found), report / "figures", jobs)
     for name in STATIC:
         shutil.copyfile(TEMPLATES / name, report / name)
@@ -87,9 +100,8 @@ def write(run: Path, jobs: int | None = None) -> Path:
     common = _common(found, pages)
     for page in pages:
         text = environment.get_template(page.template).render(page=page, **common, **page.context)
-        (report / page.file).write_text(text, encoding="utf-8")
-    proofs.write(results, run / proofs.FOLDER)
-    return report / "index.html"
+        (report / page.file).write_text(text, encoding="utf-8", errors="replace")
+    proofs.write(results, report / proofs.FOLDER.name)
 
 
 def _write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:

@@ -9,15 +9,23 @@ const make = (tag, properties = {}, ...children) => {
 
 const text = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
 
+const plain = (cell) => {
+  if (cell.dataset.value) return cell.dataset.value;
+  const copy = cell.cloneNode(true);
+  copy.querySelectorAll(".unseen, .glyph, .flagged, [aria-hidden], svg").forEach((part) => part.remove());
+  copy.querySelectorAll("br").forEach((part) => part.replaceWith(" "));
+  return text(copy);
+};
+
 const compare = (column, sign) => {
   const order = new Intl.Collator(document.documentElement.lang, { numeric: true });
-  const number = (cell) => ("value" in cell.dataset ? cell.dataset.value : text(cell).match(/^-?[\d.]+$/)?.[0] ?? "");
+  const number = (cell) => cell.dataset.value ?? plain(cell).match(/^-?[\d.]+$/)?.[0] ?? "";
   return (one, other) => {
     const [a, b] = [one, other].map((row) => row.cells[column]);
     const [x, y] = [a, b].map((cell) => (number(cell) === "" ? NaN : Number(number(cell))));
     if (!isNaN(x) && !isNaN(y)) return sign * (x - y);
     if (isNaN(x) !== isNaN(y)) return isNaN(x) ? 1 : -1; // what is unknown stays last
-    return sign * order.compare(text(a), text(b));
+    return sign * order.compare(plain(a), plain(b));
   };
 };
 
@@ -29,7 +37,8 @@ const sortable = (table) => {
     if (linked) button.setAttribute("aria-label", `Sort by ${text(head)}`);
     linked ? head.append(button) : head.replaceChildren(button);
     button.addEventListener("click", () => {
-      const first = head.classList.contains("num") || head.classList.contains("wide") ? "descending" : "ascending";
+      const large = head.classList.contains("num") || head.classList.contains("wide");
+      const first = large && !("first" in head.dataset) ? "descending" : "ascending";
       const other = first === "ascending" ? "descending" : "ascending";
       const next = head.getAttribute("aria-sort") === first ? other : first;
       for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
@@ -39,7 +48,7 @@ const sortable = (table) => {
   });
 };
 
-const quoted = (cell) => `"${text(cell).replaceAll('"', '""')}"`;
+const quoted = (cell) => `"${plain(cell).replaceAll('"', '""')}"`;
 
 const csv = (table) =>
   [table.tHead.rows[0], ...[...table.tBodies[0].rows].filter((row) => !row.hidden)]

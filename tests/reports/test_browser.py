@@ -177,6 +177,11 @@ def test_tables_filter_and_copy(page: Page, folder: Path) -> None:
     lines = page.evaluate("navigator.clipboard.readText()").strip().splitlines()
     assert len(lines) == 3
     assert lines[0].startswith('"Place","Model","Clean accuracy"')
+    for line in lines[1:]:
+        place, model, accuracy, *_ = line.strip('"').split('","')
+        assert 1 <= int(place) <= 7
+        assert model in ("zoo:resnet", "zoo:robust")
+        assert 0 <= float(accuracy) <= 1
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])

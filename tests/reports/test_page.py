@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 import reports
+from core.errors import AssayError
 from reports import figures, pictures
 from reports.look import DARK, LIGHT, identities, spread, themed
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
@@ -29,6 +31,8 @@ NASTY = (
     "a-b",
     "con",
     "javascript:alert(1)",
+    "bell\a and \x1b[31m",
+    "zoo:\u202etsubor",
 )
 
 
@@ -122,6 +126,9 @@ def test_any_names_give_pages_inside_the_run(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*") if run not in path.parents) == ["deep", "run"]
     for name in site.pages:
         assert re.fullmatch(r"[a-z0-9-]{1,80}\.html", name)
+    for figure in (run / "report" / "figures").iterdir():
+        ElementTree.parse(figure)
+    assert "zoo:\N{REPLACEMENT CHARACTER}tsubor" in site.text
     assert len([name for name in site.pages if name.startswith("model-")]) == len(NASTY)
     assert len([name for name in site.pages if name.startswith("data-")]) == 5
 
@@ -186,6 +193,20 @@ def test_lost_pictures_are_said(tmp_path: Path) -> None:
     for name, page in site.pages.items():
         assert 'id="gallery' not in page.source
         assert name.startswith("data-") or 'id="classes"' not in page.source
+
+
+def test_an_earlier_report_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Builder(images=3, models=("a",), kinds=("clean", "attack"), attacks=ATTACKS[:2]).write(tmp_path)
+    index = reports.write(run)
+    before = index.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reports.site.pages.draw", full)
+    with pytest.raises(AssayError, match="No space left"):
+        reports.write(run)
+    assert index.read_bytes() == before
 
 
 def test_old_figures_go(tmp_path: Path) -> None:
