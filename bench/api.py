@@ -35,7 +35,9 @@ from synthesis.base import Synthesis
 TABLES = {"attacks": ATTACKS, "transfer": ATTACKS, "explainers": EXPLAINERS, "deceived": EXPLAINERS}
 TABLES |= {"metrics": METRICS, "syntheses": SYNTHESES}
 Models = str | Subject | Sequence[str | Subject] | Mapping[str, nn.Module]
-Data = str | Sequence[str] | Mapping[str, DataSet | tuple[Any, ...]]
+Own = DataSet | tuple[Any, ...]  # data of this process
+Data = str | Sequence[str] | Own | Mapping[str, Own]
+IMAGES = "images"  # what data without a name go by
 
 
 class Settings(TypedDict, total=False):
@@ -122,9 +124,10 @@ def run(
     """Measure models x data x methods, as ``assay run`` does, and give the tables.
 
     ``models`` are specs, or networks of this process: a ``Subject``, or names with modules, which take images in [0, 1]
-    at the size of the first data. ``data`` are specs ("scenes" unless given), or names with ``(images, labels)`` or
-    ``(images, labels, classes)``. Methods are texts or records (``PGD(eps=8/255)``). Without ``preset`` and ``config``
-    only what is named is measured, explainers by deletion and insertion, and galleries only for a ``report``.
+    at the size of the first data. ``data`` are specs ("scenes" unless given), or a ``DataSet``, ``(images, labels)`` or
+    ``(images, labels, classes)``, which go by the name "images", or names with these. Methods are texts or records
+    (``PGD(eps=8/255)``). Without ``preset`` and ``config`` only what is named is measured, explainers by deletion and
+    insertion, and galleries only for a ``report``.
 
     A folder ``out`` is resumed like one of ``assay run``; without one the run lies in a temporary folder, which goes
     with the tables. ``progress(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong
@@ -138,12 +141,12 @@ def run(
     if not start:
         start = {"data": ["scenes"], "gallery": 4 if report else 0}
         start["metrics"] = ["deletion", "insertion"] if explainers is not None else []
-    pictures = _pictures(data)
-    if sources := [*pictures, *_specs(data)]:
+    sources, pictures = _data(data)
+    if sources:
         given["data"] = sources
     first = (given.get("data") or start.get("data") or ["scenes"])[0]
-    networks = _networks(models, pictures.get(first, first))
-    if subjects := [*networks, *_specs(models)]:
+    subjects, networks = _models(models, pictures.get(first, first))
+    if subjects:
         given["models"] = subjects
     if engine != "local" and (networks or pictures):
         raise AssayError(
@@ -198,28 +201,68 @@ def _text(table: Table, method: object) -> str:
     return text
 
 
-def _specs(given: Models | Data | None) -> list[str]:
-    """What is named by a spec."""
-    if given is None or isinstance(given, Mapping | nn.Module):
-        return []
-    return [given] if isinstance(given, str) else [one for one in given if isinstance(one, str)]
-
-
-def _pictures(given: Data | None) -> dict[str, DataSet]:
-    if not isinstance(given, Mapping):
-        return {}
-    return {name: one if isinstance(one, DataSet) else live.pictures(name, *one) for name, one in given.items()}
-
-
-def _networks(given: Models | None, first: DataSet | str) -> dict[str, Subject]:
-    """What is named by no spec; a plain module takes images at the size of ``first``."""
+def _data(given: Data | None) -> tuple[list[str], dict[str, DataSet]]:
+    """What to measure on by spec or name, and what the names stand for."""
+    if given is None:
+        return [], {}
+    if isinstance(given, DataSet) or (isinstance(given, tuple) and given and not isinstance(given[0], str)):
+        given = {IMAGES: given}
     if isinstance(given, Mapping):
-        return {name: live.subject(name, one, input_size=_size(one, first)) for name, one in given.items()}
-    if isinstance(given, nn.Module) and not isinstance(given, Subject):
-        raise AssayError("a network needs a name: run({'mine': network})")
-    several = [given] if given is None or isinstance(given, str | Subject) else given
-    subjects = [one for one in several if isinstance(one, Subject)]
-    return {one.name: live.subject(one.name, one) for one in subjects}
+        own = {name: live.data(name, one) for name, one in given.items()}
+        return _some("data", list(own)), own
+    return _some("data", [_spec(one) for one in _several("data", given)]), {}
+
+
+def _spec(given: object) -> str:
+    if isinstance(given, str):
+        return given
+    raise AssayError(
+        f"several data are specs, or names with what they stand for: run(models, {{'mine': (images, labels)}}), "
+        f"not a list with {type(given).__name__}"
+    )
+
+
+def _models(given: Models | None, first: DataSet | str) -> tuple[list[str], dict[str, Subject]]:
+    """What to measure by spec or name, and what the names stand for; a plain module takes images as ``first`` has."""
+    if given is None:
+        return [], {}
+    if isinstance(given, Mapping):
+        own = {
+            name: live.subject(name, _network(name, one), input_size=_size(one, first)) for name, one in given.items()
+        }
+        return _some("models", list(own)), own
+    several = [given] if isinstance(given, nn.Module) else _several("models", given)
+    if wrong := [one for one in several if not isinstance(one, str | Subject)]:
+        kind = "a network needs a name" if isinstance(wrong[0], nn.Module) else f"{type(wrong[0]).__name__} is no model"
+        raise AssayError(f"{kind}: run({{'mine': network}}); in a list stand specs and Subjects")
+    called = [one if isinstance(one, str) else one.name for one in several]
+    own = {one.name: live.subject(one.name, one) for one in several if isinstance(one, Subject)}
+    if twice := [name for name in own if called.count(name) > 1]:
+        raise AssayError(
+            f"{called.count(twice[0])} models are called {twice[0]!r}; name each: run({{'one': a, 'two': b}})"
+        )
+    return _some("models", called), own
+
+
+def _network(name: object, given: object) -> nn.Module:
+    if isinstance(given, nn.Module):
+        return given
+    way = f"a spec is its own name: run({given!r})" if isinstance(given, str) else "a name is of an nn.Module"
+    raise AssayError(f"{name!r} is {type(given).__name__}; {way}")
+
+
+def _several(key: str, given: Any) -> list[Any]:
+    if not isinstance(given, Sequence):
+        raise AssayError(f"{key} are specs, or names with what they stand for, not {type(given).__name__}")
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _some(key: str, found: list[str]) -> list[str]:
+    if not found:
+        raise AssayError(f"{key} are given, but none is in them")
+    if wrong := [name for name in found if not isinstance(name, str)]:
+        raise AssayError(f"names of {key} are texts, not {wrong[0]!r}")
+    return found
 
 
 def _size(network: nn.Module, first: DataSet | str) -> tuple[int, ...]:

@@ -40,17 +40,23 @@ def export(
 
     import reports
     from bench.cli import say
+    from bench.store import StoreError
     from reports.export import check_figures, save_figures, save_tables
     from reports.site.gathered import gather
     from reports.site.plots import all_plots
 
-    check_figures(figures, width, dpi)
+    forms, drawn = (() if chosen in (("none",), ("",)) else chosen for chosen in (format, figures))
+    check_figures(drawn, width, dpi)
     folder = out or run / "export"
     with tempfile.TemporaryDirectory() as pictures:
         found = gather(reports.load(run), Path(pictures))
-        files, long = save_tables(found.tables, folder / "tables", format, tables)
-        if figures:
-            files += save_figures(all_plots(found), folder / "figures", figures, width, dpi)
+        try:
+            files, long = save_tables(found.tables, folder / "tables", forms, tables)
+            if drawn:
+                files += save_figures(all_plots(found), folder / "figures", drawn, width, dpi)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StoreError(f"cannot write to {folder}: {reason}; --out names another folder") from error
     say(f"{folder}: {len(files)} files")
     if long:
         say(f"too long to read, so without LaTeX and Markdown unless named by --tables: {', '.join(long)}")

@@ -12,7 +12,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench import cells, data, models
+from bench import cells, models
+from bench.data import LENT, SOURCES
 from bench.data.base import DataSet, Example, Size, pixels_sha256
 from bench.models import Subject, first_line
 from core.borrow import check_images
@@ -57,8 +58,8 @@ def lent(networks: Mapping[str, Subject], pictures: Mapping[str, DataSet]) -> It
     for name in networks:
         _own_name(name, "model", timm.is_model(name))
     for name in pictures:
-        _own_name(name, "data set", name in list(data.SOURCES))
-    tables: tuple[dict[str, Any], ...] = (models.LENT, data.LENT)
+        _own_name(name, "data set", name in list(SOURCES))
+    tables: tuple[dict[str, Any], ...] = (models.LENT, LENT)
     before = [dict(table) for table in tables]
     for table, more in zip(tables, (networks, pictures), strict=True):
         table.update(more)
@@ -108,9 +109,25 @@ def subject(
         raise AssayError(f"{name} fails on images of {size}: {type(error).__name__}: {first_line(error)}") from error
 
 
+def data(name: str, given: Any) -> DataSet:
+    """A data set, or one of ``(images, labels)`` or ``(images, labels, classes)``."""
+    if isinstance(given, DataSet):
+        return given
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        what = f"{len(given)} parts" if isinstance(given, tuple | list) else type(given).__name__
+        spec = "; a spec is its own name" if isinstance(given, str) else ""
+        raise AssayError(f"{name}: data are a DataSet, (images, labels) or (images, labels, classes), not {what}{spec}")
+    return pictures(name, *given)
+
+
 def pictures(name: str, images: Any, labels: Any, classes: Sequence[str] = ()) -> Pictures:
     """A data set of ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), class indices."""
-    tensor, numbers = torch.as_tensor(images).detach().cpu(), torch.as_tensor(labels).detach().cpu()
+    try:
+        tensor, numbers = (torch.as_tensor(given).detach().cpu() for given in (images, labels))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AssayError(f"{name}: images and labels are tensors or arrays ({first_line(error)})") from error
+    if isinstance(classes, str) or not all(isinstance(one, str) for one in classes):
+        raise AssayError(f"{name}: classes are names, one a class")
     check_images(tensor)
     whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
     if numbers.shape != tensor.shape[:1] or not whole:

@@ -59,7 +59,8 @@ def save_tables(
         for name in names:
             if name not in known:
                 raise unknown(kind, name, known)
-    folder.mkdir(parents=True, exist_ok=True)
+    if formats:
+        folder.mkdir(parents=True, exist_ok=True)
     files, long = [], []
     for name in chosen or [name for name, table in tables.items() if len(table)]:
         for form in formats:

@@ -16,6 +16,7 @@ NOTHING = "–"
 TEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "|": r"\textbar{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -26,6 +27,7 @@ TEX = {
     "…": r"\ldots{}",
     "–": "--",
 }
+LIGATURES = {"--", "-–", "–-", "––", "``", "''", ",,", "?`", "!`"}  # two signs that TeX sets as one
 
 
 class Brief(NamedTuple):
@@ -66,9 +68,11 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def in_latex(text: str) -> str:
-    """Text in a cell; a bracket at its start would belong to the line break before it."""
-    found = "".join(TEX.get(sign, sign) for sign in " ".join(text.split()))
-    return f"{{[}}{found[1:]}" if found.startswith("[") else found
+    """Text in a cell; a bracket or star at its start would belong to the line break before it."""
+    plain = " ".join(text.split())
+    pairs = zip(plain, f"{plain[1:]} ", strict=False)
+    found = "".join(TEX.get(sign, sign) + ("{}" if sign + after in LIGATURES else "") for sign, after in pairs)
+    return f"{{{found[0]}}}{found[1:]}" if found.startswith(("[", "*")) else found
 
 
 def in_markdown(text: str) -> str:

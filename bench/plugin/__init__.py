@@ -30,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--assay-update-baseline", action="store_true", help="write what passing tests measure into that file instead"
     )
     group.addoption(
+        "--assay-strict",
+        action="store_true",
+        help="fail also where something is measured that the file has not, and where a test of the file did not run "
+        "(ini: assay_strict)",
+    )
+    group.addoption(
         "--assay-tolerance",
         metavar="AMOUNT",
         help="how far values may fall (ini: assay_tolerance); unless given, as long as the paired 95%% bootstrap "
@@ -37,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("assay_baseline", "the file of --assay-baseline, relative to the root directory")
     parser.addini("assay_tolerance", "the amount of --assay-tolerance")
+    parser.addini("assay_strict", "as --assay-strict", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,25 +58,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
     path = config.invocation_params.dir / typed if typed else config.rootpath / written
     amount = config.getoption("--assay-tolerance") or config.getini("assay_tolerance") or None
+    strict = bool(config.getoption("--assay-strict") or config.getini("assay_strict"))
     try:
-        config.pluginmanager.register(Baseline(path, update=update, tolerance=amount), BASELINE)
+        config.pluginmanager.register(Baseline(path, update=update, tolerance=amount, strict=strict), BASELINE)
     except AssayError as error:
         raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """A test that passed fails where a value fell, with one line for each."""
+    """A test that passed fails where a value fell or is no longer measured, with one line for each."""
     yield
     baseline = item.config.pluginmanager.get_plugin(BASELINE)
-    if baseline is not None and (lines := baseline.faults(item.stash.get(MADE, []))):
+    if baseline is not None and (lines := baseline.faults(baseline.test(item), item.stash.get(MADE, []))):
         pytest.fail("\n".join(lines), pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test measured goes with its report, which pytest-xdist carries between processes."""
+    """A test's name and what it measured go with its report, which pytest-xdist carries between processes."""
     report = yield
+    if (baseline := item.config.pluginmanager.get_plugin(BASELINE)) is not None:
+        vars(report)["assay_test"] = baseline.test(item)
     if report.when == "call" and (made := item.stash.get(MADE, [])):
         vars(report)["assay"] = [found.as_json() for found in made]
     return report

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -81,26 +81,45 @@ class Verdict(NamedTuple):
 class Baseline:
     """The plugin that compares with a file, or writes it: ``update``.
 
-    ``tolerance`` is how far a value may fall, a number or fraction; without one, as long as the paired bootstrap
-    interval of its change holds zero. Raises ``AssayError`` for a file that is not there or cannot be read.
+    ``strict`` fails what the file has not, and the run where tests of the file did not run. ``tolerance`` is how far a
+    value may fall, a number or fraction; without one, as long as the paired bootstrap interval of its change holds
+    zero. Raises ``AssayError`` for a file that is not there or cannot be read.
     """
 
-    def __init__(self, path: Path, *, update: bool, tolerance: str | None) -> None:
+    def __init__(self, path: Path, *, update: bool, tolerance: str | None, strict: bool = False) -> None:
         self.path = path.resolve()
         self.update = update
+        self.strict = strict
         self.tolerance = None if tolerance is None else number(tolerance)
         self.known = {} if update and not path.exists() else read(path)
         self.found: list[Found] = []
+        self.outcomes: dict[str, str] = {}  # by test
 
     def test(self, item: pytest.Item) -> str:
         """A test by its file as seen from the baseline's folder: pytest's root may be another the next time."""
         where = Path(os.path.relpath(item.path, self.path.parent)).as_posix()
         return "::".join([where, *item.nodeid.split("::")[1:]])
 
-    def faults(self, found: Iterable[Found]) -> list[str]:
-        """A line for each value that fell or does not compare; none while the file is written."""
-        verdicts = [] if self.update else [self.judge(one) for one in found]
-        return [verdict.line for verdict in verdicts if verdict.kind in ("regression", "otherwise")]
+    def faults(self, test: str, found: Collection[Found]) -> list[str]:
+        """A line for each value of a test that fell, does not compare or is not there; none while it is written."""
+        if self.update:
+            return []
+        wrong = ("regression", "otherwise", "new") if self.strict else ("regression", "otherwise")
+        lines = [verdict.line for verdict in map(self.judge, found) if verdict.kind in wrong]
+        gone = self.names(test) - {one.name for one in found}
+        return lines + [
+            f"{name} is in the baseline and is not measured any more; --assay-update-baseline drops it"
+            for name in sorted(gone)
+        ]
+
+    def names(self, test: str) -> set[str]:
+        """What the file has of a test."""
+        return {name for known, name in self.known if known == test}
+
+    def unmeasured(self) -> dict[str, str]:
+        """Tests of the file that did not run, and why."""
+        outcomes = {test: self.outcomes.get(test, "not run: renamed, gone or not asked for") for test, _ in self.known}
+        return {test: why for test, why in outcomes.items() if why not in ("passed", "failed")}
 
     def judge(self, found: Found) -> Verdict:
         old = self.known.get((found.test, found.name))
@@ -110,29 +129,49 @@ class Baseline:
             else compare(old, found, self.tolerance)
         )
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self.outcomes.update({self.test(item): "deselected" for item in items})
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes[getattr(report, "assay_test", report.nodeid)] = report.outcome
         if report.when == "call" and (report.passed or not self.update):
             self.found += [Found.from_json(record) for record in getattr(report, "assay", ())]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.update and self.found and not hasattr(session.config, "workerinput"):
-            write(self.path, {**self.known, **{(one.test, one.name): one for one in self.found}})
+        if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+            return
+        if self.update and (self.found or self.dropped()):
+            kept = {key: one for key, one in self.known.items() if key not in self.dropped()}
+            write(self.path, {**kept, **{(one.test, one.name): one for one in self.found}})
+        elif self.strict and not self.update and self.unmeasured() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def dropped(self) -> list[tuple[str, str]]:
+        """What the file has of tests that passed and did not measure it."""
+        made = {(one.test, one.name) for one in self.found}
+        return [key for key in self.known if self.outcomes.get(key[0]) == "passed" and key not in made]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.update:
-            terminalreporter.write_sep("=", "assay baseline")
-            terminalreporter.write_line(f"{len(self.found)} values written to {self.path}")
-            return
         told = [(one, self.judge(one)) for one in self.found]
-        if not told:
+        missing = self.unmeasured()
+        if terminalreporter.config.option.collectonly or not (told or missing or self.update):
             return
         terminalreporter.write_sep("=", "assay baseline")
+        for test, why in missing.items():
+            kept = "; its values stay in the file" if self.update else ""
+            terminalreporter.write_line(f"not measured: {test}: {', '.join(sorted(self.names(test)))} ({why}{kept})")
+        if self.update:
+            for test, name in self.dropped():
+                terminalreporter.write_line(f"dropped: {test}: {name}")
+            terminalreporter.write_line(f"{len(self.found)} values written to {self.path}")
+            return
         for one, verdict in told:
             if verdict.kind in ("regression", "otherwise", "improvement"):
                 terminalreporter.write_line(f"{verdict.kind}: {one.test}: {verdict.line}")
         kinds = Counter(verdict.kind for _, verdict in told)
         counts = ", ".join(f"{count} {WORDS[kind]}" for kind, count in kinds.items())
-        terminalreporter.write_line(f"{len(told)} values beside {self.path}: {counts}")
+        terminalreporter.write_line(f"{len(told)} values beside {self.path}{': ' if counts else ''}{counts}")
 
 
 def compare(old: Found, new: Found, tolerance: float | None) -> Verdict:

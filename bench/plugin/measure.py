@@ -31,7 +31,7 @@ LIMIT = 100  # images of a data set that a spec names
 CRAFT = 200  # other images that a universal attack learns from
 NETWORK, IMAGES = "network", "images"  # the names that a test's own go by
 
-Data = str | tuple[Any, Any]
+Data = str | DataSet | tuple[Any, ...]
 
 
 class How(TypedDict, total=False):
@@ -80,8 +80,8 @@ def clean_accuracy(model: str | nn.Module, data: Data, **how: Unpack[How]) -> Me
     """Share of images that ``model`` classifies right.
 
     ``model`` is a spec, a ``Subject``, or a module from images (N, C, H, W) in [0, 1], with ``mean`` and ``std`` from
-    normalised ones. ``data`` is a spec, or images (N, C, H, W) in [0, 1] and labels (N,). Raises ``AssayError`` for a
-    wrong wish, and where an image cannot be measured.
+    normalised ones. ``data`` is a spec, a ``DataSet``, or images (N, C, H, W) in [0, 1] and labels (N,). Raises
+    ``AssayError`` for a wrong wish, and where an image cannot be measured.
     """
     with _bench(model, data, how) as bench:
         return bench.measured([CleanCell(**bench.common)], "accuracy", "none")
@@ -171,7 +171,7 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
     for name in how:
         if name not in How.__annotations__:
             raise unknown("setting of a measurement", name, How.__annotations__)
-    source: DataSet = load_data(data) if isinstance(data, str) else live.pictures(IMAGES, *data)
+    source = load_data(data) if isinstance(data, str) else live.data(IMAGES, data)
     networks, images = {}, {}
     if isinstance(model, str | Subject) and how.keys() & {"mean", "std", "input_size"}:
         raise AssayError(
@@ -184,7 +184,8 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
         mean, std = how.get("mean", (0.0,)), how.get("std", (1.0,))
         subject = networks[NETWORK] = live.subject(NETWORK, model, input_size=size, mean=mean, std=std)
     if not isinstance(data, str):
-        source = images[IMAGES] = live.pictures(IMAGES, *data, classes=subject.classes)
+        own = data if isinstance(data, DataSet) or len(data) > 2 else (*data, subject.classes)
+        source = images[IMAGES] = live.data(IMAGES, own)
     limit = how.get("limit", min(LIMIT, len(source)) if isinstance(data, str) else len(source))
     taken = source.take(limit)
     common = {

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import bench
 from attacks import FGSM, PGD
@@ -126,6 +127,20 @@ def test_specs_and_subjects_stand_side_by_side() -> None:
     assert accuracy["value"].nunique() == 1
 
 
+@pytest.mark.parametrize("given", ["pair", "triple", "data set"])
+def test_data_without_a_name_are_images(given: str, small: Tables) -> None:
+    pair = digits()
+    data = {"pair": pair, "triple": (*pair, tuple(map(str, range(10)))), "data set": load_data("digits").take(12)}
+    tables = run(SPEC, data[given], attacks="fgsm(eps=0.1)")  # type: ignore[arg-type]
+    assert set(tables.summary["data"]) == {"images"}
+    for metric in ("accuracy", "robust_accuracy"):
+        assert sorted(values(tables, metric)) == pytest.approx(sorted(values(small, metric)), abs=1e-6)
+
+
+def test_a_tuple_of_texts_is_specs() -> None:
+    assert set(run((SPEC, OWN + "linear"), ("digits",), limit=2).summary["model"]) == {SPEC, OWN + "linear"}
+
+
 def test_other_weights_under_the_same_name_are_measured_again(tmp_path: Path) -> None:
     first = run({"mine": network()}, "digits", limit=6, out=tmp_path)
     other = network()
@@ -227,6 +242,46 @@ def test_what_fails_is_a_warning_and_a_row() -> None:
 def test_wrong_wishes_are_one_line(said: str, models: object, data: object, settings: dict[str, object]) -> None:
     with pytest.raises(AssayError) as refused:
         run(models, data, **settings)  # type: ignore[arg-type]
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def named() -> Subject:
+    return Subject(Plain(), name="mine", input_size=(1, 8, 8), mean=(0.0,), std=(1.0,))
+
+
+def batches() -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(TensorDataset(*digits()))
+
+
+@pytest.mark.parametrize(
+    ("said", "models", "data"),
+    [
+        ("a network needs a name: run({'mine': network})", [SPEC, Plain()], "digits"),
+        ("2 models are called 'mine'", [named(), named()], "digits"),
+        ("2 models are called 'mine'", [named(), "mine"], "digits"),
+        (f"a spec is its own name: run({SPEC!r})", {"mine": SPEC}, "digits"),
+        ("'mine' is function; a name is of an nn.Module", {"mine": network}, "digits"),
+        ("int is no model", [5], "digits"),
+        ("models are specs, or names with what they stand for, not int", 5, "digits"),
+        ("models are given, but none is in them", [], "digits"),
+        ("names of models are texts, not 5", {5: Plain()}, "digits"),
+        ("not DataLoader", SPEC, batches()),
+        ("mine: data are a DataSet, (images, labels) or (images, labels, ", SPEC, {"mine": batches()}),
+        ("not str; a spec is its own name", SPEC, {"mine": "digits"}),
+        ("not 1 parts", SPEC, (torch.zeros(1, 1, 8, 8),)),
+        ("not a list with Tensor", SPEC, [*digits()]),
+        ("not a list with Pictures", SPEC, ["digits", live.pictures("mine", *digits())]),
+        ("data are given, but none is in them", SPEC, {}),
+        ("data are given, but none is in them", SPEC, ()),
+        ("images and labels are tensors or arrays", SPEC, ([["a"]], [0])),
+        ("classes are names", SPEC, (*digits(), "0123456789")),
+        ("images must be float", SPEC, ((digits()[0].numpy() * 255).astype("uint8"), digits()[1].numpy())),
+    ],
+)  # fmt: skip
+def test_nothing_that_is_given_is_dropped_or_replaced(said: str, models: object, data: object) -> None:
+    with pytest.raises(AssayError) as refused:
+        run(models, data, limit=2)  # type: ignore[arg-type]
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 

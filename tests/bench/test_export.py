@@ -136,9 +136,14 @@ def test_user_text_is_only_text_in_latex() -> None:
     assert [len(row) for row in rows] == [2, 2]
     assert rows[0][0] == (
         r"50\% \& \$x\_1\$ \#\{a\} \textasciitilde{}b \textasciicircum{}c \textbackslash{}d [e] "
-        r"\textless{}f\textgreater{} g|h *i*"
+        r"\textless{}f\textgreater{} g\textbar{}h *i*"
     )
     assert rows[1][0] == "{[}plain]"  # \\[ would be a line break with a length
+    assert in_latex("*starred*") == "{*}starred*"  # and \\\\* one without a page break
+    assert in_latex("--eps ---") == "-{}-eps -{}-{}-"
+    assert in_latex("``it''s'' ?` !` <<") == "`{}`it'{}'s'{}' ?{}` !{}` \\textless{}\\textless{}"
+    assert in_latex("a – b, 'c'") == "a -- b, 'c'"
+    assert in_latex("") == ""
     assert in_latex("L∞ → 3 × 3…") == r"L$\infty$ $\rightarrow$ 3 $\times$ 3\ldots{}"
 
 
@@ -214,6 +219,31 @@ def test_the_command_writes_a_folder(small: Tables, tmp_path: Path, capsys: pyte
     assert all(b"/MediaBox [ 0 0 234 " in path.read_bytes() for path in figures)
     assert f"{out}: {2 + len(figures)} files" in capsys.readouterr().out
     assert not (small.path / "export").exists()
+
+
+@pytest.mark.parametrize("none", [["none"], [], [""]])
+def test_none_is_no_figures_and_no_tables(none: list[str], small: Tables, tmp_path: Path) -> None:
+    assert call("export", str(small.path), "--out", str(tmp_path), "--tables", "ranking", "--figures", *none) == 0
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")} == {
+        f"tables/ranking.{end}" for end in ("csv", "parquet", "tex", "md")
+    }
+    assert call("export", str(small.path), "--out", str(tmp_path / "x"), "--format", *none, "--figures", *none) == 0
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/inside", "folder"])
+def test_a_folder_that_cannot_be_written_is_one_line(
+    out: str, small: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / "tables" / "ranking.csv").mkdir(parents=True)  # as unwritable as a file of another's
+    tokens = ["--tables", "ranking", "--figures", "none", "--out", str(tmp_path / out)]
+    assert call("export", str(small.path), *tokens) == 1
+    captured = capsys.readouterr().err
+    assert f"cannot write to {tmp_path / out}: " in captured
+    assert "--out names another folder" in captured
+    assert captured.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

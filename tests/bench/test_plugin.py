@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import bench
 from attacks import FGSM, PGD
@@ -117,6 +118,15 @@ class Stretch(nn.Module):
         return images * 0.5 + 0.25
 
 
+def test_a_data_set_and_named_classes_are_data_too() -> None:
+    images, labels = digits()
+    network, _ = convolutional()
+    plain = clean_accuracy(network, (images, labels))
+    assert clean_accuracy(network, load_data("digits").take(30)) == plain
+    names = tuple(map(str, range(10)))
+    assert clean_accuracy(network, (images, labels, names)) == plain
+
+
 def test_a_model_is_left_as_it_was() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10)).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -154,6 +164,7 @@ def test_wrong_wishes_are_one_line() -> None:
     images, labels = digits()
     calls: dict[str, Callable[[], object]] = {
         "normalisation belongs in the model": lambda: clean_accuracy(network, (images * 2, labels)),
+        "not DataLoader": lambda: clean_accuracy(network, DataLoader(TensorDataset(images))),  # type: ignore[arg-type]
         "one an image": lambda: clean_accuracy(network, (images, labels[:3])),
         "labels run from 3 to 12, classes are 0 to 9": lambda: clean_accuracy(network, (images, labels + 3)),
         "draws images from nothing": lambda: robust_accuracy(network, (images, labels), "cppn-fooling"),
@@ -274,6 +285,99 @@ def test_a_failing_test_shows_the_number_and_leaves_the_baseline(pytester: pytes
     assert read(pytester.path / "base.json") == before
 
 
+SEVERAL = """
+import pytest
+from tests.bench.nets import OWN
+
+def measured(clean, limit):
+    assert clean(OWN + "convolutional", "digits", limit=limit) >= 0
+
+def test_always(assay_clean_accuracy):
+    measured(assay_clean_accuracy, 4)
+
+def test_once_or_twice(assay_clean_accuracy):
+    measured(assay_clean_accuracy, 5)
+    if TWICE:
+        measured(assay_clean_accuracy, 6)
+
+@pytest.mark.skipif(not TWICE, reason="today")
+def test_skipped(assay_clean_accuracy):
+    measured(assay_clean_accuracy, 7)
+
+def NAME(assay_clean_accuracy):
+    measured(assay_clean_accuracy, 8)
+"""
+
+
+def several(
+    pytester: pytest.Pytester, *options: str, twice: bool = True, name: str = "test_old_name"
+) -> pytest.RunResult:
+    pytester.makepyfile(test_net=SEVERAL.replace("TWICE", str(twice)).replace("NAME", name))
+    return pytester.runpytest_inprocess(*LOADED, "--assay-baseline", "base.json", *options)
+
+
+def test_a_test_that_stops_measuring_fails(pytester: pytest.Pytester) -> None:
+    several(pytester, "--assay-update-baseline").assert_outcomes(passed=4)
+    less = several(pytester, twice=False)
+    less.assert_outcomes(passed=2, failed=1, skipped=1)
+    less.stdout.fnmatch_lines(
+        ["accuracy #2 is in the baseline and is not measured any more; --assay-update-baseline *"]
+    )
+    less.stdout.fnmatch_lines(["not measured: test_net.py::test_skipped: accuracy (skipped)"])
+    less.stdout.no_fnmatch_line("not measured: test_net.py::test_once_or_twice*")
+
+
+def test_tests_of_the_baseline_that_did_not_run_are_listed(pytester: pytest.Pytester) -> None:
+    several(pytester, "--assay-update-baseline")
+    renamed = several(pytester, "--deselect", "test_net.py::test_always", name="test_new_name")
+    renamed.assert_outcomes(passed=3, deselected=1)
+    renamed.stdout.fnmatch_lines_random(
+        [
+            "not measured: test_net.py::test_always: accuracy (deselected)",
+            "not measured: test_net.py::test_old_name: accuracy (not run: renamed, gone or not asked for)",
+            "4 values beside *base.json: 3 the same, 1 new",
+        ]
+    )
+
+
+def test_an_update_drops_what_is_no_longer_measured_and_keeps_what_did_not_run(pytester: pytest.Pytester) -> None:
+    several(pytester, "--assay-update-baseline")
+    before = read(pytester.path / "base.json")
+    written = several(pytester, "--assay-update-baseline", twice=False)
+    written.assert_outcomes(passed=3, skipped=1)
+    written.stdout.fnmatch_lines_random(
+        [
+            "dropped: test_net.py::test_once_or_twice: accuracy #2",
+            "not measured: test_net.py::test_skipped: accuracy (skipped; its values stay in the file)",
+        ]
+    )
+    assert before.keys() - read(pytester.path / "base.json").keys() == {
+        ("test_net.py::test_once_or_twice", "accuracy #2")
+    }
+    several(pytester, twice=False).assert_outcomes(passed=3, skipped=1)
+
+
+def test_an_update_drops_what_the_last_measuring_test_had(pytester: pytest.Pytester) -> None:
+    several(pytester, "--assay-update-baseline")
+    pytester.makepyfile(test_net="def test_always(): pass")
+    pytester.runpytest_inprocess(*LOADED, "--assay-baseline", "base.json", "--assay-update-baseline")
+    assert "test_net.py::test_always" not in {test for test, _ in read(pytester.path / "base.json")}
+    pytester.runpytest_inprocess(*LOADED, "--assay-baseline", "base.json").assert_outcomes(passed=1)
+
+
+def test_strict_refuses_what_is_new_and_what_did_not_run(pytester: pytest.Pytester) -> None:
+    several(pytester, "--assay-update-baseline")
+    assert several(pytester, "--assay-strict").ret == pytest.ExitCode.OK
+    new = several(pytester, "--assay-strict", name="test_new_name")
+    new.assert_outcomes(passed=3, failed=1)
+    new.stdout.fnmatch_lines(["accuracy is not in the baseline"])
+    pytester.makeini("[pytest]\nassay_strict = true")
+    part = several(pytester, "--deselect", "test_net.py::test_always")
+    part.assert_outcomes(passed=3, deselected=1)
+    assert part.ret == pytest.ExitCode.TESTS_FAILED
+    assert several(pytester, "--collect-only").ret == pytest.ExitCode.OK
+
+
 def test_the_ini_file_names_baseline_and_tolerance(pytester: pytest.Pytester) -> None:
     inner(pytester, "--assay-baseline", "base.json", "--assay-update-baseline")
     pytester.makeini("[pytest]\nassay_baseline = base.json\nassay_tolerance = 1/1000000")
@@ -309,7 +413,7 @@ def test_measured_again_in_one_test_is_numbered(tmp_path: Path) -> None:
     names = [Found.of("t", count, measured).name for count in (1, 2)]
     assert names == ["accuracy", "accuracy #2"]
     baseline = Baseline(tmp_path / "new.json", update=True, tolerance=None)
-    assert baseline.faults([Found.of("t", 1, measured)]) == []
+    assert baseline.faults("t", [Found.of("t", 1, measured)]) == []
 
 
 def test_the_plugin_is_found_by_pytest_and_loads_nothing_before_it_is_used() -> None:
