@@ -26,7 +26,7 @@ def check(
     tolerances
         A TOML file whose rules come after the shipped ones.
     out
-        The folder for the files; RUN/check unless given.
+        The folder for the files, empty or of an earlier check; RUN/check unless given.
     junit
         JUnit XML here too, for CI systems.
     markdown
@@ -53,20 +53,24 @@ def check(
 
 
 def baseline(run: Path, /, *, out: Path) -> int:
-    """Keep of RUN only what assay check needs, small enough to be committed.
+    """Keep of RUN only what assay check needs, small enough to be committed. RUN has to be finished.
 
     Parameters
     ----------
     out
-        The folder for it; a baseline that is there is replaced.
+        The folder for it, empty or with a baseline, which is replaced.
     """
     from bench.cli import say
     from reports.gate import distil, load
+    from reports.gate.change import plural
 
     kept = load(run)
     if kept.side is not None:
         raise AssayError(f"{run} is a baseline already")
     folder = distil.write(kept, out)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    failed = sum(cell["state"] == "failed" for cell in kept.facts["cells"])
+    if failed:
+        say(f"warning: {plural(failed, 'cell')} of {run} failed, so no check will measure them")
     say(f"{folder}: {len(kept.facts['cells'])} cells, {size / 1e6:.1f} MB")
     return 0

@@ -34,9 +34,14 @@ def here(folder: Path) -> bool:
 
 
 def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dict[Key, Picture]) -> Path:
-    """Write the folder, replacing a baseline that is there; returns it. Raises ``AssayError`` for a run's folder."""
+    """Write the folder, replacing a baseline that is there; returns it.
+
+    Raises ``AssayError`` for a run's folder, and for one that holds anything but a baseline.
+    """
     if (folder / "run.json").exists():
         raise AssayError(f"{folder} is a run; write the baseline into a folder of its own")
+    if folder.is_dir() and any(folder.iterdir()) and not here(folder):
+        raise AssayError(f"{folder} holds something else than a baseline; name an empty folder with --out")
     stored: dict[str, Any] = {}
     index = []
     for key, picture in sorted(pictures.items()):
@@ -55,6 +60,8 @@ def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dic
         (folder / INDEX).write_text(text.replace('],["', '],\n["') + "\n", encoding="utf-8")
     except OSError as error:
         raise AssayError(f"cannot write to {folder}: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:
+        raise AssayError(f"cannot write to {folder}: a name holds {error.object[error.start]!a}, no text") from error
     return folder
 
 

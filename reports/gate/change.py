@@ -20,6 +20,10 @@ What = Literal[
 ORDER: tuple[What, ...] = get_args(What)
 
 NOWHERE = Cell()
+NAMELESS = "data without a name"
+_HIDDEN = re.compile(
+    "[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)  # turns a line around, or is no text
 _AROUND = re.compile(r"^(gallery of \d+: )?(.*?)( from [^()]*)?$", re.DOTALL)
 
 
@@ -38,6 +42,9 @@ class Change:
     new: float | str | None = None
     tolerance: str = ""
     count: int = 1  # of images, pictures or cells that it is about
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line", visible(self.line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ class Words:
     def entry(self, text: str) -> str:
         """An entry of an array, whose first part may be a method: ``GradCAM, test-00002``."""
         method, close, rest = text.rpartition("), ")
-        return f"{self.method(method + ')')}, {rest}" if close else self.method(text)
+        return visible(f"{self.method(method + ')')}, {rest}" if close else self.method(text))
 
     def _short(self, found: re.Match[str]) -> str:
         before, method, after = found.groups(default="")
@@ -110,7 +117,12 @@ class Words:
         place = " on ".join(filter(None, (model, data)))
         what = {"none": "clean images", "decode": "decoding"}.get(method) or self.method(method)
         what = what if kind in ("attack", "clean", "data", "gallery", "learned", "landscape") else f"{kind} {what}"
-        return ", ".join(filter(None, (place, what)))
+        return visible(", ".join(filter(None, (place, what))))
+
+
+def visible(text: str) -> str:
+    """Text with its controls of direction and lone surrogates as escapes."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:

@@ -1,16 +1,18 @@
 """Two runs compared: one verdict."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from reports.gate import baseline, planned, values
-from reports.gate.art import SORTS, Cell, Key
+from reports.gate.art import SORTS, Array, Cell, Key, Picture
 from reports.gate.change import Change, Compared, Verdict, Words, ordered, plural
 from reports.gate.distil import Distilled, thin
-from reports.gate.likeness import Measures, measure, refused
+from reports.gate.likeness import Measures, changed, measure, mistaken, refused
 from reports.gate.tolerances import PictureRule, Tolerances, read
+
+NOTHING = "no value was compared: the runs have no outcome in common"
 
 
 def compare(
@@ -22,12 +24,14 @@ def compare(
     words = Words(old, new)
     both = values.pair(old.rows, new.rows)
     looked = list(_pictures(old, new, tolerances))
+    same = planned.unchanged(old.facts, new.facts)
     changes = [
+        *([] if values.compared(both) else [Change("regression", "cell", NOTHING)]),
         *planned.planned(old.facts, new.facts, tolerances),
         *planned.cells(old.facts, new.facts, words),
         *planned.metrics(both, old.facts, new.facts, words),
         *values.images(both, words),
-        *values.values(both, tolerances, old.facts["metrics"], words),
+        *values.values(both, tolerances, old.facts["metrics"], same, words),
         *values.flags(both, tolerances, words),
         *_moved(looked, words),
         *_lost(old, new, words),
@@ -47,6 +51,10 @@ def compare(
 
 
 def _pictures(old: Distilled, new: Distilled, tolerances: Tolerances) -> Iterator[Compared]:
+    drawn: dict[tuple[Cell, str], list[Key]] = defaultdict(list)
+    for key, picture in new.pictures.items():
+        if picture.sort == "drawn":
+            drawn[key.cell, key.array].append(key)
     for key, one in old.pictures.items():
         two = new.pictures.get(key)
         if two is None:
@@ -56,7 +64,11 @@ def _pictures(old: Distilled, new: Distilled, tolerances: Tolerances) -> Iterato
         if reason:
             yield Compared(key, one, two, None, rule, (reason,), np.inf)
             continue
-        measures = measure(one.array, two.array)
+        others = [new.pictures[other].array for other in drawn[key.cell, key.array] if other != key]
+        measures = measure(one.array, two.array)._replace(
+            change=_attack(key, old.pictures, new.pictures),
+            own=mistaken(one.array, two.array, [other for other in others if other.shape == two.array.shape]),
+        )
         shares = dict(_shares(measures, rule))
         yield Compared(
             key, one, two, measures, rule, tuple(name for name, share in shares.items() if share > 1),
@@ -64,11 +76,21 @@ def _pictures(old: Distilled, new: Distilled, tolerances: Tolerances) -> Iterato
         )  # fmt: skip
 
 
+def _attack(key: Key, old: Mapping[Key, Picture], new: Mapping[Key, Picture]) -> float:
+    """``changed`` of an attacked image of a gallery, which keeps the images as well; NaN for other pictures."""
+    sides: list[tuple[Array, Array]] = []
+    for side in (old, new):
+        image = side.get(key._replace(array="images"))
+        if key.array == "adversarial" and image is not None and image.array.shape == side[key].array.shape:
+            sides.append((image.array, side[key].array))
+    return changed(*sides) if len(sides) == 2 else np.nan
+
+
 def _shares(measures: Measures, rule: PictureRule) -> Iterator[tuple[str, float]]:
     """Each measure that the rule limits, as a share of its limit."""
     for name in Measures._fields:
         limit, value = getattr(rule, name), getattr(measures, name)
-        if limit is None or (np.isnan(value) and name in ("mean", "most")):
+        if limit is None or (np.isnan(value) and name != "rank"):
             continue
         off, most = (1 - value, 1 - limit) if name == "rank" else (value, limit)
         yield name, np.inf if np.isnan(off) else _over(off, most)
@@ -108,6 +130,8 @@ def _said(one: Compared) -> str:
         "block": ("worst block {:.2g}", "{:g}"),
         "mean": ("mean of {:.2g} levels", "{:g}"),
         "most": ("up to {:.0f} levels", "{:g}"),
+        "change": ("what the attack changed differs by {:.2g} of it", "{:g}"),
+        "own": ("{:.2g} times as far from its class as from another", "{:g}"),
     }
     return ", ".join(
         f"{texts[name][0].format(getattr(one.measures, name))} (limit {texts[name][1].format(getattr(one.rule, name))})"

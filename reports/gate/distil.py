@@ -1,5 +1,6 @@
 """What a check needs of a run: facts, outcomes by image, pictures. A committed baseline holds the same, thinned."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +69,11 @@ def distil(results: Results) -> Distilled:
 
 
 def write(distilled: Distilled, folder: Path) -> Path:
-    """Write a baseline into the folder; see ``baseline.write``."""
+    """Write a baseline into the folder; see ``baseline.write``. Raises ``AssayError`` for an unfinished run."""
+    states = Counter(cell["state"] for cell in distilled.facts["cells"])
+    if states["missing"] or not states["done"]:
+        what = f"{states['missing']} of {states.total()} cells are missing"
+        raise AssayError(f"{distilled.path} is no baseline: {what}; finish it: the same assay run again")
     small = thin(distilled, baseline.SIDE)
     kept = {key: picture for key, picture in small.pictures.items() if picture.sort in baseline.KEPT}
     return baseline.write(folder, small.facts, small.rows, kept)

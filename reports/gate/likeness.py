@@ -1,5 +1,6 @@
 """How unlike two pictures are: arrays first, then pixels."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,21 +16,28 @@ WINDOWS = 6  # the window of the worst block is a sixth of the picture's side
 
 
 class Measures(NamedTuple):
-    """All 0 for equal pictures, but ``rank``, which is 1. ``mean`` and ``most`` are levels of 255, NaN for numbers."""
+    """All 0 for equal pictures, but ``rank``, which is 1. ``mean`` and ``most`` are levels of 255, NaN for numbers.
+
+    ``change`` and ``own`` need other pictures and are NaN without.
+    """
 
     relative: float  # L2 norm of the difference, of the old picture's
     rank: float  # Spearman's correlation of the pixels; 1 where either is constant
     block: float  # root mean square of the difference in the worst window, of the old picture's in all
     mean: float  # absolute difference of the pixels
     most: float
+    change: float = np.nan  # attacked images: L2 norm of the difference of what the attack changed, of the old change's
+    own: float = np.nan  # class pictures: distance to the new one of the class, of that to the nearest other class
 
 
 def refused(old: Picture, new: Picture) -> str:
-    """Why two pictures cannot be compared: another size or other modes. Empty where they can."""
+    """Why two pictures cannot be compared: another size, other modes, finite no more. Empty where they can."""
     if old.size != new.size:
         return f"its size is {_times(new.size)}, was {_times(old.size)}"
     if old.mode != new.mode:
         return f"its mode is {new.mode}, was {old.mode}"
+    if np.isfinite(old.array).all() and not np.isfinite(new.array).all():
+        return "it is not finite any more"
     return ""
 
 
@@ -51,6 +59,22 @@ def measure(old: Array, new: Array) -> Measures:
         mean=float(np.abs(difference).mean()) if pixels else np.nan,
         most=float(np.abs(difference).max()) if pixels else np.nan,
     )
+
+
+def changed(old: tuple[Array, Array], new: tuple[Array, Array]) -> float:
+    """How unlike two attacks' changes are, of the old one's size; each is an image and the attacked image."""
+    one, two = (attacked.astype(np.float64) - image.astype(np.float64) for image, attacked in (old, new))
+    return _distance(one, two) / max(float(np.linalg.norm(one)), TINY)
+
+
+def mistaken(old: Array, own: Array, others: Sequence[Array]) -> float:
+    """Distance of an old picture to the new one of its class, of that to the nearest of other classes; else NaN."""
+    far = _distance(old, own)
+    return far / max(min(_distance(old, other) for other in others), TINY) if others and far else np.nan
+
+
+def _distance(one: Array, two: Array) -> float:
+    return float(np.linalg.norm(one.astype(np.float64) - two.astype(np.float64)))
 
 
 def worst(difference: NDArray[np.float64]) -> float:

@@ -15,25 +15,45 @@ from reports.gate.change import Change, Verdict, Words, plural
 from reports.gate.page import write_page
 
 SCHEMA = 1
+CHECK = "check.json"
 MOST = 50  # regressions in the Markdown table; GitHub cuts summaries off at 1 MiB
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
 
 
 def write(verdict: Verdict, folder: Path, junit: Path | None = None, markdown: Path | None = None) -> Path:
-    """Write all files into a folder, two of them elsewhere as well; returns the page. Raises ``AssayError``."""
+    """Write all files into a folder, two of them elsewhere as well; returns the page.
+
+    Raises ``AssayError`` where that fails, and for a folder that holds anything but an earlier check.
+    """
     try:
+        _claim(folder, verdict.new.path)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(as_json(verdict), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (folder / "check.json").write_text(text, encoding="utf-8")
+        (folder / CHECK).write_text(text, encoding="utf-8", errors="backslashreplace")
         for path in (folder / "junit.xml", *([junit] if junit else [])):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(as_junit(verdict))
         for path in (folder / "summary.md", *([markdown] if markdown else [])):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(as_markdown(verdict), encoding="utf-8")
+            path.write_text(as_markdown(verdict), encoding="utf-8", errors="backslashreplace")
         return write_page(verdict, folder)
     except OSError as error:
         raise AssayError(f"cannot write to {error.filename or folder}: {error.strerror or error}") from error
+
+
+def _claim(folder: Path, run: Path) -> None:
+    taken = folder.resolve() in (run.resolve(), (run / "report").resolve()) or (folder / "run.json").exists()
+    if taken or (folder.is_dir() and any(folder.iterdir()) and not _earlier(folder / CHECK)):
+        raise AssayError(f"{folder} holds something else than a check; name an empty folder with --out")
+
+
+def _earlier(path: Path) -> bool:
+    """Whether the file was written by an earlier check."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"schema", "passed", "tolerances", "changes"} <= found.keys()
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
@@ -135,4 +155,4 @@ def _text(text: str) -> str:
 def _escaped(text: str) -> str:
     """On one line, without what Markdown or HTML would read."""
     flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", flat)
+    return re.sub(r"([\\`*_\[\]|~#@$])", r"\\\1", flat)

@@ -1,6 +1,6 @@
 """The page of a check: what moved, and pictures side by side: old, new, difference."""
 
-import shutil
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 SHOWN = 60  # pictures beyond tolerance on the page
 NEAREST = 12  # of those within it
 SIDE = 128  # CSS pixels: the width of one picture on the page
+OWN = re.compile(r"[0-9a-f]{16}\.webp")  # the names of an album
 Pixels = NDArray[np.uint8]
 
 
@@ -35,8 +36,10 @@ class Beside(NamedTuple):
 
 def write_page(verdict: Verdict, folder: Path) -> Path:
     """Write index.html and its pictures into the folder; returns its path."""
-    shutil.rmtree(folder / "pictures", ignore_errors=True)
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for path in (folder / "pictures").iterdir():
+        if OWN.fullmatch(path.name):
+            path.unlink()
     album, words = Album(folder / "pictures"), Words(verdict.old, verdict.new)
     moved = sorted((one for one in verdict.pictures if one.moved), key=lambda one: -one.near)
     still = sorted((one for one in verdict.pictures if not one.moved and one.near > 0), key=lambda one: -one.near)
@@ -68,7 +71,7 @@ def write_page(verdict: Verdict, folder: Path) -> Path:
         width=SIDE,
     )
     index = folder / "index.html"
-    index.write_text(page, encoding="utf-8")
+    index.write_text(page, encoding="utf-8", errors="backslashreplace")
     return index
 
 
@@ -100,6 +103,7 @@ def _measured(one: Compared) -> str:
     assert one.measures is not None
     formats = {"relative": "relative error {:.2g}", "rank": "rank correlation {:.3f}", "block": "worst block {:.2g}"}
     formats |= {"mean": "mean {:.2g} levels", "most": "up to {:.0f} levels"}
+    formats |= {"change": "change of the attack {:.2g}", "own": "{:.2g} as far as another class"}
     limited = (name for name in formats if getattr(one.rule, name) is not None)
     values = ((name, getattr(one.measures, name)) for name in limited)
     return ", ".join(formats[name].format(value) for name, value in values if not np.isnan(value))

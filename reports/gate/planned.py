@@ -2,13 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from reports.gate.art import Cell
-from reports.gate.change import Change, Kind, What, Words, plural
+from reports.gate.change import NAMELESS, Change, Kind, What, Words, plural
 from reports.gate.distil import METRIC, NORMALISATION
 from reports.gate.tolerances import Tolerances
 from reports.gate.values import split
@@ -23,7 +23,7 @@ def planned(old: Facts, new: Facts, tolerances: Tolerances) -> Iterator[Change]:
         yield Change(_kind(same.seed), "seed", f"the seed is {new['seed']}, was {old['seed']}: random numbers differ")
     for name, before, after in _both(old["data"], new["data"]):
         if before != after:
-            line = f"{name}: the data changed, {_data(before, after)} (digest {_digests(before, after)})"
+            line = f"{name or NAMELESS}: the data changed, {_data(before, after)} (digest {_digests(before, after)})"
             yield Change(_kind(same.data), "data", line, Cell(data=name))
     for name, before, after in _both(old["models"], new["models"]):
         if before["digest"] != after["digest"]:
@@ -54,7 +54,8 @@ def cells(old: Facts, new: Facts, words: Words) -> Iterator[Change]:
         reason = f": {after[cell]['reason']}" if after[cell].get("reason") else ""
         said = {"missing": "not stored in the new run", "done": f"measured now, was {was}"}
         line = f"{words.cell(cell)}: {said.get(now, f'{now} now{reason}')}"
-        yield Change("regression" if worse else "improvement", "cell", line, cell, old=was, new=now)
+        kind: Kind = "regression" if worse else "note" if was == "missing" else "improvement"
+        yield Change(kind, "cell", line, cell, old=was, new=now)
 
 
 def metrics(both: pd.DataFrame, old: Facts, new: Facts, words: Words) -> Iterator[Change]:
@@ -73,6 +74,21 @@ def metrics(both: pd.DataFrame, old: Facts, new: Facts, words: Words) -> Iterato
         line = f"{metric} is {what} in {plural(len(group), 'cell')}, such as {words.cell(group[0])}"
         kind: Kind = "regression" if side == "old" else "note"
         yield Change(kind, "cell", line, group[0], metric=metric, count=len(group))
+
+
+def unchanged(old: Facts, new: Facts) -> Callable[[Cell], bool]:
+    """Whether a cell is of the same weights and data in both runs; a transfer's source counts as well."""
+    digests = [
+        {(what, name): facts["digest"] for what in ("models", "data") for name, facts in side[what].items()}
+        for side in (old, new)
+    ]
+    other = {name for name in digests[0].keys() | digests[1].keys() if digests[0].get(name) != digests[1].get(name)}
+
+    def same(cell: Cell) -> bool:
+        source = cell.method.rpartition(" from ")[2] if cell.kind == "transfer" else cell.model
+        return other.isdisjoint({("models", cell.model), ("models", source), ("data", cell.data)})
+
+    return same
 
 
 def published(model: str) -> bool:

@@ -39,10 +39,13 @@ class MetricRule(Scope):
     relative: float | None = None  # of the old value
     images: float | None = None  # so many images' worth: the change times the number of images
     statistical: float | None = None  # level of the paired bootstrap interval of the change, which leaves zero
+    each: float | None = None  # the change of a single image, in the metric's unit, or ``relative`` if that is more
+    share: float = 0  # of the images, which may exceed ``each``; one in any case
+    pooled: float | None = None  # the change over all cells of a model and kind together
     undefined: float = 0  # images more than before that may have no value
 
     def __post_init__(self) -> None:
-        for name in ("absolute", "relative", "images", "undefined"):
+        for name in ("absolute", "relative", "images", "each", "share", "pooled", "undefined"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise AssayError(f"{name} = {value} must be at least 0")
@@ -64,6 +67,8 @@ class PictureRule(Scope):
     block: float | None = None
     mean: float | None = None
     most: float | None = None
+    change: float | None = None  # attacked images: what the attack changed, like ``relative``
+    own: float | None = None  # class pictures: distance to the new one of the class, of that to the nearest other
 
     def __post_init__(self) -> None:
         for wild in (self.picture,) if isinstance(self.picture, str) else self.picture:
@@ -79,6 +84,7 @@ class Same:
     data: bool = True
     models: Literal["all", "published", "none"] = "published"
     metrics: bool = True
+    attacks: bool = True  # attacks that find less where weights, data and settings are the same are weaker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """The outcomes of two runs, image by image."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.gate.art import Cell
-from reports.gate.change import Change, Kind, Words, apart, plural
+from reports.gate.change import NAMELESS, Change, Kind, Words, apart, plural
 from reports.gate.tolerances import MetricRule, Tolerances
 
 CELL = [*Cell._fields]
@@ -17,6 +17,8 @@ METRIC = [*CELL, "metric"]
 RESAMPLES = 1999
 LEVEL = 0.99  # of the interval that is told where no rule asks for one
 BOUNDARY = "boundary"  # the flag of an outcome that float noise decides
+ATTACKS = ("attack", "transfer", "moved")
+WEAKER = ": a weaker attack, since weights, data and settings are the same"
 Floats = NDArray[np.float64]
 
 
@@ -46,6 +48,14 @@ class Shift(NamedTuple):
         limits += [] if rule.images is None else [(rule.images + 1e-6) / len(self.old)]
         return abs(new - old) > max(limits)
 
+    def scattered(self) -> NDArray[np.bool_]:
+        """The images whose own change exceeds ``each``."""
+        if self.rule.each is None:
+            return np.zeros(len(self.old), bool)
+        most = np.maximum(self.rule.each, (self.rule.relative or 0) * np.abs(self.old))
+        found: NDArray[np.bool_] = np.abs(self.new - self.old) > most
+        return found
+
 
 def pair(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The rows of two runs side by side, by cell, metric and image; ``side`` is both, old or new."""
@@ -55,37 +65,54 @@ def pair(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def values(
-    both: pd.DataFrame, tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]], words: Words
-) -> Iterator[Change]:
+    both: pd.DataFrame, tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]],
+    same: Callable[[Cell], bool], words: Words,
+) -> Iterator[Change]:  # fmt: skip
     """Metrics that moved beyond tolerance, and those that have no value any more.
 
-    An image whose outcome either run flags as on the boundary counts as unmoved: float noise decides it.
+    A yes or no that both runs flag as on the boundary counts as unmoved: float noise decides it.
     """
     rows = _measured(both)
     old, new = (rows[f"value_{side}"].to_numpy(np.float64) for side in ("old", "new"))
-    noise = (rows["flags_old"] + ";" + rows["flags_new"]).str.contains(BOUNDARY, regex=False).to_numpy(bool)
+    noise = np.isin(old, (0, 1)) & np.isin(new, (0, 1))
+    for side in ("flags_old", "flags_new"):
+        noise &= rows[side].str.contains(BOUNDARY, regex=False).to_numpy(bool)
     new = np.where(noise, old, new)
     moved = (old != new) & ~(np.isnan(old) & np.isnan(new))
     numbers = rows.groupby(METRIC, sort=False).ngroup().to_numpy()
     touched = np.isin(numbers, np.unique(numbers[moved]))
-    shifts = []
+    shifts, scattered = [], {}
     for key, places in rows[touched].assign(place=np.flatnonzero(touched)).groupby(METRIC)["place"]:
         cell, metric = split(key)
         rule, fact = tolerances.metric(cell, metric), facts.get(metric, {})
         before, after = old[places], new[places]
         lost = int(np.isnan(after).sum() - np.isnan(before).sum())
-        if lost > rule.undefined:
-            what = "any more" if len(before) == 1 else f"for {lost} more of {plural(len(before), 'image')}"
+        none = lost > 0 and bool(np.isnan(after).all())
+        if none or lost > rule.undefined:
+            what = "any more" if none else f"for {lost} more of {plural(len(before), 'image')}"
             line = f"{words.cell(cell)}: {metric} has no value {what}"
             yield Change("regression", "value", line, cell, metric=metric, count=lost, tolerance=str(rule))
         known = ~(np.isnan(before) | np.isnan(after))
         shift = Shift(cell, metric, before[known], after[known], rule, fact.get("statistic", "mean"))
         if known.any() and shift.exceeds():
             shifts.append((shift, fact.get("direction", "none")))
+        elif known.any() and same(cell) and shift.scattered().sum() > max(1, int(rule.share * known.sum())):
+            scattered[shift.cell, metric] = shift, rows["image"].to_numpy()[places][known]
     found = _intervals([shift for shift, _ in shifts])
+    told: set[tuple[str, ...]] = set()
     for (shift, direction), interval in zip(shifts, found, strict=True):
-        if shift.rule.statistical is None or interval[0] > 0 or interval[1] < 0:
-            yield _moved(shift, interval, direction, words)
+        if shift.rule.statistical is None or not interval[0] <= 0 <= interval[1]:
+            told.add((*shift.cell[:3], shift.metric))
+            yield _moved(shift, interval, direction, words, tolerances.same.attacks and same(shift.cell))
+    for shift, ids in scattered.values():
+        yield _scattered(shift, ids, words)
+    yield from _pooled(rows.assign(change=new - old), told, tolerances, facts, same)
+
+
+def compared(both: pd.DataFrame) -> int:
+    """How many outcomes both runs have."""
+    rows = _measured(both)
+    return int((rows["value_old"].notna() & rows["value_new"].notna()).sum())
 
 
 def images(both: pd.DataFrame, words: Words) -> Iterator[Change]:
@@ -101,14 +128,14 @@ def images(both: pd.DataFrame, words: Words) -> Iterator[Change]:
         groups.setdefault((cell.data, str(ids)), []).append(cell)
     for (name, joined), cells in groups.items():
         lost = joined.split("\n")
-        where = words.cell(cells[0]) if len(cells) == 1 else f"{name}, in {len(cells)} cells"
+        where = words.cell(cells[0]) if len(cells) == 1 else f"{name or NAMELESS}, in {len(cells)} cells"
         line = f"{where}: {plural(len(lost), 'image')} not measured any more, such as {lost[0]}"
         yield Change("regression", "image", line, cells[0] if len(cells) == 1 else Cell(data=name), count=len(lost))
     other = present[(present["side"] == "both") & (present["label_old"] != present["label_new"])]
     for data, rows in other.drop_duplicates(["data", "image"]).groupby("data"):
         first = rows.iloc[0]
         such = f"{first['image']} (was {first['label_old']:.0f}, is {first['label_new']:.0f})"
-        line = f"{data}: {plural(len(rows), 'image')} with another label, such as {such}"
+        line = f"{str(data) or NAMELESS}: {plural(len(rows), 'image')} with another label, such as {such}"
         yield Change("regression", "data", line, Cell(data=str(data)), count=len(rows))
     yield from _failed(both[both["side"] == "both"], words)
 
@@ -159,9 +186,10 @@ def _intervals(shifts: Sequence[Shift]) -> list[tuple[float, float]]:
     return found
 
 
-def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: Words) -> Change:
+def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: Words, same: bool) -> Change:
     old, new = shift.both()
     better = {"higher": new > old, "lower": new < old}.get(direction, False)
+    weaker = better and same and shift.cell.kind in ATTACKS
     before, after = apart(old, new)
     said = plural(len(shift.old), "image")
     if np.isfinite(interval).all():
@@ -169,10 +197,48 @@ def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: W
         said += f", paired {level:g} % interval of the change [{interval[0]:+.2g}, {interval[1]:+.2g}]"
     verb = "rose" if new > old else "fell" if new < old else "moved"
     line = f"{words.cell(shift.cell)}: {shift.metric} {verb} from {before} to {after} ({said})"
+    line += WEAKER if weaker else ""
     return Change(
-        "improvement" if better else "regression", "value", line, shift.cell,
+        "improvement" if better and not weaker else "regression", "value", line, shift.cell,
         metric=shift.metric, old=old, new=new, tolerance=str(shift.rule), count=len(shift.old),
     )  # fmt: skip
+
+
+def _scattered(shift: Shift, ids: NDArray[np.object_], words: Words) -> Change:
+    """Images that moved while their mean did not."""
+    off = shift.scattered()
+    first = int(np.argmax(np.abs(shift.new - shift.old)))
+    before, after = apart(float(shift.old[first]), float(shift.new[first]))
+    count = f"{off.sum()} of {plural(len(off), 'image')}"
+    such = f"such as {ids[first]} from {before} to {after}"
+    line = f"{words.cell(shift.cell)}: {shift.metric} moved by more than {shift.rule.each:g} on {count}, {such}"
+    return Change(
+        "regression", "value", line, shift.cell, metric=shift.metric, image=str(ids[first]),
+        tolerance=f"each {shift.rule.each:g}, share {shift.rule.share:g}", count=int(off.sum()),
+    )  # fmt: skip
+
+
+def _pooled(
+    rows: pd.DataFrame, told: set[tuple[str, ...]], tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]],
+    same: Callable[[Cell], bool],
+) -> Iterator[Change]:  # fmt: skip
+    """Metrics that moved a little in every cell of a model: within the tolerance of each, beyond that of all."""
+    for key, group in rows.dropna(subset="change").groupby(["model", "data", "kind", "metric"]):
+        model, data, kind, metric = map(str, key)
+        rule = tolerances.metric(Cell(model, data, kind, str(group["method"].iloc[0])), metric)
+        change, cells = float(group["change"].mean()), group["method"].nunique()
+        if rule.pooled is None or cells < 2 or tuple(key) in told or abs(change) <= rule.pooled:
+            continue
+        better = {"higher": change > 0, "lower": change < 0}.get(facts.get(metric, {}).get("direction", ""), False)
+        alike = all(same(Cell(model, data, kind, method)) for method in group["method"].unique())
+        weaker = better and tolerances.same.attacks and alike and kind in ATTACKS
+        where = " on ".join(filter(None, (model, data)))
+        verb = "rose" if change > 0 else "fell"
+        line = f"{where}: {metric} of {kind} {verb} by {abs(change):.2g} over {cells} cells together"
+        yield Change(
+            "improvement" if better and not weaker else "regression", "value", line + (WEAKER if weaker else ""),
+            Cell(model, data, kind), metric=metric, tolerance=f"pooled {rule.pooled:g}", count=len(group),
+        )  # fmt: skip
 
 
 def split(key: Any) -> tuple[Any, ...]:

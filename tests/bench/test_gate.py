@@ -267,7 +267,8 @@ def test_a_radius_that_the_attack_does_not_keep(base: Path, tmp_path: Path, monk
 def test_a_weaker_attack(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PGD, "_length", lambda self, k: 0.0)
     verdict = again(base, tmp_path / "run", "attack")
-    assert any("robust_accuracy rose from" in change.line for change in verdict.of("improvement"))
+    assert any("robust_accuracy rose from" in line and "weaker attack" in line for line in lines(verdict, "value"))
+    assert verdict.of("improvement") == ()
 
 
 def test_a_method_that_fails_now(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +310,10 @@ def test_the_command_and_its_files(
     assert call("check", str(tmp_path), "--baseline", str(kept)) == 2
     assert "is neither a run nor a baseline" in capsys.readouterr().err
     assert call("baseline", str(kept), "--out", str(out)) == 2
+    capsys.readouterr()
+    shard.unlink()
+    assert call("baseline", str(run_), "--out", str(tmp_path / "unfinished")) == 2
+    assert "cells are missing; finish it" in capsys.readouterr().err
 
 
 def worse(rows: pd.DataFrame) -> pd.DataFrame:
