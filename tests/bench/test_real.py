@@ -51,7 +51,9 @@ def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
     assert (fooled["value"] == 1).all()
     deletion = summary[summary["metric"] == "deletion(steps=8)"].set_index(["model", "method"])["value"]
     assert deletion.notna().all()
-    assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
+    page = (tmp_path / "report" / "model-mobilenetv2-100.html").read_text(encoding="utf-8")
+    assert page.count('class="shot"') == 2
+    assert len(list((tmp_path / "report" / "pictures").iterdir())) >= 2 * 4
 
 
 def test_lenet_is_as_right_on_mnist_as_published(tmp_path: Path) -> None:
