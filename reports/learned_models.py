@@ -78,7 +78,7 @@ def table(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, "float64"))
 
 
-def lines(tables: dict[str, pd.DataFrame], data: str, marks: dict[str, Identity]) -> list[dict[str, Any]]:
+def lines(tables: dict[str, pd.DataFrame], data: str) -> list[dict[str, Any]]:
     """The lines of the page's table for one data set: numbers, those over images with intervals."""
     summary, here = tables["summary"], tables["learned"]
     rows = summary[(summary["kind"] == "learned") & (summary["data"] == data)]
@@ -91,7 +91,6 @@ def lines(tables: dict[str, pd.DataFrame], data: str, marks: dict[str, Identity]
     return [
         {
             **{str(key): value for key, value in row.items()},
-            "mark": marks[row["model"]],
             **{name: found.get((row["model"], name), NOTHING) for name in OVER_IMAGES},
         }
         for row in here[here["data"] == data].to_dict("records")

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from reports.gate.art import SORTS, Array
 from reports.gate.change import Change, Compared, Verdict, Words, plural
 from reports.pictures import Album, Picture
+from reports.templating import environment
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
 SHOWN = 60  # pictures beyond tolerance on the page
 NEAREST = 12  # of those within it
 SIDE = 128  # CSS pixels: the width of one picture on the page
@@ -43,32 +42,31 @@ def write_page(verdict: Verdict, folder: Path) -> Path:
     album, words = Album(folder / "pictures"), Words(verdict.old, verdict.new)
     moved = sorted((one for one in verdict.pictures if one.moved), key=lambda one: -one.near)
     still = sorted((one for one in verdict.pictures if not one.moved and one.near > 0), key=lambda one: -one.near)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("check.html").render(
-        verdict=verdict,
-        causes=[
-            change for change in verdict.regressions if change.what in ("seed", "data", "model", "metric", "setting")
-        ],
-        worse=[
-            change
-            for change in verdict.regressions
-            if change.what not in ("seed", "data", "model", "metric", "setting")
-        ],
-        better=verdict.of("improvement"),
-        notes=verdict.of("note"),
-        moved=[_beside(one, album, words) for one in _fairly(moved)],
-        more=max(0, len(moved) - SHOWN),
-        still=[_beside(one, album, words) for one in still[:NEAREST]],
-        cells=len(verdict.cells),
-        plural=plural,
-        number=_number,
-        width=SIDE,
+    page = (
+        environment()
+        .get_template("check.html")
+        .render(
+            verdict=verdict,
+            causes=[
+                change
+                for change in verdict.regressions
+                if change.what in ("seed", "data", "model", "metric", "setting")
+            ],
+            worse=[
+                change
+                for change in verdict.regressions
+                if change.what not in ("seed", "data", "model", "metric", "setting")
+            ],
+            better=verdict.of("improvement"),
+            notes=verdict.of("note"),
+            moved=[_beside(one, album, words) for one in _fairly(moved)],
+            more=max(0, len(moved) - SHOWN),
+            still=[_beside(one, album, words) for one in still[:NEAREST]],
+            cells=len(verdict.cells),
+            plural=plural,
+            number=_number,
+            width=SIDE,
+        )
     )
     index = folder / "index.html"
     index.write_text(page, encoding="utf-8", errors="backslashreplace")

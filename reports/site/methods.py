@@ -9,7 +9,7 @@ from reports import names
 from reports.site.files import KINDS, method_of
 from reports.site.gathered import Gathered
 from reports.site.grids import Grid, grid
-from reports.site.notes import costs, pretty
+from reports.site.notes import costs, pretty, records
 from reports.stored import COSTS
 from reports.words import FLAGS
 
@@ -117,9 +117,5 @@ def _costs(found: Gathered) -> dict[tuple[str, str], dict[str, float]]:
     shown = table["kind"] == "transfer"  # what images cost is shared by the models that they are shown to
     whole = table[shown].groupby(["kind", "method"])[list(COSTS)].sum().reset_index()
     table = pd.concat([table[~shown], whole]) if len(whole) else table
-    rows = _records(costs(table.assign(method=_own(found, table))))
+    rows = records(costs(table.assign(method=_own(found, table))))
     return {(row["kind"], row["method"]): {key: row[key] for key in COSTS} for row in rows}
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

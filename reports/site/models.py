@@ -14,7 +14,7 @@ from reports.pictures import Picture
 from reports.site.files import method_of
 from reports.site.gathered import Gathered
 from reports.site.grids import Grid, grid
-from reports.site.notes import pretty
+from reports.site.notes import pretty, records
 from reports.site.plots import Inside, Shown, insides
 from reports.transfer import split
 
@@ -130,7 +130,7 @@ def _on(
 ) -> On:
     tables = found.tables
     ranked, checked = tables["ranking"], tables["checks"]
-    rank = ranked[(ranked["data"] == data) & (ranked["model"] == model)].to_dict("records")
+    rank = records(ranked[(ranked["data"] == data) & (ranked["model"] == model)])
     mine = happened[(happened["data"] == data) & (happened["model"] == model)]
     there = list(dict.fromkeys(tables["curves"].loc[tables["curves"]["data"] == data, "model"]))
     ordered = [name for name in found.marks if name in there]
@@ -138,7 +138,7 @@ def _on(
     return On(
         data=data,
         label=found.specs[data],
-        rank={str(key): value for key, value in rank[0].items()} if rank else None,
+        rank=rank[0] if rank else None,
         share=bool(rank) and found.results.metric(rank[0]["quality_metric"])["unit"] == "share",
         curve=shown.get(f"d{place}-own{ordered.index(model)}") if model in ordered else None,
         attacks=_methods(found, data, model, "attack", "Attack"),
@@ -147,7 +147,7 @@ def _on(
         classes=_by_class(found, data, model, mine),
         easy=list(_easy(found, data, mine, known)),
         wrong=list(_wrong(found, data, model)),
-        failed=[{str(key): value for key, value in row.items()} for row in failed.to_dict("records")],
+        failed=records(failed),
         galleries=[one for one in found.galleries if one.model == model and one.data == data],
     )
 

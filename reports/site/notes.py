@@ -1,6 +1,7 @@
 """What stands beside the numbers: glossary, provenance, costs."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -45,6 +46,11 @@ def costs(found: pd.DataFrame) -> pd.DataFrame:
     """Mean cost of an image over models, by kind and method."""
     found = found[~found["kind"].isin(["data", "gallery"])]
     return found.groupby(["kind", "method"])[["forwards", "backwards", "seconds"]].mean().reset_index()
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, by column."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def sentence(text: str) -> str:

@@ -19,11 +19,12 @@ from reports.look import Identity
 from reports.places import Place
 from reports.site import datasets, methods, models, notes
 from reports.site.gathered import Gathered, gather
+from reports.site.notes import records
 from reports.site.plots import Shown, all_plots, compared, draw
 from reports.stored import Results, load
+from reports.templating import TEMPLATES, environment
 from reports.words import FLAGS, STATUSES
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 STATIC = ("report.css", "report.js")
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
 PARTS = {
@@ -95,11 +96,11 @@ def _write(results: Results, report: Path, jobs: int | None) -> None:
     shown = draw(all_plots(found), report / "figures", jobs)
     for name in STATIC:
         shutil.copyfile(TEMPLATES / name, report / name)
-    environment = _environment()
+    templates = _environment()
     pages = list(_pages(found, shown))
     common = _common(found, pages)
     for page in pages:
-        text = environment.get_template(page.template).render(page=page, **common, **page.context)
+        text = templates.get_template(page.template).render(page=page, **common, **page.context)
         (report / page.file).write_text(text, encoding="utf-8", errors="replace")
     proofs.write(results, report / proofs.FOLDER.name)
 
@@ -112,15 +113,9 @@ def _write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, pretty=notes.pretty, plural=notes.plural, breakable=_breakable)
-    return environment
+    made = environment()
+    made.filters.update(percent=percent, pretty=notes.pretty, plural=notes.plural, breakable=_breakable)
+    return made
 
 
 def _breakable(name: str) -> str:
@@ -209,8 +204,8 @@ def _section(found: Gathered, data: str, key: str, shown: dict[str, Shown]) -> S
         limit=names.ball(str(budget["norm"].iloc[0]), float(budget["eps"].iloc[0])) if len(budget) else "",
         metric=next((metric for metric in rows["quality_metric"] if metric), ""),
         figures={part: [shown[plot.name] for plot in group] for part, group in plots.items()},
-        insides=learned_models.lines(tables, data, marks),
-        transfer=_records(pairs),
+        insides=learned_models.lines(tables, data),
+        transfer=records(pairs),
         checks=_checked(tables["checks"], data, marks),
     )
 
@@ -220,13 +215,9 @@ def _checked(found: pd.DataFrame, data: str, marks: dict[str, Identity]) -> Chec
     there = [model for model in marks if model in set(here["model"])]
     rows = []
     for check in here["check"].unique():
-        cells = {cell["model"]: cell for cell in _records(here[here["check"] == check])}
+        cells = {cell["model"]: cell for cell in records(here[here["check"] == check])}
         rows.append((str(check), [cells[model] for model in there]))
-    return Checked(there, rows, _records(here[here["state"] == checks.FAILED]))
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    return Checked(there, rows, records(here[here["state"] == checks.FAILED]))
 
 
 def _ranked(found: Gathered, rows: pd.DataFrame) -> list[dict[str, Any]]:

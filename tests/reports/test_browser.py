@@ -75,11 +75,7 @@ def pages(folder: Path) -> list[Path]:
 def test_every_page_opens_from_disk(browser: Browser, folder: Path, width: int, script: bool) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=script)
     tab = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
+    said, asked = heard(tab)
     for path in sorted(folder.glob("*.html")):
         tab.goto(path.as_uri())
         assert tab.locator("h1").inner_text()
@@ -103,6 +99,16 @@ def test_pages_are_accessible(browser: Browser, folder: Path, width: int, scheme
     context.close()
 
 
+def heard(tab: Page) -> tuple[list[str], list[str]]:
+    """What the console and errors say, and which addresses are asked for, from now on."""
+    said: list[str] = []
+    asked: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    return said, asked
+
+
 def serious(tab: Page) -> list[tuple[str, list[str]]]:
     """What axe-core finds serious or critical: the rule, and the first elements."""
     tab.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
@@ -115,10 +121,7 @@ def serious(tab: Page) -> list[tuple[str, list[str]]]:
 def test_the_page_of_a_check_opens_and_is_accessible(browser: Browser, checked: Path, width: int, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     tab = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("request", lambda request: asked.append(request.url))
+    said, asked = heard(tab)
     tab.goto(checked.as_uri())
     assert said == []
     assert [url for url in asked if not url.startswith(checked.parent.as_uri())] == []
