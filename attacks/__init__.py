@@ -6,105 +6,105 @@
 
 from typing import TYPE_CHECKING
 
-from core.tables import Table
+from assay.core.tables import Table
 
 if TYPE_CHECKING:
-    from attacks.apgd import APGD as APGD
-    from attacks.base import Attack as Attack
-    from attacks.base import BlackBox as BlackBox
-    from attacks.base import Trace as Trace
-    from attacks.decisions import BoundaryAttack as BoundaryAttack
-    from attacks.decisions import HopSkipJump as HopSkipJump
-    from attacks.deepfool import DeepFool as DeepFool
-    from attacks.fab import FAB as FAB
-    from attacks.fooling import CPPNFooling as CPPNFooling
-    from attacks.fooling import GradientFooling as GradientFooling
-    from attacks.goals import Goal as Goal
-    from attacks.goals import LeastLikely as LeastLikely
-    from attacks.goals import Targeted as Targeted
-    from attacks.goals import Untargeted as Untargeted
-    from attacks.gradient import BIM as BIM
-    from attacks.gradient import FGSM as FGSM
-    from attacks.gradient import PGD as PGD
-    from attacks.judge import Outcome as Outcome
-    from attacks.judge import evaluate as evaluate
-    from attacks.minimal import ALMA as ALMA
-    from attacks.minimal import DDN as DDN
-    from attacks.minimal import FMN as FMN
-    from attacks.minimal import SigmaZero as SigmaZero
-    from attacks.momentum import DIFGSM as DIFGSM
-    from attacks.momentum import MIFGSM as MIFGSM
-    from attacks.momentum import NIFGSM as NIFGSM
-    from attacks.momentum import SIFGSM as SIFGSM
-    from attacks.momentum import TIFGSM as TIFGSM
-    from attacks.momentum import VMIFGSM as VMIFGSM
-    from attacks.noise import RandomNoise as RandomNoise
-    from attacks.patch import AdversarialPatch as AdversarialPatch
-    from attacks.penalty import EAD as EAD
-    from attacks.penalty import LBFGS as LBFGS
-    from attacks.penalty import CarliniWagner as CarliniWagner
-    from attacks.scores import NES as NES
-    from attacks.scores import SPSA as SPSA
-    from attacks.scores import SimBA as SimBA
-    from attacks.scores import Square as Square
-    from attacks.several import AutoAttack as AutoAttack
-    from attacks.several import WorstCase as WorstCase
-    from attacks.sparse import JSMA as JSMA
-    from attacks.sparse import OnePixel as OnePixel
-    from attacks.spatial import SpatialAttack as SpatialAttack
-    from attacks.universal import UniversalPerturbation as UniversalPerturbation
+    from assay.attacks.apgd import APGD as APGD
+    from assay.attacks.base import Attack as Attack
+    from assay.attacks.base import BlackBox as BlackBox
+    from assay.attacks.base import Trace as Trace
+    from assay.attacks.decisions import BoundaryAttack as BoundaryAttack
+    from assay.attacks.decisions import HopSkipJump as HopSkipJump
+    from assay.attacks.deepfool import DeepFool as DeepFool
+    from assay.attacks.fab import FAB as FAB
+    from assay.attacks.fooling import CPPNFooling as CPPNFooling
+    from assay.attacks.fooling import GradientFooling as GradientFooling
+    from assay.attacks.goals import Goal as Goal
+    from assay.attacks.goals import LeastLikely as LeastLikely
+    from assay.attacks.goals import Targeted as Targeted
+    from assay.attacks.goals import Untargeted as Untargeted
+    from assay.attacks.gradient import BIM as BIM
+    from assay.attacks.gradient import FGSM as FGSM
+    from assay.attacks.gradient import PGD as PGD
+    from assay.attacks.judge import Outcome as Outcome
+    from assay.attacks.judge import evaluate as evaluate
+    from assay.attacks.minimal import ALMA as ALMA
+    from assay.attacks.minimal import DDN as DDN
+    from assay.attacks.minimal import FMN as FMN
+    from assay.attacks.minimal import SigmaZero as SigmaZero
+    from assay.attacks.momentum import DIFGSM as DIFGSM
+    from assay.attacks.momentum import MIFGSM as MIFGSM
+    from assay.attacks.momentum import NIFGSM as NIFGSM
+    from assay.attacks.momentum import SIFGSM as SIFGSM
+    from assay.attacks.momentum import TIFGSM as TIFGSM
+    from assay.attacks.momentum import VMIFGSM as VMIFGSM
+    from assay.attacks.noise import RandomNoise as RandomNoise
+    from assay.attacks.patch import AdversarialPatch as AdversarialPatch
+    from assay.attacks.penalty import EAD as EAD
+    from assay.attacks.penalty import LBFGS as LBFGS
+    from assay.attacks.penalty import CarliniWagner as CarliniWagner
+    from assay.attacks.scores import NES as NES
+    from assay.attacks.scores import SPSA as SPSA
+    from assay.attacks.scores import SimBA as SimBA
+    from assay.attacks.scores import Square as Square
+    from assay.attacks.several import AutoAttack as AutoAttack
+    from assay.attacks.several import WorstCase as WorstCase
+    from assay.attacks.sparse import JSMA as JSMA
+    from assay.attacks.sparse import OnePixel as OnePixel
+    from assay.attacks.spatial import SpatialAttack as SpatialAttack
+    from assay.attacks.universal import UniversalPerturbation as UniversalPerturbation
 
 ATTACKS = Table(
     "attack",
     {
-        "fgsm": "attacks.gradient:FGSM",
-        "bim": "attacks.gradient:BIM",
-        "pgd": "attacks.gradient:PGD",
-        "apgd": "attacks.apgd:APGD",
-        "mi-fgsm": "attacks.momentum:MIFGSM",
-        "ni-fgsm": "attacks.momentum:NIFGSM",
-        "di-fgsm": "attacks.momentum:DIFGSM",
-        "ti-fgsm": "attacks.momentum:TIFGSM",
-        "si-fgsm": "attacks.momentum:SIFGSM",
-        "vmi-fgsm": "attacks.momentum:VMIFGSM",
-        "deepfool": "attacks.deepfool:DeepFool",
-        "carlini-wagner": "attacks.penalty:CarliniWagner",
-        "ead": "attacks.penalty:EAD",
-        "lbfgs": "attacks.penalty:LBFGS",
-        "ddn": "attacks.minimal:DDN",
-        "fmn": "attacks.minimal:FMN",
-        "alma": "attacks.minimal:ALMA",
-        "sigma-zero": "attacks.minimal:SigmaZero",
-        "fab": "attacks.fab:FAB",
-        "jsma": "attacks.sparse:JSMA",
-        "one-pixel": "attacks.sparse:OnePixel",
-        "spatial-attack": "attacks.spatial:SpatialAttack",
-        "adversarial-patch": "attacks.patch:AdversarialPatch",
-        "square": "attacks.scores:Square",
-        "nes": "attacks.scores:NES",
-        "spsa": "attacks.scores:SPSA",
-        "simba": "attacks.scores:SimBA",
-        "hop-skip-jump": "attacks.decisions:HopSkipJump",
-        "boundary-attack": "attacks.decisions:BoundaryAttack",
-        "universal-perturbation": "attacks.universal:UniversalPerturbation",
-        "gradient-fooling": "attacks.fooling:GradientFooling",
-        "cppn-fooling": "attacks.fooling:CPPNFooling",
-        "random-noise": "attacks.noise:RandomNoise",
-        "worst-case": "attacks.several:WorstCase",
-        "auto-attack": "attacks.several:AutoAttack",
+        "fgsm": "assay.attacks.gradient:FGSM",
+        "bim": "assay.attacks.gradient:BIM",
+        "pgd": "assay.attacks.gradient:PGD",
+        "apgd": "assay.attacks.apgd:APGD",
+        "mi-fgsm": "assay.attacks.momentum:MIFGSM",
+        "ni-fgsm": "assay.attacks.momentum:NIFGSM",
+        "di-fgsm": "assay.attacks.momentum:DIFGSM",
+        "ti-fgsm": "assay.attacks.momentum:TIFGSM",
+        "si-fgsm": "assay.attacks.momentum:SIFGSM",
+        "vmi-fgsm": "assay.attacks.momentum:VMIFGSM",
+        "deepfool": "assay.attacks.deepfool:DeepFool",
+        "carlini-wagner": "assay.attacks.penalty:CarliniWagner",
+        "ead": "assay.attacks.penalty:EAD",
+        "lbfgs": "assay.attacks.penalty:LBFGS",
+        "ddn": "assay.attacks.minimal:DDN",
+        "fmn": "assay.attacks.minimal:FMN",
+        "alma": "assay.attacks.minimal:ALMA",
+        "sigma-zero": "assay.attacks.minimal:SigmaZero",
+        "fab": "assay.attacks.fab:FAB",
+        "jsma": "assay.attacks.sparse:JSMA",
+        "one-pixel": "assay.attacks.sparse:OnePixel",
+        "spatial-attack": "assay.attacks.spatial:SpatialAttack",
+        "adversarial-patch": "assay.attacks.patch:AdversarialPatch",
+        "square": "assay.attacks.scores:Square",
+        "nes": "assay.attacks.scores:NES",
+        "spsa": "assay.attacks.scores:SPSA",
+        "simba": "assay.attacks.scores:SimBA",
+        "hop-skip-jump": "assay.attacks.decisions:HopSkipJump",
+        "boundary-attack": "assay.attacks.decisions:BoundaryAttack",
+        "universal-perturbation": "assay.attacks.universal:UniversalPerturbation",
+        "gradient-fooling": "assay.attacks.fooling:GradientFooling",
+        "cppn-fooling": "assay.attacks.fooling:CPPNFooling",
+        "random-noise": "assay.attacks.noise:RandomNoise",
+        "worst-case": "assay.attacks.several:WorstCase",
+        "auto-attack": "assay.attacks.several:AutoAttack",
     },
 )
 
 __getattr__ = ATTACKS.exporter(
     {
-        "Attack": "attacks.base",
-        "BlackBox": "attacks.base",
-        "Trace": "attacks.base",
-        "Goal": "attacks.goals",
-        "LeastLikely": "attacks.goals",
-        "Targeted": "attacks.goals",
-        "Untargeted": "attacks.goals",
-        "Outcome": "attacks.judge",
-        "evaluate": "attacks.judge",
+        "Attack": "assay.attacks.base",
+        "BlackBox": "assay.attacks.base",
+        "Trace": "assay.attacks.base",
+        "Goal": "assay.attacks.goals",
+        "LeastLikely": "assay.attacks.goals",
+        "Targeted": "assay.attacks.goals",
+        "Untargeted": "assay.attacks.goals",
+        "Outcome": "assay.attacks.judge",
+        "evaluate": "assay.attacks.judge",
     }
 )

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, check_eps, check_positive, distance, rows
-from attacks.base import Attack
-from attacks.best import Best, everyone
-from attacks.checks import SLACK
-from attacks.goals import Goal, Loss, Scaled, Towards, Untargeted, likeliest
-from attacks.gradient import ascent, ask, slope
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import Ball, BoundedNorm, check_eps, check_positive, distance, rows
+from assay.attacks.base import Attack
+from assay.attacks.best import Best, everyone
+from assay.attacks.checks import SLACK
+from assay.attacks.goals import Goal, Loss, Scaled, Towards, Untargeted, likeliest
+from assay.attacks.gradient import ascent, ask, slope
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

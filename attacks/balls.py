@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from core.draws import Draws
-from core.errors import AssayError
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 BoundedNorm = Literal["linf", "l2", "l1"]

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.goals import Goal, as_goal
-from core.borrow import borrowed, check_images
-from core.draws import Draws, as_draws
-from core.tables import check
+from assay.attacks.goals import Goal, as_goal
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws, as_draws
+from assay.core.tables import check
 
 Access = Literal["gradient", "score", "decision", "none"]
 

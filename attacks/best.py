@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import distance
-from attacks.goals import Goal, Loss
+from assay.attacks.balls import distance
+from assay.attacks.goals import Goal, Loss
 
 MOST = 2**24  # values of a model's input in one pass, for memory; never less than one row
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import distance
-from attacks.goals import Goal
-from core.calls import Calls
+from assay.attacks.balls import distance
+from assay.attacks.goals import Goal
+from assay.core.calls import Calls
 
 NOISE = 1e-4  # of a margin, relative to the largest logit: what another batch split can change
 WINDOW = 10  # last gradient steps in which the loss should no longer move

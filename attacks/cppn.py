@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.best import parts
-from core.draws import Draws
+from assay.attacks.best import parts
+from assay.core.draws import Draws
 
 INPUTS = 4
 FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import Ball, Norm, check_positive, distance, rows
-from attacks.base import Access, BlackBox, Trace
-from attacks.best import Nearest, everyone
-from attacks.goals import Goal
-from core.draws import Draws
+from assay.attacks.balls import Ball, Norm, check_positive, distance, rows
+from assay.attacks.base import Access, BlackBox, Trace
+from assay.attacks.best import Nearest, everyone
+from assay.attacks.goals import Goal
+from assay.core.draws import Draws
 
 HELD = 2**20  # values of one image's questions that are held at once
 SPARE = 1e-3  # of the distance: how far inside the boundary an image must be to be returned, beyond float noise

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import DUAL, Ball, BoundedNorm, check_positive, distance, rows
-from attacks.base import Attack
-from attacks.best import Nearest, everyone
-from attacks.goals import Goal
-from attacks.hyperplanes import drop, nearest_plane, ways
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import DUAL, Ball, BoundedNorm, check_positive, distance, rows
+from assay.attacks.base import Attack
+from assay.attacks.best import Nearest, everyone
+from assay.attacks.goals import Goal
+from assay.attacks.hyperplanes import drop, nearest_plane, ways
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, check_positive, distance, rows
-from attacks.base import Attack
-from attacks.best import Nearest, everyone
-from attacks.goals import Goal
-from attacks.gradient import ask
-from attacks.hyperplanes import drop, nearest_plane, ways
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import Ball, BoundedNorm, check_positive, distance, rows
+from assay.attacks.base import Attack
+from assay.attacks.best import Nearest, everyone
+from assay.attacks.goals import Goal
+from assay.attacks.gradient import ask
+from assay.attacks.hyperplanes import drop, nearest_plane, ways
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 NOISE = 1.2e-4  # of the largest logit: a lead that no other batch split turns
 RADII = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # AutoAttack's

@@ -8,14 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, check_positive
-from attacks.base import Attack, BlackBox, Trace
-from attacks.best import Best, everyone, pick
-from attacks.cppn import Genomes
-from attacks.goals import Goal, Targeted, likeliest
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Logit
+from assay.attacks.balls import Ball, check_positive
+from assay.attacks.base import Attack, BlackBox, Trace
+from assay.attacks.best import Best, everyone, pick
+from assay.attacks.cppn import Genomes
+from assay.attacks.goals import Goal, Targeted, likeliest
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Logit
 
 TIE = 1e-4  # of log-probabilities: what another batch split can change must not decide between equals
 
@@ -75,10 +75,10 @@ class GradientFooling(Attack):
 class CPPNFooling(BlackBox):
     """Pictures of small pattern networks that evolve until the model is certain (Nguyen et al. 2015, arXiv:1412.1897).
 
-    Only the shape of an image counts: each has a population of networks (``attacks.cppn``) of its own. In a generation
-    every member's place is challenged by a mutation of a random member, and goes to it where its log-probability is
-    higher. Returns the first picture of ``confidence`` whose class wins, else the best one. The class is the goal's;
-    ``Untargeted`` chooses the runner-up on the clean image, for one query more.
+    Only the shape of an image counts: each has a population of its own of networks (``assay.attacks.cppn``). In a
+    generation every member's place is challenged by a mutation of a random member, and goes to it where its
+    log-probability is higher. Returns the first picture of ``confidence`` whose class wins, else the best one. The
+    class is the goal's; ``Untargeted`` chooses the runner-up on the clean image, for one query more.
 
     The paper's MAP-Elites keeps one champion a class, and children of one may conquer others (5000 generations). Here
     nothing passes between images, so that a result depends on its image's draws alone.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import AssayError, NotApplicable
+from assay.core.errors import AssayError, NotApplicable
 
 Loss = Literal["ce", "dlr", "margin"]
 

@@ -8,11 +8,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, room
-from attacks.base import Attack
-from attacks.best import Best, everyone
-from attacks.goals import Goal, Loss
-from core.draws import Draws
+from assay.attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, room
+from assay.attacks.base import Attack
+from assay.attacks.best import Best, everyone
+from assay.attacks.goals import Goal, Loss
+from assay.core.draws import Draws
 
 
 class Slope(NamedTuple):

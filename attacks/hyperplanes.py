@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.balls import DUAL, BoundedNorm, distance, room, rows
-from attacks.goals import Goal, Towards, Untargeted, likeliest
+from assay.attacks.balls import DUAL, BoundedNorm, distance, room, rows
+from assay.attacks.goals import Goal, Towards, Untargeted, likeliest
 
 
 class Plane(NamedTuple):

@@ -6,14 +6,14 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import distance
-from attacks.base import BlackBox
-from attacks.checks import NOISE, SLACK, Watch, inspect
-from attacks.goals import Goal, as_goal
-from attacks.metrics import ssim
-from core.borrow import borrowed, check_images, counting, now
-from core.draws import Draws, as_draws
-from core.errors import AssayError
+from assay.attacks.balls import distance
+from assay.attacks.base import BlackBox
+from assay.attacks.checks import NOISE, SLACK, Watch, inspect
+from assay.attacks.goals import Goal, as_goal
+from assay.attacks.metrics import ssim
+from assay.core.borrow import borrowed, check_images, counting, now
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
 
 NORMS = ("linf", "l2", "l1", "l0")
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import rows
-from attacks.goals import Untargeted
-from attacks.gradient import slope
-from core.borrow import borrowed
+from assay.attacks.balls import rows
+from assay.attacks.goals import Untargeted
+from assay.attacks.gradient import slope
+from assay.core.borrow import borrowed
 
 
 class Plane(NamedTuple):

@@ -10,14 +10,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import DUAL, Ball, Norm, check_positive, distance, rows, unit
-from attacks.base import Attack
-from attacks.best import Nearest
-from attacks.checks import NOISE
-from attacks.goals import Goal
-from attacks.gradient import Slope, cosine, slope
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import DUAL, Ball, Norm, check_positive, distance, rows, unit
+from assay.attacks.base import Attack
+from assay.attacks.best import Nearest
+from assay.attacks.checks import NOISE
+from assay.attacks.goals import Goal
+from assay.attacks.gradient import Slope, cosine, slope
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 
 def outset(model: nn.Module, images: Tensor, goal: Goal) -> tuple[Tensor, Slope]:

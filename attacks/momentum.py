@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import ORDERS, Ball, BoundedNorm, check_eps, check_positive, rows
-from attacks.base import Attack
-from attacks.best import Best, everyone
-from attacks.goals import Goal, Loss
-from attacks.gradient import Slope, ascent, ask, slope
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import ORDERS, Ball, BoundedNorm, check_eps, check_positive, rows
+from assay.attacks.base import Attack
+from assay.attacks.best import Best, everyone
+from assay.attacks.goals import Goal, Loss
+from assay.attacks.gradient import Slope, ascent, ask, slope
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, BoundedNorm, check_eps, check_positive
-from attacks.base import Access, Attack
-from attacks.best import everyone
-from attacks.goals import Goal
-from core.draws import Draws
+from assay.attacks.balls import Ball, BoundedNorm, check_eps, check_positive
+from assay.attacks.base import Access, Attack
+from assay.attacks.best import everyone
+from assay.attacks.goals import Goal
+from assay.core.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

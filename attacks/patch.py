@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import Norm, check_positive
-from attacks.goals import Goal
-from attacks.gradient import cosine
-from attacks.universal import Universal, capped, in_turn
-from core.draws import Draws, as_draws
-from core.errors import AssayError
+from assay.attacks.balls import Norm, check_positive
+from assay.attacks.goals import Goal
+from assay.attacks.gradient import cosine
+from assay.attacks.universal import Universal, capped, in_turn
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

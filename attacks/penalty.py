@@ -13,14 +13,14 @@ from scipy.optimize import Bounds, minimize
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from attacks.balls import Norm, check_positive, distance, rows
-from attacks.base import Attack
-from attacks.best import Nearest
-from attacks.goals import Goal
-from attacks.gradient import Slope, cosine, slope
-from attacks.minimal import Adam, clearly, outset
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import Norm, check_positive, distance, rows
+from assay.attacks.base import Attack
+from assay.attacks.best import Nearest
+from assay.attacks.goals import Goal
+from assay.attacks.gradient import Slope, cosine, slope
+from assay.attacks.minimal import Adam, clearly, outset
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 Floats = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, distance, rows
-from attacks.base import BlackBox, Trace
-from attacks.best import Best, everyone
-from attacks.goals import Goal, Loss, Targeted
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, distance, rows
+from assay.attacks.base import BlackBox, Trace
+from assay.attacks.best import Best, everyone
+from assay.attacks.goals import Goal, Loss, Targeted
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in 10,000 queries
 HELD = 2**20  # values of one image's questions that are held at once

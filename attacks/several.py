@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from attacks import ATTACKS
-from attacks.apgd import APGD
-from attacks.balls import BoundedNorm, check_eps, check_positive, distance
-from attacks.base import Attack
-from attacks.best import Best
-from attacks.fab import FAB
-from attacks.goals import Goal
-from attacks.gradient import ask
-from attacks.scores import Square
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks import ATTACKS
+from assay.attacks.apgd import APGD
+from assay.attacks.balls import BoundedNorm, check_eps, check_positive, distance
+from assay.attacks.base import Attack
+from assay.attacks.best import Best
+from assay.attacks.fab import FAB
+from assay.attacks.goals import Goal
+from assay.attacks.gradient import ask
+from assay.attacks.scores import Square
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 ROUNDING = 1e-6  # of a distance that float32 gives
 

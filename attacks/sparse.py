@@ -6,12 +6,12 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Norm, check_positive
-from attacks.base import Attack, BlackBox, Trace
-from attacks.best import Pick, everyone, pick
-from attacks.goals import Goal, likeliest
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
+from assay.attacks.balls import Norm, check_positive
+from assay.attacks.base import Attack, BlackBox, Trace
+from assay.attacks.best import Pick, everyone, pick
+from assay.attacks.goals import Goal, likeliest
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
 
 RATIOS = 8  # of the two parts of a saliency that candidates are ranked by
 SIGNS = {"both": (1, -1), "up": (1,), "down": (-1,)}

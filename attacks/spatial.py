@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.balls import check_positive
-from attacks.base import BlackBox, Trace
-from attacks.best import Best, Pick, everyone, pick
-from attacks.goals import Goal
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks.balls import check_positive
+from assay.attacks.base import BlackBox, Trace
+from assay.attacks.best import Best, Pick, everyone, pick
+from assay.attacks.goals import Goal
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 Padding = Literal["zeros", "border", "reflection"]
 

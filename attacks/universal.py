@@ -8,16 +8,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from attacks.balls import Ball, check_eps, check_positive
-from attacks.base import Attack
-from attacks.best import everyone
-from attacks.deepfool import DeepFool
-from attacks.goals import Goal, as_goal
-from attacks.gradient import ask, cosine
-from core.borrow import borrowed, check_images
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from core.tables import check
+from assay.attacks.balls import Ball, check_eps, check_positive
+from assay.attacks.base import Attack
+from assay.attacks.best import everyone
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.goals import Goal, as_goal
+from assay.attacks.gradient import ask, cosine
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
 
 
 class Universal(Attack):

@@ -13,24 +13,24 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 from torch import nn
 
-import reports
-from attacks import ATTACKS
-from attacks.base import Attack
-from bench import live
-from bench.cli import override, read_settings
-from bench.data import load as load_data
-from bench.data.base import DataSet
-from bench.engine import ENGINES, Engine, Report
-from bench.engine import run as measure
-from bench.models import Subject
-from bench.settings import make_options, make_setup
-from core.errors import AssayError, unknown
-from core.tables import Table
-from explain import EXPLAINERS, Explainer
-from explain.metrics import METRICS, Metric
-from reports.stored import Results
-from synthesis import SYNTHESES
-from synthesis.base import Synthesis
+from assay import reports
+from assay.attacks import ATTACKS
+from assay.attacks.base import Attack
+from assay.bench import live
+from assay.bench.cli import override, read_settings
+from assay.bench.data import load as load_data
+from assay.bench.data.base import DataSet
+from assay.bench.engine import ENGINES, Engine, Report
+from assay.bench.engine import run as measure
+from assay.bench.models import Subject
+from assay.bench.settings import make_options, make_setup
+from assay.core.errors import AssayError, unknown
+from assay.core.tables import Table
+from assay.explain import EXPLAINERS, Explainer
+from assay.explain.metrics import METRICS, Metric
+from assay.reports.stored import Results
+from assay.synthesis import SYNTHESES
+from assay.synthesis.base import Synthesis
 
 TABLES = {"attacks": ATTACKS, "transfer": ATTACKS, "explainers": EXPLAINERS, "deceived": EXPLAINERS}
 TABLES |= {"metrics": METRICS, "syntheses": SYNTHESES}
@@ -162,7 +162,7 @@ def run(
         with live.lent(networks, pictures):
             setup = make_setup(batch_size, device)
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "setup": setup, "preset": preset}
-            result = measure(options, folder, report=progress, argv=("bench.run",), **how)
+            result = measure(options, folder, report=progress, argv=("assay.run",), **how)
         if report:
             reports.write(folder)
         tables = load_results(folder)

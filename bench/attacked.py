@@ -7,18 +7,18 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from attacks import Targeted, evaluate
-from attacks.base import Attack
-from attacks.goals import Goal
-from attacks.judge import NORMS, AttackLike, Outcome, budget
-from attacks.metrics import RATES
-from attacks.universal import Universal
-from bench.cells import Cell, Measured, Row, Setup, dataset, decoded, draws_for
-from bench.data import load as load_data
-from bench.goals import attack_text, goal_for
-from core.borrow import counting, now
-from core.draws import Draws
-from core.errors import NotApplicable
+from assay.attacks import Targeted, evaluate
+from assay.attacks.base import Attack
+from assay.attacks.goals import Goal
+from assay.attacks.judge import NORMS, AttackLike, Outcome, budget
+from assay.attacks.metrics import RATES
+from assay.attacks.universal import Universal
+from assay.bench.cells import Cell, Measured, Row, Setup, dataset, decoded, draws_for
+from assay.bench.data import load as load_data
+from assay.bench.goals import attack_text, goal_for
+from assay.core.borrow import counting, now
+from assay.core.draws import Draws
+from assay.core.errors import NotApplicable
 
 QUERIES = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)  # at which the smallest distance so far is told
 

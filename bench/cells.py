@@ -14,20 +14,20 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from bench import models
-from bench.data import DataSet, DecodeError, Example
-from bench.data import load as load_data
-from bench.data.pictures import thumbnails
-from bench.models import Fit, Subject
-from bench.provenance import version
-from bench.store import SCHEMA
-from core.borrow import counting, now
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.targets import Logit, Probability
-from explain.base import Explainer
-from explain.metrics import METRICS, Metric
-from explain.passes import Derived, together
+from assay.bench import models
+from assay.bench.data import DataSet, DecodeError, Example
+from assay.bench.data import load as load_data
+from assay.bench.data.pictures import thumbnails
+from assay.bench.models import Fit, Subject
+from assay.bench.provenance import version
+from assay.bench.store import SCHEMA
+from assay.core.borrow import counting, now
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Logit, Probability
+from assay.explain.base import Explainer
+from assay.explain.metrics import METRICS, Metric
+from assay.explain.passes import Derived, together
 
 Row = dict[str, Any]
 THUMBNAILS = 200  # images of a data set that the report can show

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from bench.export import export
-from bench.gate import baseline, check
-from bench.inspect import Options, show
-from bench.provenance import version
-from bench.synthesize import app as synthesize
-from bench.train import style
-from core.errors import AssayError, unknown
+from assay.bench.export import export
+from assay.bench.gate import baseline, check
+from assay.bench.inspect import Options, show
+from assay.bench.provenance import version
+from assay.bench.synthesize import app as synthesize
+from assay.bench.train import style
+from assay.core.errors import AssayError, unknown
 
 PRESETS = Path(__file__).parent / "presets"
 KINDS = ("models", "data", "attacks", "explainers", "metrics", "syntheses", "presets")
@@ -142,9 +142,9 @@ def run(
     """
     given = {key: value for key, value in locals().items() if key not in HOW and value is not None}
     settings = override(read_settings(preset, config), given)
-    from bench.engine import ENGINES, run
-    from bench.progress import Cells
-    from bench.settings import make_options, make_setup
+    from assay.bench.engine import ENGINES, run
+    from assay.bench.progress import Cells
+    from assay.bench.settings import make_options, make_setup
 
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -160,7 +160,7 @@ def run(
 @app.command
 def report(run: Path, /) -> int:
     """Write tables, figures and pages again from what RUN has stored."""
-    import reports
+    from assay import reports
 
     say(f"report: {reports.write(run)}")
     return 0
@@ -169,7 +169,7 @@ def report(run: Path, /) -> int:
 @app.command(name="list")
 def list_(kind: str, /) -> int:
     """List what there is: models, data, attacks, explainers, metrics, syntheses or presets."""
-    from bench.listing import rows
+    from assay.bench.listing import rows
 
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
@@ -181,7 +181,7 @@ def list_(kind: str, /) -> int:
 @app.command
 def layers(model: str, /) -> int:
     """List the layers of MODEL with shape and grid, and mark the one that Grad-CAM uses."""
-    from bench.listing import layer_rows
+    from assay.bench.listing import layer_rows
 
     for line in layer_rows(model):
         say(line)
@@ -199,7 +199,7 @@ def families(
     out
         A Markdown file for the table, which is printed otherwise.
     """
-    from bench.families import rows, table
+    from assay.bench.families import rows, table
 
     facts = []
     for row in rows(names):
@@ -248,14 +248,14 @@ def train(
     name
         Of the model trained with --adversary or --trades; NAME-adversarial unless given.
     """
-    from bench.progress import Training
-    from bench.training import known, train, variant
-    from bench.zoo.recipes import RECIPES
+    from assay.bench.progress import Training
+    from assay.bench.training import known, train, variant
+    from assay.bench.zoo.recipes import RECIPES
 
     if epochs is not None and epochs < 1:
         raise AssayError(f"--epochs {epochs} must be 1 or more")
     if names == ("generator",) and (adversary, trades, name) == (None, None, None):
-        from bench.training_generator import train as train_generator
+        from assay.bench.training_generator import train as train_generator
 
         with Training() as progress:
             card = train_generator(out / "generators", cache=cache, epochs=epochs, seed=seed, progress=progress.batch)
@@ -308,7 +308,7 @@ def attack(
     seed
         Of the attack's random numbers.
     """
-    from bench.single import attack_one
+    from assay.bench.single import attack_one
 
     for line in attack_one(model, image, method, label, out, seed):
         say(line)
@@ -343,7 +343,7 @@ def explain(
     seed
         Of the method's random numbers.
     """
-    from bench.single import explain_one
+    from assay.bench.single import explain_one
 
     for line in explain_one(model, image, method, label, out, seed):
         say(line)

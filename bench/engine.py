@@ -14,11 +14,11 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from bench import provenance
-from bench.cells import Cell, ExplainCell, Measured, Setup, applies, explained
-from bench.plan import Options, Plan, plan
-from bench.store import SCHEMA, Store, StoreError, read_rows
-from core.errors import NotApplicable
+from assay.bench import provenance
+from assay.bench.cells import Cell, ExplainCell, Measured, Setup, applies, explained
+from assay.bench.plan import Options, Plan, plan
+from assay.bench.store import SCHEMA, Store, StoreError, read_rows
+from assay.core.errors import NotApplicable
 
 Engine = Literal["local", "processes"]
 ENGINES: tuple[Engine, ...] = ("local", "processes")

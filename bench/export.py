@@ -38,12 +38,12 @@ def export(
     """
     import tempfile
 
-    import reports
-    from bench.cli import say
-    from bench.store import StoreError
-    from reports.export import check_figures, save_figures, save_tables
-    from reports.site.gathered import gather
-    from reports.site.plots import all_plots
+    from assay import reports
+    from assay.bench.cli import say
+    from assay.bench.store import StoreError
+    from assay.reports.export import check_figures, save_figures, save_tables
+    from assay.reports.site.gathered import gather
+    from assay.reports.site.plots import all_plots
 
     forms, drawn = (() if chosen in (("none",), ("",)) else chosen for chosen in (format, figures))
     check_figures(drawn, width, dpi)

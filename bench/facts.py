@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from attacks import ATTACKS
-from attacks.base import Attack
-from attacks.metrics import RATES
-from bench import learned, moved, painted, remade
-from bench.attacked import QUERIES
-from bench.cells import Cell, metric_name
-from bench.models import Subject
-from reports.shortcut import SHARE
+from assay.attacks import ATTACKS
+from assay.attacks.base import Attack
+from assay.attacks.metrics import RATES
+from assay.bench import learned, moved, painted, remade
+from assay.bench.attacked import QUERIES
+from assay.bench.cells import Cell, metric_name
+from assay.bench.models import Subject
+from assay.reports.shortcut import SHARE
 
 
 def attack_facts(attack: Attack, goal: str | int) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import timm
 import torch
 from torch import nn
 
-from core.borrow import borrowed
-from core.errors import unknown
-from core.layers import find_layout, record
-from core.probe import default_layer, describe, is_cut, random_images
-from explain.gates import Gates
+from assay.core.borrow import borrowed
+from assay.core.errors import unknown
+from assay.core.layers import find_layout, record
+from assay.core.probe import default_layer, describe, is_cut, random_images
+from assay.explain.gates import Gates
 
 CLASSES = 10
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 
 def check(
@@ -32,10 +32,10 @@ def check(
     markdown
         The Markdown summary here too, for pull requests.
     """
-    from bench.cli import say
-    from reports.gate import compare, load, output
-    from reports.gate.change import plural
-    from reports.gate.tolerances import read
+    from assay.bench.cli import say
+    from assay.reports.gate import compare, load, output
+    from assay.reports.gate.change import plural
+    from assay.reports.gate.tolerances import read
 
     rules = read(tolerances)
     verdict = compare(load(baseline), load(run), rules, str(tolerances or "the shipped ones"))
@@ -60,9 +60,9 @@ def baseline(run: Path, /, *, out: Path) -> int:
     out
         The folder for it, empty or with a baseline, which is replaced.
     """
-    from bench.cli import say
-    from reports.gate import distil, load
-    from reports.gate.change import plural
+    from assay.bench.cli import say
+    from assay.reports.gate import distil, load
+    from assay.reports.gate.change import plural
 
     kept = load(run)
     if kept.side is not None:

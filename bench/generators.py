@@ -7,9 +7,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.models import ZOO, called, digest_of, fill, first_line, read_card
-from bench.zoo.generator import Generator
-from core.errors import AssayError, unknown
+from assay.bench.models import ZOO, called, digest_of, fill, first_line, read_card
+from assay.bench.zoo.generator import Generator
+from assay.core.errors import AssayError, unknown
 
 SHIPPED = ZOO / "generators"
 

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import ATTACKS, LeastLikely, Targeted, Untargeted
-from attacks.base import Attack
-from attacks.goals import Goal
-from core.draws import Draws
-from core.errors import AssayError
-from core.tables import build, parse_call, takes, variants
+from assay.attacks import ATTACKS, LeastLikely, Targeted, Untargeted
+from assay.attacks.base import Attack
+from assay.attacks.goals import Goal
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.tables import build, parse_call, takes, variants
 
 WORDS = ("untargeted", "least_likely", "random")
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
-from core.errors import AssayError, unknown
+from assay.core.errors import AssayError, unknown
 
 if TYPE_CHECKING:
-    from bench.models import Subject
+    from assay.bench.models import Subject
 
 PARTS = {
-    "filters": "bench.inspect_layers",
-    "activations": "bench.inspect_layers",
-    "patches": "bench.inspect_layers",
-    "receptive-field": "bench.inspect_layers",
-    "codes": "bench.inspect_codes",
-    "units": "bench.inspect_codes",
+    "filters": "assay.bench.inspect_layers",
+    "activations": "assay.bench.inspect_layers",
+    "patches": "assay.bench.inspect_layers",
+    "receptive-field": "assay.bench.inspect_layers",
+    "codes": "assay.bench.inspect_codes",
+    "units": "assay.bench.inspect_codes",
 }
 
 
@@ -88,7 +88,7 @@ def show(spec: str, words: Sequence[str], options: Options) -> Iterator[str]:
         raise AssayError(f"say what to inspect: {', '.join(PARTS)}")
     if options.n < 1 or options.top < 1:
         raise AssayError("--n and --top must be 1 or more")
-    from bench.models import load
+    from assay.bench.models import load
 
     model = load(spec)
     try:

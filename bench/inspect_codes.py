@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.cells import dataset
-from bench.data import DataSet
-from bench.inspect import Asked
-from bench.inspect_layers import BATCH, batches, draw, pictures, plain, shown, usual_layer, write
-from bench.models import Subject, load
-from bench.single import read_picture
-from core.errors import AssayError
-from explain.learned import codes as measured
-from explain.learned.units import Dissection, dissect, unit_masks
-from explain.metrics.sanity import randomize
-from reports import learned_codes as figures
+from assay.bench.cells import dataset
+from assay.bench.data import DataSet
+from assay.bench.inspect import Asked
+from assay.bench.inspect_layers import BATCH, batches, draw, pictures, plain, shown, usual_layer, write
+from assay.bench.models import Subject, load
+from assay.bench.single import read_picture
+from assay.core.errors import AssayError
+from assay.explain.learned import codes as measured
+from assay.explain.learned.units import Dissection, dissect, unit_masks
+from assay.explain.metrics.sanity import randomize
+from assay.reports import learned_codes as figures
 
 QUERIES = 6  # pictures whose neighbours are shown
 THUMBNAILS = 400  # at most

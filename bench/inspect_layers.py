@@ -8,20 +8,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.cells import dataset
-from bench.data import DataSet
-from bench.inspect import Asked
-from bench.models import Subject
-from bench.single import read_picture
-from core.errors import AssayError, NotApplicable
-from core.probe import default_layer
-from core.receptive import Field, Traced, recursion
-from explain.learned import filters as weights
-from explain.learned.activations import lives, strongest_channels
-from explain.learned.fields import LayerField, growth, spread_layers
-from explain.learned.patches import Top, cell_field, crop, strongest
-from reports import learned
-from reports.look import LIGHT, Plot, themed
+from assay.bench.cells import dataset
+from assay.bench.data import DataSet
+from assay.bench.inspect import Asked
+from assay.bench.models import Subject
+from assay.bench.single import read_picture
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.probe import default_layer
+from assay.core.receptive import Field, Traced, recursion
+from assay.explain.learned import filters as weights
+from assay.explain.learned.activations import lives, strongest_channels
+from assay.explain.learned.fields import LayerField, growth, spread_layers
+from assay.explain.learned.patches import Top, cell_field, crop, strongest
+from assay.reports import learned
+from assay.reports.look import LIGHT, Plot, themed
 
 BATCH = 50
 SHOWN = 128  # filters, at most

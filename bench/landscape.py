@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.landscape import line, linearity, plane, uphill
-from bench.cells import Cell, Measured, Setup
-from bench.pictures import first_right, to_bytes
-from core.borrow import counting, now
+from assay.attacks.landscape import line, linearity, plane, uphill
+from assay.bench.cells import Cell, Measured, Setup
+from assay.bench.pictures import first_right, to_bytes
+from assay.core.borrow import counting, now
 
 RADII = 16, 33  # the line goes from -16/255 to 16/255 in so many points
 AXIS = 8, 17  # the surface from -8/255 to 8/255

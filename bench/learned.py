@@ -10,21 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.cells import Cell, Measured, Setup, dataset
-from bench.data import DataSet, DecodeError
-from bench.inspect_codes import PIXELS, found_part, part_maps, randomized, thumbnails
-from bench.inspect_layers import BATCH, field_rows, patch_note, patch_rows, plain
-from bench.models import Subject
-from core.borrow import counting, now
-from core.errors import AssayError, NotApplicable
-from core.probe import default_layer
-from core.receptive import recursion
-from explain.learned import codes as space
-from explain.learned import filters as weights
-from explain.learned.activations import lives
-from explain.learned.fields import growth, spread_layers
-from explain.learned.patches import Top, strongest
-from explain.learned.units import dissect
+from assay.bench.cells import Cell, Measured, Setup, dataset
+from assay.bench.data import DataSet, DecodeError
+from assay.bench.inspect_codes import PIXELS, found_part, part_maps, randomized, thumbnails
+from assay.bench.inspect_layers import BATCH, field_rows, patch_note, patch_rows, plain
+from assay.bench.models import Subject
+from assay.core.borrow import counting, now
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.probe import default_layer
+from assay.core.receptive import recursion
+from assay.explain.learned import codes as space
+from assay.explain.learned import filters as weights
+from assay.explain.learned.activations import lives
+from assay.explain.learned.fields import growth, spread_layers
+from assay.explain.learned.patches import Top, strongest
+from assay.explain.learned.units import dissect
 
 FILTERS = 64  # of the first layer, at most; templates are as large as the image, so ten of them
 TEMPLATES = 10

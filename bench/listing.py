@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attacks import ATTACKS
-from bench.data import SOURCES
-from core.tables import Table, takes
-from explain import EXPLAINERS
-from explain.metrics import METRICS
-from synthesis import SYNTHESES
+from assay.attacks import ATTACKS
+from assay.bench.data import SOURCES
+from assay.core.tables import Table, takes
+from assay.explain import EXPLAINERS
+from assay.explain.metrics import METRICS
+from assay.synthesis import SYNTHESES
 
 if TYPE_CHECKING:
-    from core.probe import LayerInfo
-    from core.receptive import Field
+    from assay.core.probe import LayerInfo
+    from assay.core.receptive import Field
 
 TABLES: dict[str, Table] = {
     "attacks": ATTACKS,
@@ -43,9 +43,9 @@ def layer_rows(spec: str) -> Iterator[str]:
     """One line per layer: name, type, shape, grid, receptive field; an arrow at the Grad-CAM layer."""
     import torch
 
-    from bench.models import load
-    from core import probe, receptive
-    from core.errors import NotApplicable
+    from assay.bench.models import load
+    from assay.core import probe, receptive
+    from assay.core.errors import NotApplicable
 
     model = load(spec, weights=False)
     images = torch.zeros(1, *model.input_size)
@@ -77,8 +77,8 @@ def _layer_columns(info: "LayerInfo", field: "Field | None", chosen: bool) -> st
 
 
 def _models() -> Iterator[tuple[str, str]]:
-    from bench.models import ZOO, zoo_names
-    from bench.zoo.recipes import RECIPES
+    from assay.bench.models import ZOO, zoo_names
+    from assay.bench.zoo.recipes import RECIPES
 
     for spec in zoo_names():
         name = spec.removeprefix("zoo:")

@@ -12,12 +12,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench import cells, models
-from bench.data import LENT, SOURCES
-from bench.data.base import DataSet, Example, Size, pixels_sha256
-from bench.models import Subject, first_line
-from core.borrow import check_images
-from core.errors import AssayError
+from assay.bench import cells, models
+from assay.bench.data import LENT, SOURCES
+from assay.bench.data.base import DataSet, Example, Size, pixels_sha256
+from assay.bench.models import Subject, first_line
+from assay.core.borrow import check_images
+from assay.core.errors import AssayError
 
 FRAMEWORKS = ("torch", "torchvision", "timm")  # ``run.json`` tells their versions
 

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bench.data.scenes import CLASSES
-from bench.zoo.recipes import RECIPES, Recipe
-from core.errors import AssayError, unknown
+from assay.bench.data.scenes import CLASSES
+from assay.bench.zoo.recipes import RECIPES, Recipe
+from assay.core.errors import AssayError, unknown
 
 ZOO = Path(__file__).parent / "zoo"
-LENT: dict[str, "Subject"] = {}  # by ``bench.live``
+LENT: dict[str, "Subject"] = {}  # by ``assay.bench.live``
 
 
 class Fit(NamedTuple):
@@ -167,8 +168,9 @@ def _zoo(name: str) -> Subject:
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise AssayError(f"zoo:{name}: no weights with a card beside them; assay train writes both")
     card = read_card(path)
-    module = card["arch"].partition(":")[0] if ":" in card["arch"] else "bench.zoo.nets"
-    if module != "bench.zoo.nets":
+    card["arch"] = re.sub(r"^bench(?=\.zoo\.nets:)", "assay.bench", card["arch"])  # as versions before 0.5 wrote it
+    module = card["arch"].partition(":")[0] if ":" in card["arch"] else "assay.bench.zoo.nets"
+    if module != "assay.bench.zoo.nets":
         raise AssayError(f"{path}: its card names code of {module}, which is not run; load it with py:")
     written = Recipe(about=card["about"], arch=card["arch"], settings=card["settings"], channels_last=False)
     recipe = RECIPES.get(name, written)

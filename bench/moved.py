@@ -12,16 +12,16 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from attacks import PGD, RandomNoise
-from attacks.base import Attack
-from bench.cells import Batch, Cell, Measured, Row, Setup, draws_for
-from bench.pictures import to_bytes
-from core.borrow import borrowed, counting, now
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Logit, Margin, Target, gradient
-from explain.base import Explainer
-from explain.metrics.stability import map_gradient
+from assay.attacks import PGD, RandomNoise
+from assay.attacks.base import Attack
+from assay.bench.cells import Batch, Cell, Measured, Row, Setup, draws_for
+from assay.bench.pictures import to_bytes
+from assay.core.borrow import borrowed, counting, now
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Logit, Margin, Target, gradient
+from assay.explain.base import Explainer
+from assay.explain.metrics.stability import map_gradient
 
 DECEIVED_EPS = 8 / 255
 METRICS = {

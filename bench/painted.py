@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.cells import Cell, Measured, Row, Setup, planned
-from bench.data.pictures import named
-from bench.models import Subject
-from bench.pictures import to_bytes
-from core.borrow import counting, now
-from core.draws import Draws
-from core.errors import NotApplicable
-from synthesis.base import FromSample
-from synthesis.gram import TextureSynthesis
-from synthesis.scores_style import against_budget, gram_distance
-from synthesis.scores_texture import copy_length, seam_energy
-from synthesis.style import StyleTransfer
+from assay.bench.cells import Cell, Measured, Row, Setup, planned
+from assay.bench.data.pictures import named
+from assay.bench.models import Subject
+from assay.bench.pictures import to_bytes
+from assay.core.borrow import counting, now
+from assay.core.draws import Draws
+from assay.core.errors import NotApplicable
+from assay.synthesis.base import FromSample
+from assay.synthesis.gram import TextureSynthesis
+from assay.synthesis.scores_style import against_budget, gram_distance
+from assay.synthesis.scores_texture import copy_length, seam_energy
+from assay.synthesis.style import StyleTransfer
 
 TEXTURES = ("brick.png", "gravel.png", "ihc.png")
 SIDE = 64  # pixels of a sample; textures have twice as many

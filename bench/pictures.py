@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from attacks import Targeted, evaluate
-from attacks.base import Attack
-from bench import generators
-from bench.cells import Batch, Cell, Measured, Setup, dataset, decoded, draws_for, planned
-from bench.data import Example
-from bench.goals import attack_text, goal_for
-from bench.models import Subject
-from core.borrow import counting, now
-from core.errors import AssayError
-from core.targets import Logit, Margin, Probability
-from explain.base import Explainer
-from synthesis.scores import robust_probability, spectrum_distance
-from synthesis.visualize import Visualize
+from assay.attacks import Targeted, evaluate
+from assay.attacks.base import Attack
+from assay.bench import generators
+from assay.bench.cells import Batch, Cell, Measured, Setup, dataset, decoded, draws_for, planned
+from assay.bench.data import Example
+from assay.bench.goals import attack_text, goal_for
+from assay.bench.models import Subject
+from assay.core.borrow import counting, now
+from assay.core.errors import AssayError
+from assay.core.targets import Logit, Margin, Probability
+from assay.explain.base import Explainer
+from assay.synthesis.scores import robust_probability, spectrum_distance
+from assay.synthesis.visualize import Visualize
 
 
 class Drawn(NamedTuple):

@@ -5,29 +5,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from attacks.base import Attack
-from attacks.judge import NORMS
-from bench.attacked import AttackCell, pool
-from bench.cells import Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
-from bench.data import DataSet
-from bench.data import load as load_data
-from bench.facts import attack_facts, method_facts, metric_facts, model_facts
-from bench.goals import attack_text, check_goal, parse_attacks
-from bench.landscape import LandscapeCell
-from bench.learned import LearnedCell
-from bench.models import Subject, zoo_names
-from bench.moved import DECEIVED_EPS, MovedCell
-from bench.painted import StyleCell, TextureCell
-from bench.pictures import FoolingCell, GalleryCell, SynthesisCell
-from bench.remade import DreamCell, InversionCell
-from bench.shortcut import ShortcutCell, shortcut_cells
-from bench.transfer import TransferCell
-from core.errors import AssayError, unknown
-from core.tables import number
-from explain import EXPLAINERS, Explainer
-from explain.metrics import METRICS
-from synthesis import SYNTHESES, DeepDream, FastStyle, Invert, StyleTransfer, TextureSynthesis, Visualize
-from synthesis.base import FromSample
+from assay.attacks.base import Attack
+from assay.attacks.judge import NORMS
+from assay.bench.attacked import AttackCell, pool
+from assay.bench.cells import Cell, CleanCell, DataCell, ExplainCell, dataset, metric_name, subject
+from assay.bench.data import DataSet
+from assay.bench.data import load as load_data
+from assay.bench.facts import attack_facts, method_facts, metric_facts, model_facts
+from assay.bench.goals import attack_text, check_goal, parse_attacks
+from assay.bench.landscape import LandscapeCell
+from assay.bench.learned import LearnedCell
+from assay.bench.models import Subject, zoo_names
+from assay.bench.moved import DECEIVED_EPS, MovedCell
+from assay.bench.painted import StyleCell, TextureCell
+from assay.bench.pictures import FoolingCell, GalleryCell, SynthesisCell
+from assay.bench.remade import DreamCell, InversionCell
+from assay.bench.shortcut import ShortcutCell, shortcut_cells
+from assay.bench.transfer import TransferCell
+from assay.core.errors import AssayError, unknown
+from assay.core.tables import number
+from assay.explain import EXPLAINERS, Explainer
+from assay.explain.metrics import METRICS
+from assay.synthesis import SYNTHESES, DeepDream, FastStyle, Invert, StyleTransfer, TextureSynthesis, Visualize
+from assay.synthesis.base import FromSample
 
 T = TypeVar("T")
 

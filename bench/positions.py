@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from bench.models import Subject
-from bench.pictures import to_bytes
-from explain import Occlusion
+from assay.bench.models import Subject
+from assay.bench.pictures import to_bytes
+from assay.explain import Occlusion
 
 NAMED = 8  # predicted classes with a colour of their own
 

@@ -7,20 +7,20 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.metrics import ssim
-from bench.cells import Cell, Measured, Row, Setup, draws_for
-from bench.inspect_layers import plain
-from bench.models import Subject
-from bench.pictures import first_right, to_bytes
-from core.borrow import counting, now
-from core.layers import activations
-from core.probe import default_layer
-from core.targets import CodeDistance
-from explain.learned.fields import spread_layers
-from synthesis.base import Art, FromImages
-from synthesis.dream import DeepDream
-from synthesis.invert import INPUT, Invert
-from synthesis.scores import psnr
+from assay.attacks.metrics import ssim
+from assay.bench.cells import Cell, Measured, Row, Setup, draws_for
+from assay.bench.inspect_layers import plain
+from assay.bench.models import Subject
+from assay.bench.pictures import first_right, to_bytes
+from assay.core.borrow import counting, now
+from assay.core.layers import activations
+from assay.core.probe import default_layer
+from assay.core.targets import CodeDistance
+from assay.explain.learned.fields import spread_layers
+from assay.synthesis.base import Art, FromImages
+from assay.synthesis.dream import DeepDream
+from assay.synthesis.invert import INPUT, Invert
+from assay.synthesis.scores import psnr
 
 METRICS = {
     "inversion_error": (

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from bench.cells import Setup
-from bench.plan import Options
-from core.errors import AssayError
-from core.tables import build
+from assay.bench.cells import Setup
+from assay.bench.plan import Options
+from assay.core.errors import AssayError
+from assay.core.tables import build
 
 
 def make_options(settings: Mapping[str, Any]) -> Options:

@@ -9,15 +9,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.cells import Batch, Cell, Measured, Row, Setup, dataset, draws_for, planned, subject
-from bench.models import Subject
-from core.borrow import counting, now
-from core.errors import NotApplicable
-from core.targets import Logit
-from explain.base import Explainer
-from explain.metrics.localisation import mass_share
-from explain.metrics.parts import shortcut_effect
-from reports.shortcut import SHARE, detection
+from assay.bench.cells import Batch, Cell, Measured, Row, Setup, dataset, draws_for, planned, subject
+from assay.bench.models import Subject
+from assay.core.borrow import counting, now
+from assay.core.errors import NotApplicable
+from assay.core.targets import Logit
+from assay.explain.base import Explainer
+from assay.explain.metrics.localisation import mass_share
+from assay.explain.metrics.parts import shortcut_effect
+from assay.reports.shortcut import SHARE, detection
 
 TRUTH = "redrawing"  # the method of the rows that hold the true effect
 
@@ -105,7 +105,7 @@ def shortcut_detection(
     seed: int = 0,
     setup: Setup | None = None,
 ) -> pd.DataFrame:
-    """The table of ``reports.shortcut.detection`` for these explainers and the true effect, measured here and now.
+    """``assay.reports.shortcut.detection`` of these explainers and of the true effect, measured here and now.
 
     Both models see the same ``limit`` images, in which the background agrees with the label as it did in the suspect's
     training. A method that is not applicable to the models has no row.

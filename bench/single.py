@@ -10,18 +10,18 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
-from attacks import evaluate
-from bench.cells import dataset, draws_for
-from bench.data import load as load_data
-from bench.data.base import to_image
-from bench.data.folder import RESAMPLING, decode, fit
-from bench.goals import attack_text, check_goal, goal_for, parse_attack
-from bench.models import Subject, load
-from bench.pictures import saved, to_bytes
-from bench.positions import draw_positions
-from core.errors import AssayError, unknown
-from core.targets import Logit
-from explain import EXPLAINERS, Occlusion
+from assay.attacks import evaluate
+from assay.bench.cells import dataset, draws_for
+from assay.bench.data import load as load_data
+from assay.bench.data.base import to_image
+from assay.bench.data.folder import RESAMPLING, decode, fit
+from assay.bench.goals import attack_text, check_goal, goal_for, parse_attack
+from assay.bench.models import Subject, load
+from assay.bench.pictures import saved, to_bytes
+from assay.bench.positions import draw_positions
+from assay.core.errors import AssayError, unknown
+from assay.core.targets import Logit
+from assay.explain import EXPLAINERS, Occlusion
 
 
 def attack_one(spec: str, image: str, method: str, label: str | None, out: Path, seed: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 SCHEMA = 1
 

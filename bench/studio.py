@@ -17,33 +17,33 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench import generators, remade
-from bench.cells import dataset
-from bench.data import load as load_data
-from bench.data.base import to_image
-from bench.data.folder import decode
-from bench.inspect_layers import draw, plain, usual_layer
-from bench.models import Subject, load
-from bench.pictures import saved, to_bytes, to_picture
-from bench.progress import Steps
-from bench.single import class_of, read_picture
-from core.draws import Draws
-from core.errors import AssayError, unknown
-from core.layers import activations
-from core.targets import Channel, LayerNorm2, Logit, Margin, Neuron, Probability, Target
-from reports.synthesis import depths as depths_figure
-from synthesis import SYNTHESES
-from synthesis.base import Art, FromSample
-from synthesis.dream import DeepDream
-from synthesis.fast import FastStyle
-from synthesis.fast import load as load_network
-from synthesis.gram import TextureSynthesis
-from synthesis.invert import Invert
-from synthesis.scores import diversity, robust_probability, spectrum_distance
-from synthesis.scores_texture import copy_length, seam_energy
-from synthesis.style import StyleTransfer
-from synthesis.tiles import over_windows, resized
-from synthesis.visualize import Visualize, facets
+from assay.bench import generators, remade
+from assay.bench.cells import dataset
+from assay.bench.data import load as load_data
+from assay.bench.data.base import to_image
+from assay.bench.data.folder import decode
+from assay.bench.inspect_layers import draw, plain, usual_layer
+from assay.bench.models import Subject, load
+from assay.bench.pictures import saved, to_bytes, to_picture
+from assay.bench.progress import Steps
+from assay.bench.single import class_of, read_picture
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, unknown
+from assay.core.layers import activations
+from assay.core.targets import Channel, LayerNorm2, Logit, Margin, Neuron, Probability, Target
+from assay.reports.synthesis import depths as depths_figure
+from assay.synthesis import SYNTHESES
+from assay.synthesis.base import Art, FromSample
+from assay.synthesis.dream import DeepDream
+from assay.synthesis.fast import FastStyle
+from assay.synthesis.fast import load as load_network
+from assay.synthesis.gram import TextureSynthesis
+from assay.synthesis.invert import Invert
+from assay.synthesis.scores import diversity, robust_probability, spectrum_distance
+from assay.synthesis.scores_texture import copy_length, seam_energy
+from assay.synthesis.style import StyleTransfer
+from assay.synthesis.tiles import over_windows, resized
+from assay.synthesis.visualize import Visualize, facets
 
 MOST_PAIRS = 150_000_000  # of pixels of texture and sample, beyond which seams are not scored: a minute
 

@@ -1,6 +1,6 @@
 """``assay synthesize``: class pictures, inversions, dreams, textures and styles as files.
 
-Nothing here imports torch until a command runs; ``bench.studio`` does the work.
+Nothing here imports torch until a command runs; ``assay.bench.studio`` does the work.
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def visualize(
     generator
         For latent: scenes, or py:MODULE:FUNCTION.
     """
-    from bench import studio
+    from assay.bench import studio
 
     return _tell(
         studio.visualize(
@@ -102,7 +102,7 @@ def invert(model: str, picture: str, layers: Words = (), /, *, method: str = "in
     method
         With settings, as in "invert(tv=0.1, steps=400)".
     """
-    from bench import studio
+    from assay.bench import studio
 
     return _tell(studio.invert(model, picture, layers, method=method, out=files.out, seed=files.seed))
 
@@ -133,7 +133,7 @@ def dream(
     longest
         The picture's longer side in pixels, its own unless given.
     """
-    from bench import studio
+    from assay.bench import studio
 
     return _tell(
         studio.dream(model, picture, method=method, guide=guide, longest=longest, out=files.out, seed=files.seed)
@@ -164,7 +164,7 @@ def texture(
     size
         Height and width; twice the sample's unless given.
     """
-    from bench import studio
+    from assay.bench import studio
 
     return _tell(studio.texture(samples, method=method, model=model, size=size, out=files.out, seed=files.seed))
 
@@ -201,7 +201,7 @@ def style(
     longest
         The content's longer side in pixels, its own unless given.
     """
-    from bench import studio
+    from assay.bench import studio
 
     return _tell(
         studio.style(

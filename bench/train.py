@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 
 def style(
@@ -34,10 +34,10 @@ def style(
     """
     from dataclasses import replace
 
-    from bench.cli import say
-    from bench.models import load
-    from bench.progress import Training
-    from bench.training_style import StyleRecipe, train
+    from assay.bench.cli import say
+    from assay.bench.models import load
+    from assay.bench.progress import Training
+    from assay.bench.training_style import StyleRecipe, train
 
     recipe = replace(StyleRecipe(), seed=seed)
     if steps is not None:

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import ATTACKS, FGSM, PGD
-from attacks.balls import Ball, BoundedNorm
-from attacks.base import Attack
-from attacks.goals import Goal
-from bench.data import scenes
-from bench.models import Subject, create
-from bench.zoo.recipes import RECIPES, Recipe, Trades
-from core.borrow import borrowed
-from core.draws import Draws
-from core.errors import AssayError, unknown
+from assay.attacks import ATTACKS, FGSM, PGD
+from assay.attacks.balls import Ball, BoundedNorm
+from assay.attacks.base import Attack
+from assay.attacks.goals import Goal
+from assay.bench.data import scenes
+from assay.bench.models import Subject, create
+from assay.bench.zoo.recipes import RECIPES, Recipe, Trades
+from assay.core.borrow import borrowed
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, unknown
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 INPUT_SIZE = (3, scenes.SIZE, scenes.SIZE)

@@ -15,10 +15,10 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from bench import models
-from bench.data import scenes
-from bench.training import Progress, drawn, keep, write
-from bench.zoo.generator import Generator, GeneratorRecipe
+from assay.bench import models
+from assay.bench.data import scenes
+from assay.bench.training import Progress, drawn, keep, write
+from assay.bench.zoo.generator import Generator, GeneratorRecipe
 
 TEXTURES = ("stripes", "checks", "dots")
 TEST_SCENES = 500
@@ -46,7 +46,7 @@ def train(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train the generator to ``out/scenes.safetensors``; returns its card. Resumed as ``bench.training.train`` is.
+    """Train the generator to ``out/scenes.safetensors``; returns its card. Resumed as a model's training is.
 
     Each step draws the same few places of a batch of scenes, half of them near the middle. The loss is the mean
     absolute error, so that what the code does not tell, distractors and noise, becomes its median: plain background.

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data.pictures import photographs, read
-from bench.models import Subject
-from bench.training import Progress, keep
-from core.borrow import borrowed
-from core.errors import AssayError
-from core.targets import gram
-from synthesis.fast import StyleNet, save
-from synthesis.gram import Seen, gram_loss, layer_weights, roughness
-from synthesis.style import StyleTransfer, code_loss
+from assay.bench.data.pictures import photographs, read
+from assay.bench.models import Subject
+from assay.bench.training import Progress, keep
+from assay.core.borrow import borrowed
+from assay.core.errors import AssayError
+from assay.core.targets import gram
+from assay.synthesis.fast import StyleNet, save
+from assay.synthesis.gram import Seen, gram_loss, layer_weights, roughness
+from assay.synthesis.style import StyleTransfer, code_loss
 
 KEPT_EVERY = 100  # steps
 DARKEST = 0.02  # of a style's colours; 1 minus that is the brightest

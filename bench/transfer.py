@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import Targeted, evaluate
-from attacks.judge import Outcome
-from attacks.metrics import fooling_rate, robust_accuracy, targeted_rate
-from bench.attacked import AttackingCell
-from bench.cells import Batch, Measured, Setup, finite, planned
+from assay.attacks import Targeted, evaluate
+from assay.attacks.judge import Outcome
+from assay.attacks.metrics import fooling_rate, robust_accuracy, targeted_rate
+from assay.bench.attacked import AttackingCell
+from assay.bench.cells import Batch, Measured, Setup, finite, planned
 
 
 @dataclass(frozen=True, kw_only=True)

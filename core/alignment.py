@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 Array = NDArray[Any]
 Gram = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What is done to a model is given back: modes and gradient flags here, hooks in ``core.layers``."""
+"""What is done to a model is given back: modes and gradient flags here, hooks in ``assay.core.layers``."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 
 @contextmanager

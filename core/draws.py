@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 
 class Draws:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from core.errors import AssayError, NotApplicable, unknown
+from assay.core.errors import AssayError, NotApplicable, unknown
 
 
 class Layout(NamedTuple):

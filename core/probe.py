@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
-from core.borrow import borrowed
-from core.errors import NotApplicable
-from core.layers import Layout, first_tensor, independent, layout, model_body, to_grid
+from assay.core.borrow import borrowed
+from assay.core.errors import NotApplicable
+from assay.core.layers import Layout, first_tensor, independent, layout, model_body, to_grid
 
 
 class LayerInfo(NamedTuple):

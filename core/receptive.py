@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from core.borrow import borrowed
-from core.calls import Calls
-from core.layers import find_layout, record, to_grid
-from core.probe import awake, random_images
+from assay.core.borrow import borrowed
+from assay.core.calls import Calls
+from assay.core.layers import find_layout, record, to_grid
+from assay.core.probe import awake, random_images
 
 Pair = tuple[int, int]  # down, across
 

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from core.errors import AssayError, unknown
+from assay.core.errors import AssayError, unknown
 
 
 class Table(Mapping[str, type]):

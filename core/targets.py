@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from core import layers
-from core.errors import AssayError, NotApplicable
-from core.tables import check
+from assay.core import layers
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.tables import check
 
 Classes = Tensor | int
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

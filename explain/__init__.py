@@ -1,108 +1,108 @@
 """Ask a model why: image -> heatmap, and scores of heatmaps.
 
-``EXPLAINERS`` names every explainer and ``METRICS`` (in ``explain.metrics``) every score; the explainers are
+``EXPLAINERS`` names every explainer and ``METRICS`` (in ``assay.explain.metrics``) every score; the explainers are
 importable from here, and so are the targets they explain: ``Target``, ``Logit``, ``Probability``, ``Margin``,
 ``Channel``, ``Neuron``, ``Region``. ``together`` gives several heatmaps from shared passes.
 """
 
 from typing import TYPE_CHECKING
 
-from core.tables import Table
-from explain.metrics import METRICS as METRICS
+from assay.core.tables import Table
+from assay.explain.metrics import METRICS as METRICS
 
 if TYPE_CHECKING:
-    from core.targets import Channel as Channel
-    from core.targets import Logit as Logit
-    from core.targets import Margin as Margin
-    from core.targets import Neuron as Neuron
-    from core.targets import Probability as Probability
-    from core.targets import Region as Region
-    from core.targets import Target as Target
-    from explain.attention import AttentionRollout as AttentionRollout
-    from explain.attention import TransformerAttribution as TransformerAttribution
-    from explain.averages import ExpectedGradients as ExpectedGradients
-    from explain.averages import IntegratedGradients as IntegratedGradients
-    from explain.averages import SmoothGrad as SmoothGrad
-    from explain.averages import VarGrad as VarGrad
-    from explain.base import Explainer as Explainer
-    from explain.controls import CenterMap as CenterMap
-    from explain.controls import InputMagnitude as InputMagnitude
-    from explain.controls import RandomMap as RandomMap
-    from explain.controls import SobelMap as SobelMap
-    from explain.deeplift import DeepLift as DeepLift
-    from explain.extremal import ExtremalPerturbation as ExtremalPerturbation
-    from explain.gradients import Deconvnet as Deconvnet
-    from explain.gradients import GuidedBackprop as GuidedBackprop
-    from explain.gradients import GuidedGradCAM as GuidedGradCAM
-    from explain.gradients import InputXGradient as InputXGradient
-    from explain.gradients import Saliency as Saliency
-    from explain.maps import CAM as CAM
-    from explain.maps import AblationCAM as AblationCAM
-    from explain.maps import EigenCAM as EigenCAM
-    from explain.maps import GradCAM as GradCAM
-    from explain.maps import GradCAMPlusPlus as GradCAMPlusPlus
-    from explain.maps import HiResCAM as HiResCAM
-    from explain.maps import LayerCAM as LayerCAM
-    from explain.maps import ScoreCAM as ScoreCAM
-    from explain.maps import XGradCAM as XGradCAM
-    from explain.passes import Derived as Derived
-    from explain.passes import together as together
-    from explain.perturbation import RISE as RISE
-    from explain.perturbation import FeatureAblation as FeatureAblation
-    from explain.perturbation import Occlusion as Occlusion
-    from explain.segmentation import GrabCut as GrabCut
-    from explain.surrogates import LIME as LIME
-    from explain.surrogates import KernelSHAP as KernelSHAP
+    from assay.core.targets import Channel as Channel
+    from assay.core.targets import Logit as Logit
+    from assay.core.targets import Margin as Margin
+    from assay.core.targets import Neuron as Neuron
+    from assay.core.targets import Probability as Probability
+    from assay.core.targets import Region as Region
+    from assay.core.targets import Target as Target
+    from assay.explain.attention import AttentionRollout as AttentionRollout
+    from assay.explain.attention import TransformerAttribution as TransformerAttribution
+    from assay.explain.averages import ExpectedGradients as ExpectedGradients
+    from assay.explain.averages import IntegratedGradients as IntegratedGradients
+    from assay.explain.averages import SmoothGrad as SmoothGrad
+    from assay.explain.averages import VarGrad as VarGrad
+    from assay.explain.base import Explainer as Explainer
+    from assay.explain.controls import CenterMap as CenterMap
+    from assay.explain.controls import InputMagnitude as InputMagnitude
+    from assay.explain.controls import RandomMap as RandomMap
+    from assay.explain.controls import SobelMap as SobelMap
+    from assay.explain.deeplift import DeepLift as DeepLift
+    from assay.explain.extremal import ExtremalPerturbation as ExtremalPerturbation
+    from assay.explain.gradients import Deconvnet as Deconvnet
+    from assay.explain.gradients import GuidedBackprop as GuidedBackprop
+    from assay.explain.gradients import GuidedGradCAM as GuidedGradCAM
+    from assay.explain.gradients import InputXGradient as InputXGradient
+    from assay.explain.gradients import Saliency as Saliency
+    from assay.explain.maps import CAM as CAM
+    from assay.explain.maps import AblationCAM as AblationCAM
+    from assay.explain.maps import EigenCAM as EigenCAM
+    from assay.explain.maps import GradCAM as GradCAM
+    from assay.explain.maps import GradCAMPlusPlus as GradCAMPlusPlus
+    from assay.explain.maps import HiResCAM as HiResCAM
+    from assay.explain.maps import LayerCAM as LayerCAM
+    from assay.explain.maps import ScoreCAM as ScoreCAM
+    from assay.explain.maps import XGradCAM as XGradCAM
+    from assay.explain.passes import Derived as Derived
+    from assay.explain.passes import together as together
+    from assay.explain.perturbation import RISE as RISE
+    from assay.explain.perturbation import FeatureAblation as FeatureAblation
+    from assay.explain.perturbation import Occlusion as Occlusion
+    from assay.explain.segmentation import GrabCut as GrabCut
+    from assay.explain.surrogates import LIME as LIME
+    from assay.explain.surrogates import KernelSHAP as KernelSHAP
 
 EXPLAINERS = Table(
     "explainer",
     {
-        "saliency": "explain.gradients:Saliency",
-        "input-x-gradient": "explain.gradients:InputXGradient",
-        "integrated-gradients": "explain.averages:IntegratedGradients",
-        "smooth-grad": "explain.averages:SmoothGrad",
-        "var-grad": "explain.averages:VarGrad",
-        "expected-gradients": "explain.averages:ExpectedGradients",
-        "guided-backprop": "explain.gradients:GuidedBackprop",
-        "deconvnet": "explain.gradients:Deconvnet",
-        "guided-grad-cam": "explain.gradients:GuidedGradCAM",
-        "cam": "explain.maps:CAM",
-        "grad-cam": "explain.maps:GradCAM",
-        "grad-cam-plus-plus": "explain.maps:GradCAMPlusPlus",
-        "hires-cam": "explain.maps:HiResCAM",
-        "layer-cam": "explain.maps:LayerCAM",
-        "xgrad-cam": "explain.maps:XGradCAM",
-        "score-cam": "explain.maps:ScoreCAM",
-        "eigen-cam": "explain.maps:EigenCAM",
-        "ablation-cam": "explain.maps:AblationCAM",
-        "occlusion": "explain.perturbation:Occlusion",
-        "rise": "explain.perturbation:RISE",
-        "feature-ablation": "explain.perturbation:FeatureAblation",
-        "extremal-perturbation": "explain.extremal:ExtremalPerturbation",
-        "lime": "explain.surrogates:LIME",
-        "kernel-shap": "explain.surrogates:KernelSHAP",
-        "deep-lift": "explain.deeplift:DeepLift",
-        "attention-rollout": "explain.attention:AttentionRollout",
-        "transformer-attribution": "explain.attention:TransformerAttribution",
-        "grab-cut": "explain.segmentation:GrabCut",
-        "random-map": "explain.controls:RandomMap",
-        "sobel-map": "explain.controls:SobelMap",
-        "center-map": "explain.controls:CenterMap",
-        "input-magnitude": "explain.controls:InputMagnitude",
+        "saliency": "assay.explain.gradients:Saliency",
+        "input-x-gradient": "assay.explain.gradients:InputXGradient",
+        "integrated-gradients": "assay.explain.averages:IntegratedGradients",
+        "smooth-grad": "assay.explain.averages:SmoothGrad",
+        "var-grad": "assay.explain.averages:VarGrad",
+        "expected-gradients": "assay.explain.averages:ExpectedGradients",
+        "guided-backprop": "assay.explain.gradients:GuidedBackprop",
+        "deconvnet": "assay.explain.gradients:Deconvnet",
+        "guided-grad-cam": "assay.explain.gradients:GuidedGradCAM",
+        "cam": "assay.explain.maps:CAM",
+        "grad-cam": "assay.explain.maps:GradCAM",
+        "grad-cam-plus-plus": "assay.explain.maps:GradCAMPlusPlus",
+        "hires-cam": "assay.explain.maps:HiResCAM",
+        "layer-cam": "assay.explain.maps:LayerCAM",
+        "xgrad-cam": "assay.explain.maps:XGradCAM",
+        "score-cam": "assay.explain.maps:ScoreCAM",
+        "eigen-cam": "assay.explain.maps:EigenCAM",
+        "ablation-cam": "assay.explain.maps:AblationCAM",
+        "occlusion": "assay.explain.perturbation:Occlusion",
+        "rise": "assay.explain.perturbation:RISE",
+        "feature-ablation": "assay.explain.perturbation:FeatureAblation",
+        "extremal-perturbation": "assay.explain.extremal:ExtremalPerturbation",
+        "lime": "assay.explain.surrogates:LIME",
+        "kernel-shap": "assay.explain.surrogates:KernelSHAP",
+        "deep-lift": "assay.explain.deeplift:DeepLift",
+        "attention-rollout": "assay.explain.attention:AttentionRollout",
+        "transformer-attribution": "assay.explain.attention:TransformerAttribution",
+        "grab-cut": "assay.explain.segmentation:GrabCut",
+        "random-map": "assay.explain.controls:RandomMap",
+        "sobel-map": "assay.explain.controls:SobelMap",
+        "center-map": "assay.explain.controls:CenterMap",
+        "input-magnitude": "assay.explain.controls:InputMagnitude",
     },
 )
 
 __getattr__ = EXPLAINERS.exporter(
     {
-        "Channel": "core.targets",
-        "Logit": "core.targets",
-        "Margin": "core.targets",
-        "Neuron": "core.targets",
-        "Probability": "core.targets",
-        "Region": "core.targets",
-        "Target": "core.targets",
-        "Explainer": "explain.base",
-        "Derived": "explain.passes",
-        "together": "explain.passes",
+        "Channel": "assay.core.targets",
+        "Logit": "assay.core.targets",
+        "Margin": "assay.core.targets",
+        "Neuron": "assay.core.targets",
+        "Probability": "assay.core.targets",
+        "Region": "assay.core.targets",
+        "Target": "assay.core.targets",
+        "Explainer": "assay.explain.base",
+        "Derived": "assay.explain.passes",
+        "together": "assay.explain.passes",
     }
 )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.calls import Calls
-from core.draws import Draws
-from core.errors import NotApplicable
-from core.layers import layout, model_body, to_grid
-from core.targets import Target
-from explain.base import Explainer
+from assay.core.calls import Calls
+from assay.core.draws import Draws
+from assay.core.errors import NotApplicable
+from assay.core.layers import layout, model_body, to_grid
+from assay.core.targets import Target
+from assay.explain.base import Explainer
 
 
 class _Step(NamedTuple):

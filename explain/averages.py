@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target, gradient
-from explain.base import Explainer
-from explain.variants import Baseline, baseline_of, spans
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target, gradient
+from assay.explain.base import Explainer
+from assay.explain.variants import Baseline, baseline_of, spans
 
 
 class _Chunk(NamedTuple):
@@ -47,7 +47,7 @@ class IntegratedGradients(Explainer):
     """(x - x') times the mean derivative on the line from x' to x, summed over the channels.
 
     Sundararajan et al. 2017, eq. 1, arXiv:1703.01365. The mean is a quadrature in ``steps`` points, by default that of
-    captum. A map sums to f(x) - f(x') up to its error: ``doubts`` judges it, ``explain.base.completeness_gap`` is it.
+    captum. A map sums to f(x) - f(x') up to its error, ``completeness_gap``, which ``doubts`` judges.
     """
 
     signed: ClassVar[bool] = True

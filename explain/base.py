@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images, matched
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from core.tables import check
-from core.targets import INTEGERS, Logit, Target
-from explain.variants import NOISE, baseline_of, grid_scores
+from assay.core.borrow import borrowed, check_images, matched
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.core.targets import INTEGERS, Logit, Target
+from assay.explain.variants import NOISE, baseline_of, grid_scores
 
 GAP = 0.05  # share of f(x) - f(x') by which the sum of a complete method's map may miss it
 

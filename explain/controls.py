@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.base import Explainer
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target
+from assay.explain.base import Explainer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.calls import Calls
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.probe import random_images
-from core.targets import Target, derivative
-from explain.base import Explainer
-from explain.gates import ACTIVATIONS
-from explain.variants import Baseline, baseline_of, spans
+from assay.core.calls import Calls
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.probe import random_images
+from assay.core.targets import Target, derivative
+from assay.explain.base import Explainer
+from assay.explain.gates import ACTIVATIONS
+from assay.explain.variants import Baseline, baseline_of, spans
 
 TINY = 1e-6  # input differences below it take the derivative
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.tables import check
-from core.targets import Target
-from explain.base import Explainer
-from explain.variants import Baseline, baseline_of, blurred, spans
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.core.targets import Target
+from assay.explain.base import Explainer
+from assay.explain.variants import Baseline, baseline_of, blurred, spans
 
 LEVELS = 8  # of blur, from none to the strongest
 STRONGEST = 20 / 224  # standard deviation of the strongest blur, share of the shorter side

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.calls import Calls
+from assay.core.calls import Calls
 
 Rule = Literal["plain", "guided", "deconvnet"]
 Activations = Literal["relu", "all"]

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed
-from core.probe import default_layer
-from core.tables import check
-from explain.gates import Activations, Gates, Rule
-from explain.maps import GradCAM
-from explain.passes import Derived, Found, Want
+from assay.core.borrow import borrowed
+from assay.core.probe import default_layer
+from assay.core.tables import check
+from assay.explain.gates import Activations, Gates, Rule
+from assay.explain.maps import GradCAM
+from assay.explain.passes import Derived, Found, Want
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class _Gated(Derived):
 
     rule: ClassVar[Rule]
 
-    activations: Activations = "relu"  # which follow the rule; "all" is our generalisation, see ``explain.gates``
+    activations: Activations = "relu"  # which follow the rule; "all" is our generalisation, see ``assay.explain.gates``
 
     def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
         return (Want(rule=self.rule, activations=self.activations),)

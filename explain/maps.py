@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.layers import activations, find, find_layout, record, to_grid
-from core.probe import default_layer
-from core.targets import Target, logits_of
-from explain.base import Explainer
-from explain.passes import Derived, Found, Want
-from explain.variants import grid_scores
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.layers import activations, find, find_layout, record, to_grid
+from assay.core.probe import default_layer
+from assay.core.targets import Target, logits_of
+from assay.explain.base import Explainer
+from assay.explain.passes import Derived, Found, Want
+from assay.explain.variants import grid_scores
 
 TINY = 1e-5  # relative: a sum that is smaller beside its terms is rounding
 

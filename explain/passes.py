@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images, matched
-from core.draws import Draws
-from core.errors import AssayError
-from core.layers import find, find_layout, independent, one_tensor, to_grid
-from core.tables import check
-from core.targets import Target
-from explain.base import Explainer, as_target
-from explain.gates import Activations, Gates, Rule
+from assay.core.borrow import borrowed, check_images, matched
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.layers import find, find_layout, independent, one_tensor, to_grid
+from assay.core.tables import check
+from assay.core.targets import Target
+from assay.explain.base import Explainer, as_target
+from assay.explain.gates import Activations, Gates, Rule
 
 
 class Want(NamedTuple):

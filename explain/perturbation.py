@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.borrow import borrowed, check_images
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.tables import check
-from core.targets import Logit, Margin, Probability, Target, chosen_of, logits_of
-from explain.base import Explainer, as_target
-from explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of, spans
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.tables import check
+from assay.core.targets import Logit, Margin, Probability, Target, chosen_of, logits_of
+from assay.explain.base import Explainer, as_target
+from assay.explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of, spans
 
 
 class Positions(NamedTuple):

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.tables import check
-from core.targets import Target
-from explain import EXPLAINERS
-from explain.base import Explainer
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.core.targets import Target
+from assay.explain import EXPLAINERS
+from assay.explain.base import Explainer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,11 +12,11 @@ from captum.attr import KernelShap, LimeBase
 from captum.attr._core.lime import default_from_interp_rep_transform, default_perturb_func
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.base import Explainer
-from explain.variants import Baseline, Segments, baseline_of, segments_of
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target
+from assay.explain.base import Explainer
+from assay.explain.variants import Baseline, Segments, baseline_of, segments_of
 
 Score = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.targets import Target
+from assay.core.targets import Target
 
 Baseline = Literal["zero", "mean", "blur"]
 Segments = Literal["grid", "slic"]

@@ -9,8 +9,8 @@
 - ``names``: methods, models and data sets in few words
 """
 
-from reports.frames import tables
-from reports.site.pages import write
-from reports.stored import Results, load
+from assay.reports.frames import tables
+from assay.reports.site.pages import write
+from assay.reports.stored import Results, load
 
 __all__ = ["Results", "load", "tables", "write"]

@@ -4,12 +4,12 @@ import math
 
 import pandas as pd
 
-from reports import names
-from reports.checks import FAILED, NOT_TESTED, PASSED
-from reports.facts import WORST
-from reports.intervals import Estimate
-from reports.look import Identity
-from reports.transfer import members
+from assay.reports import names
+from assay.reports.checks import FAILED, NOT_TESTED, PASSED
+from assay.reports.facts import WORST
+from assay.reports.intervals import Estimate
+from assay.reports.look import Identity
+from assay.reports.transfer import members
 
 FEW = 10  # images below which a model's own share says little
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reports import names
-from reports.curves import robust_at
-from reports.facts import Facts, all_facts, outcomes
-from reports.intervals import overlap, wilson
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.curves import robust_at
+from assay.reports.facts import Facts, all_facts, outcomes
+from assay.reports.intervals import overlap, wilson
+from assay.reports.stored import Results
 
 PASSED, FAILED, NOT_TESTED = "passed", "failed", "not tested"
 SLACK = 0.01  # of the images: one that two attacks happen to disagree on is no contradiction

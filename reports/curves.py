@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.facts import WORST, Facts
-from reports.intervals import wilson
+from assay.reports.facts import WORST, Facts
+from assay.reports.intervals import wilson
 
 CURVES = ["model", "data", "norm", "eps", "method", "robust_accuracy", "low", "high", "n"]
 OPTIMALITY = ["model", "data", "norm", "method", "optimality", "area", "best_area", "attacks", "n"]

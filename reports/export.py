@@ -12,9 +12,9 @@ from matplotlib.backends.backend_mixed import MixedModeRenderer
 from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
 from matplotlib.figure import Figure
 
-from core.errors import AssayError, unknown
-from reports import paper
-from reports.look import LIGHT, Look, Plot, themed
+from assay.core.errors import AssayError, unknown
+from assay.reports import paper
+from assay.reports.look import LIGHT, Look, Plot, themed
 
 PAGE = 500  # rows that one can still read
 FEW = 8  # figures that are drawn faster than a second process starts

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports import names
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.stored import Results
 
 WORST = "worst case"
 OUTCOMES = ["model", "data", "method", "image", "started", "fooled", "distance", "queries"]

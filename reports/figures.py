@@ -8,10 +8,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import names, ranking
-from reports.facts import WORST, Facts, all_facts
-from reports.look import Identity, Look, Plot, canvas, grid, label_table, percents
-from reports.stored import Results
+from assay.reports import names, ranking
+from assay.reports.facts import WORST, Facts, all_facts
+from assay.reports.look import Identity, Look, Plot, canvas, grid, label_table, percents
+from assay.reports.stored import Results
 
 MEAN = "mean of models"
 PANELS = 8

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import pandas as pd
 from scipy import stats
 
-from reports import attacked, names, ranking
-from reports.attacked import listed, percent
-from reports.intervals import Estimate, overlap
-from reports.look import Identity
-from reports.quality import pooled
-from reports.stored import Results
+from assay.reports import attacked, names, ranking
+from assay.reports.attacked import listed, percent
+from assay.reports.intervals import Estimate, overlap
+from assay.reports.look import Identity
+from assay.reports.quality import pooled
+from assay.reports.stored import Results
 
 
 class Finding(NamedTuple):

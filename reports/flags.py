@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from reports import checks
-from reports.stored import Results
-from reports.words import FLAGS
+from assay.reports import checks
+from assay.reports.stored import Results
+from assay.reports.words import FLAGS
 
 
 def counted(results: Results, summary: pd.DataFrame) -> list[dict[str, object]]:

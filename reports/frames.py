@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import checks, curves, learned_models, methods, ranking, shortcut, transfer
-from reports.facts import all_facts, outcomes
-from reports.intervals import estimate
-from reports.stored import COSTS, Results
+from assay.reports import checks, curves, learned_models, methods, ranking, shortcut, transfer
+from assay.reports.facts import all_facts, outcomes
+from assay.reports.intervals import estimate
+from assay.reports.stored import COSTS, Results
 
 CELL = ["model", "data", "kind", "method"]
 SUMMARY = [*CELL, "metric", "value", "low", "high", "n", "direction", "flags"]

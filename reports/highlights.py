@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import names
-from reports.facts import WORST
-from reports.look import Identity, Look, Plot, canvas, percents
-from reports.radii import end, staircase
+from assay.reports import names
+from assay.reports.facts import WORST
+from assay.reports.look import Identity, Look, Plot, canvas, percents
+from assay.reports.radii import end, staircase
 
 PANELS = 3
 WIDTH = 3.7  # inches of a panel

@@ -11,9 +11,9 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.look import DARK, Identity, Look, Plot, canvas, grid
-from reports.pictures import Album, art, each
-from reports.stored import Results
+from assay.reports.look import DARK, Identity, Look, Plot, canvas, grid
+from assay.reports.pictures import Album, art, each
+from assay.reports.stored import Results
 
 WIDTH = 11.0
 OTHERS = 9  # classes beside the label whose logits are drawn: those that come highest

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reports.look import HUES, Look, Plot, canvas, grid
+from assay.reports.look import HUES, Look, Plot, canvas, grid
 
 Array = NDArray[Any]
 MARGIN = 0.06  # of a tile, left free around it

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from reports.figures import heat_map
-from reports.look import HUES, MARKERS, Look, Plot, canvas
+from assay.reports.figures import heat_map
+from assay.reports.look import HUES, MARKERS, Look, Plot, canvas
 
 Array = NDArray[Any]
 WIDE = 7.5  # inches

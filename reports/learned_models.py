@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from core.alignment import likeness
-from reports import learned, learned_codes
-from reports.intervals import NOTHING, Estimate
-from reports.look import Identity, Look, Plot, canvas
-from reports.pictures import Album, art, each
-from reports.stored import Results
+from assay.core.alignment import likeness
+from assay.reports import learned, learned_codes
+from assay.reports.intervals import NOTHING, Estimate
+from assay.reports.look import Identity, Look, Plot, canvas
+from assay.reports.pictures import Album, art, each
+from assay.reports.stored import Results
 
 Array = NDArray[Any]
 NUMBERS = (

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from reports.intervals import LEVEL, RESAMPLES
-from reports.names import read
-from reports.stored import Results
+from assay.reports.intervals import LEVEL, RESAMPLES
+from assay.reports.names import read
+from assay.reports.stored import Results
 
 ALPHA = 1 - LEVEL
 FEWEST = 6  # images: of fewer no two-sided signed-rank test falls below the level

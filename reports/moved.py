@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports import names
-from reports.intervals import Estimate, estimate
-from reports.look import HUES, Identity, Look, Plot, canvas
-from reports.pictures import Album, art, each, overlay
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.intervals import Estimate, estimate
+from assay.reports.look import HUES, Identity, Look, Plot, canvas
+from assay.reports.pictures import Album, art, each, overlay
+from assay.reports.stored import Results
 
 CHANGES = {
     "map_similarity_noise": "random noise",

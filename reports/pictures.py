@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from reports import names
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.stored import Results
 
 TILE = 108  # CSS pixels: the width of one picture on the page
 HEAT = 112  # pixels: the width of one stored heatmap

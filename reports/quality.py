@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports import names
-from reports.figures import WIDTH, heat_map
-from reports.intervals import estimate
-from reports.look import Identity, Look, Plot, canvas, grid, percents, spread
-from reports.ranking import worth
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.figures import WIDTH, heat_map
+from assay.reports.intervals import estimate
+from assay.reports.look import Identity, Look, Plot, canvas, grid, percents, spread
+from assay.reports.ranking import worth
+from assay.reports.stored import Results
 
 BETTER = {"higher": "higher is better →", "lower": "← lower is better", "none": ""}
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from reports import names
-from reports.facts import Facts, all_facts, outcomes
-from reports.look import Identity, Look, Plot, canvas, grid, percents
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.facts import Facts, all_facts, outcomes
+from assay.reports.look import Identity, Look, Plot, canvas, grid, percents
+from assay.reports.stored import Results
 
 WIDTH = 11.0
 

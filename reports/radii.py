@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import names, ranking
-from reports.facts import WORST
-from reports.figures import BANDS, MEAN, heat_map
-from reports.look import Identity, Look, Plot, canvas, percents
-from reports.stored import Results
+from assay.reports import names, ranking
+from assay.reports.facts import WORST
+from assay.reports.figures import BANDS, MEAN, heat_map
+from assay.reports.look import Identity, Look, Plot, canvas, percents
+from assay.reports.stored import Results
 
 
 def figures(

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports.facts import all_facts
-from reports.intervals import NOTHING, Estimate, wilson
-from reports.names import NORMS, read
-from reports.places import Place, places
-from reports.stored import Results
+from assay.reports.facts import all_facts
+from assay.reports.intervals import NOTHING, Estimate, wilson
+from assay.reports.names import NORMS, read
+from assay.reports.places import Place, places
+from assay.reports.stored import Results
 
 QUALITY = ("mass-accuracy", "rank-accuracy", "pointing-game", "part-effect", "insertion", "deletion", "single-deletion")
 COLUMNS = [

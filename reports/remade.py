@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports import names
-from reports.look import Identity, Look, Plot, canvas
-from reports.pictures import Album, art, each
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.look import Identity, Look, Plot, canvas
+from assay.reports.pictures import Album, art, each
+from assay.reports.stored import Results
 
 Array = NDArray[Any]
 SHOWN = 3  # images in the figure of a model

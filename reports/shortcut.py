@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from reports import names
-from reports.intervals import LEVEL, RESAMPLES
-from reports.look import HUES, Identity, Look, Plot, canvas
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.intervals import LEVEL, RESAMPLES
+from assay.reports.look import HUES, Identity, Look, Plot, canvas
+from assay.reports.stored import Results
 
 FOUND = 0.9  # an area that counts as found
 

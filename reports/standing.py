@@ -5,9 +5,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from reports import names
-from reports.look import Look, Plot, canvas, label_table
-from reports.quality import metrics_of
+from assay.reports import names
+from assay.reports.look import Look, Plot, canvas, label_table
+from assay.reports.quality import metrics_of
 
 NONE = "–"
 

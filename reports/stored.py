@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 TEXT = ("model", "data", "image", "kind", "method", "metric", "status", "flags")
 COSTS = ("forwards", "backwards", "seconds")

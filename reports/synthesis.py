@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.learned import Sheet, sheets
-from reports.look import Plot
+from assay.reports.learned import Sheet, sheets
+from assay.reports.look import Plot
 
 Array = NDArray[Any]
 

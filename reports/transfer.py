@@ -6,10 +6,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports import names
-from reports.intervals import wilson
-from reports.look import Identity, Look, Plot, canvas, label_table
-from reports.stored import Results
+from assay.reports import names
+from assay.reports.intervals import wilson
+from assay.reports.look import Identity, Look, Plot, canvas, label_table
+from assay.reports.stored import Results
 
 RATES = {"fooling_rate": "fooling", "robust_accuracy": "robust", "targeted_rate": "targeted"}
 COLUMNS = [

@@ -1,6 +1,6 @@
 """What flags, statuses and the reports' own numbers mean."""
 
-from reports.checks import CHECKS
+from assay.reports.checks import CHECKS
 
 FLAGS = {
     "batch-dependent": "An image's logits change with the images beside it: attacks in batches attack something else.",

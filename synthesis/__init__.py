@@ -1,46 +1,46 @@
 """Ask a model what it sees: pictures of targets, of codes, of textures and styles.
 
-``SYNTHESES`` names every synthesis; the classes are importable from here, and so are ``core.targets``.
+``SYNTHESES`` names every synthesis; the classes are importable from here, and so are ``assay.core.targets``.
 """
 
 from typing import TYPE_CHECKING
 
-from core.tables import Table
+from assay.core.tables import Table
 
 if TYPE_CHECKING:
-    from core.targets import Channel as Channel
-    from core.targets import CodeDistance as CodeDistance
-    from core.targets import GramDistance as GramDistance
-    from core.targets import LayerNorm2 as LayerNorm2
-    from core.targets import Logit as Logit
-    from core.targets import Margin as Margin
-    from core.targets import Neuron as Neuron
-    from core.targets import Probability as Probability
-    from core.targets import Target as Target
-    from synthesis.base import Art as Art
-    from synthesis.base import Synthesis as Synthesis
-    from synthesis.dream import DeepDream as DeepDream
-    from synthesis.fast import FastStyle as FastStyle
-    from synthesis.gram import TextureSynthesis as TextureSynthesis
-    from synthesis.invert import Invert as Invert
-    from synthesis.quilting import ImageQuilting as ImageQuilting
-    from synthesis.scanline import EfrosLeung as EfrosLeung
-    from synthesis.scanline import WeiLevoy as WeiLevoy
-    from synthesis.style import StyleTransfer as StyleTransfer
-    from synthesis.visualize import Visualize as Visualize
+    from assay.core.targets import Channel as Channel
+    from assay.core.targets import CodeDistance as CodeDistance
+    from assay.core.targets import GramDistance as GramDistance
+    from assay.core.targets import LayerNorm2 as LayerNorm2
+    from assay.core.targets import Logit as Logit
+    from assay.core.targets import Margin as Margin
+    from assay.core.targets import Neuron as Neuron
+    from assay.core.targets import Probability as Probability
+    from assay.core.targets import Target as Target
+    from assay.synthesis.base import Art as Art
+    from assay.synthesis.base import Synthesis as Synthesis
+    from assay.synthesis.dream import DeepDream as DeepDream
+    from assay.synthesis.fast import FastStyle as FastStyle
+    from assay.synthesis.gram import TextureSynthesis as TextureSynthesis
+    from assay.synthesis.invert import Invert as Invert
+    from assay.synthesis.quilting import ImageQuilting as ImageQuilting
+    from assay.synthesis.scanline import EfrosLeung as EfrosLeung
+    from assay.synthesis.scanline import WeiLevoy as WeiLevoy
+    from assay.synthesis.style import StyleTransfer as StyleTransfer
+    from assay.synthesis.visualize import Visualize as Visualize
 
 SYNTHESES = Table(
     "synthesis",
     {
-        "visualize": "synthesis.visualize:Visualize",
-        "invert": "synthesis.invert:Invert",
-        "deep-dream": "synthesis.dream:DeepDream",
-        "texture-synthesis": "synthesis.gram:TextureSynthesis",
-        "efros-leung": "synthesis.scanline:EfrosLeung",
-        "wei-levoy": "synthesis.scanline:WeiLevoy",
-        "image-quilting": "synthesis.quilting:ImageQuilting",
-        "style-transfer": "synthesis.style:StyleTransfer",
-        "fast-style": "synthesis.fast:FastStyle",
+        "visualize": "assay.synthesis.visualize:Visualize",
+        "invert": "assay.synthesis.invert:Invert",
+        "deep-dream": "assay.synthesis.dream:DeepDream",
+        "texture-synthesis": "assay.synthesis.gram:TextureSynthesis",
+        "efros-leung": "assay.synthesis.scanline:EfrosLeung",
+        "wei-levoy": "assay.synthesis.scanline:WeiLevoy",
+        "image-quilting": "assay.synthesis.quilting:ImageQuilting",
+        "style-transfer": "assay.synthesis.style:StyleTransfer",
+        "fast-style": "assay.synthesis.fast:FastStyle",
     },
 )
 
@@ -57,5 +57,9 @@ _TARGETS = (
 )
 
 __getattr__ = SYNTHESES.exporter(
-    {**dict.fromkeys(_TARGETS, "core.targets"), "Art": "synthesis.base", "Synthesis": "synthesis.base"}
+    {
+        **dict.fromkeys(_TARGETS, "assay.core.targets"),
+        "Art": "assay.synthesis.base",
+        "Synthesis": "assay.synthesis.base",
+    }
 )

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
-from core.draws import Draws, as_draws
-from core.errors import AssayError
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
 
 Callback = Callable[[int, int, Tensor], None]  # step, steps, value (N,): called after each step
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from core.layers import activations
-from core.probe import default_layer
-from core.tables import check
-from core.targets import LayerNorm2
-from synthesis.base import Art, Callback, FromImages, kept
-from synthesis.tiles import Slope, margin, resized, slope, takes, tiled, windowed
-from synthesis.transforms import roll
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.probe import default_layer
+from assay.core.tables import check
+from assay.core.targets import LayerNorm2
+from assay.synthesis.base import Art, Callback, FromImages, kept
+from assay.synthesis.tiles import Slope, margin, resized, slope, takes, tiled, windowed
+from assay.synthesis.transforms import roll
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.tables import check
-from synthesis.base import Art, Callback, FromImages
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.synthesis.base import Art, Callback, FromImages
 
 SLIGHT = 1e-5  # added to variances
 NOISE = 8  # channels of it

@@ -8,17 +8,17 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.layers import many_activations
-from core.probe import grid_layers, trunk
-from core.tables import check
-from core.targets import gram
-from synthesis.base import Art, Callback, FromImages
-from synthesis.loop import Adam, optimise, quasi_newton
-from synthesis.parametrisations import Pixels
-from synthesis.regularisers import total_variation
-from synthesis.tiles import resized, takes, windows
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.layers import many_activations
+from assay.core.probe import grid_layers, trunk
+from assay.core.tables import check
+from assay.core.targets import gram
+from assay.synthesis.base import Art, Callback, FromImages
+from assay.synthesis.loop import Adam, optimise, quasi_newton
+from assay.synthesis.parametrisations import Pixels
+from assay.synthesis.regularisers import total_variation
+from assay.synthesis.tiles import resized, takes, windows
 
 Size = tuple[int, int]
 IMAGE = "image"  # the name of the picture itself as a layer
@@ -183,7 +183,7 @@ def style_layers(model: nn.Module, images: Tensor, most: int = 4) -> tuple[str, 
 
 
 def trunk_of(model: nn.Module, images: Tensor) -> list[str]:
-    """``core.probe.trunk`` at the model's own input size; any layers with grids where no layer is on every path."""
+    """The trunk at the model's own input size; any layers with grids where no layer is on every path."""
     size = getattr(model, "input_size", tuple(images.shape[1:]))
     like = images.new_zeros(1, *size)
     names = trunk(model, like) or grid_layers(model, like)
@@ -209,8 +209,8 @@ def layer_weights(given: Sequence[float] | None, names: Sequence[str]) -> tuple[
 def gram_loss(grids: Sequence[Tensor], wanted: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Sum over layers of weight * ||G - A||^2 / ||A||^2, (N,): 0 at the sample, 1 for a picture without activations.
 
-    A layer's part is 4 C^2 / ||A||^2 times its term of ``core.targets.GramDistance``, so that all layers of all models
-    count alike. ``wanted`` is (1 or N, C, C) per layer.
+    A layer's part is 4 C^2 / ||A||^2 times its term of ``GramDistance``, so that all layers of all models count alike.
+    ``wanted`` is (1 or N, C, C) per layer.
     """
     total = grids[0].new_zeros(len(grids[0]))
     for grid, own, weight in zip(grids, wanted, weights, strict=True):

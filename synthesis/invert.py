@@ -6,17 +6,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.layers import activations
-from core.probe import default_layer
-from core.tables import check
-from core.targets import CodeDistance
-from synthesis.base import Art, Callback, FromImages
-from synthesis.loop import Adam, Momentum, optimise, quasi_newton
-from synthesis.parametrisations import Pixels
-from synthesis.regularisers import gaussian_blur, total_variation
-from synthesis.spectrum import rms
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.probe import default_layer
+from assay.core.tables import check
+from assay.core.targets import CodeDistance
+from assay.synthesis.base import Art, Callback, FromImages
+from assay.synthesis.loop import Adam, Momentum, optimise, quasi_newton
+from assay.synthesis.parametrisations import Pixels
+from assay.synthesis.regularisers import gaussian_blur, total_variation
+from assay.synthesis.spectrum import rms
 
 INPUT = "input"
 

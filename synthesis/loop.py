@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import derivative
-from synthesis.base import Art, Callback
-from synthesis.parametrisations import Parametrisation
-from synthesis.regularisers import Filter, Penalty
-from synthesis.spectrum import rms, tilt
-from synthesis.transforms import Transform
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import derivative
+from assay.synthesis.base import Art, Callback
+from assay.synthesis.parametrisations import Parametrisation
+from assay.synthesis.regularisers import Filter, Penalty
+from assay.synthesis.spectrum import rms, tilt
+from assay.synthesis.transforms import Transform
 
 Objective = Callable[[Tensor], Tensor]
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from core.errors import AssayError, NotApplicable
-from synthesis.spectrum import frequencies
+from assay.core.errors import AssayError, NotApplicable
+from assay.synthesis.spectrum import frequencies
 
 # square root of the covariance of colours in ImageNet's photographs, from lucid (tensorflow/lucid, Apache-2.0)
 PHOTOGRAPHS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.draws import Draws
-from core.errors import AssayError
-from synthesis.base import Art, FromSample
-from synthesis.scanline import SLACK, Floats, Ints, gathered
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.synthesis.base import Art, FromSample
+from assay.synthesis.scanline import SLACK, Floats, Ints, gathered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

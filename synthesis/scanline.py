@@ -11,9 +11,9 @@ from scipy.ndimage import convolve1d
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from core.draws import Draws
-from core.errors import AssayError
-from synthesis.base import Art, FromSample
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.synthesis.base import Art, FromSample
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.layers import activations
-from core.targets import Classes, Probability
-from synthesis.transforms import Jitter, Wobble
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.targets import Classes, Probability
+from assay.synthesis.transforms import Jitter, Wobble
 
 BANDS = 16  # of spatial frequency, from one cycle a picture to half a cycle a pixel, evenly on a log scale
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images, now
-from core.errors import AssayError
-from core.targets import gram
-from synthesis.gram import Seen, gram_loss, style_layers, trunk_of
-from synthesis.style import StyleTransfer
+from assay.core.borrow import borrowed, check_images, now
+from assay.core.errors import AssayError
+from assay.core.targets import gram
+from assay.synthesis.gram import Seen, gram_loss, style_layers, trunk_of
+from assay.synthesis.style import StyleTransfer
 
 
 def gram_distance(model: nn.Module, pictures: Tensor, samples: Tensor, layers: Sequence[str] | None = None) -> Tensor:

@@ -7,8 +7,8 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor
 from torch.nn.functional import unfold
 
-from core.borrow import check_images
-from core.errors import AssayError
+from assay.core.borrow import check_images
+from assay.core.errors import AssayError
 
 Ints = NDArray[np.int64]
 PATCH = 3  # pixels, the side of the patches whose gradients are compared

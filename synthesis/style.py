@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from core.tables import check
-from core.targets import gram
-from synthesis.base import Art, Callback, Synthesis, kept
-from synthesis.gram import (
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.core.targets import gram
+from assay.synthesis.base import Art, Callback, Synthesis, kept
+from assay.synthesis.gram import (
     Objective,
     Seen,
     Size,
@@ -26,7 +26,7 @@ from synthesis.gram import (
     scaled,
     style_layers,
 )
-from synthesis.tiles import resized
+from assay.synthesis.tiles import resized
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in luminance, ITU-R BT.601
 
@@ -50,7 +50,7 @@ class StyleTransfer(Synthesis):
 
     takes = "styles"
     content_layers: tuple[str, ...] | None = None  # None: the last but one of the style layers
-    style_layers: tuple[str, ...] | None = None  # None: ``synthesis.gram.style_layers``
+    style_layers: tuple[str, ...] | None = None  # None: ``assay.synthesis.gram.style_layers``
     layer_weights: tuple[float, ...] | None = None  # of the style layers; None: all the same
     content_weight: float = 1.0
     style_weight: float = 30.0
@@ -193,7 +193,7 @@ def checked(styles: Sequence[Tensor], images: Tensor, weights: Sequence[float] |
 
 
 def code_loss(codes: Tensor, wanted: Tensor) -> Tensor:
-    """||F - P||^2 / ||P||^2, (N,), of activations (N, C, h, w): ``core.targets.CodeDistance``."""
+    """||F - P||^2 / ||P||^2, (N,), of activations (N, C, h, w): ``assay.core.targets.CodeDistance``."""
     norm = wanted.square().sum((1, 2, 3)).clamp_min(torch.finfo(wanted.dtype).tiny)
     return (codes - wanted).square().sum((1, 2, 3)) / norm
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import AssayError
-from core.layers import many_activations
-from core.probe import random_images
-from core.receptive import recursion
-from core.targets import derivative
+from assay.core.errors import AssayError
+from assay.core.layers import many_activations
+from assay.core.probe import random_images
+from assay.core.receptive import recursion
+from assay.core.targets import derivative
 
 Sized = tuple[int, int]  # rows and columns
 

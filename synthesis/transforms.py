@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.draws import Draws
-from synthesis.regularisers import gaussian_blur
+from assay.core.draws import Draws
+from assay.synthesis.regularisers import gaussian_blur
 
 Transform = Callable[[Tensor, Draws], Tensor]
 

@@ -7,20 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from core.probe import default_layer
-from core.tables import check
-from core.targets import Target, gram
-from synthesis.base import Art, Callback, Synthesis, blank, kept, size_for
-from synthesis.gram import Seen
-from synthesis.loop import Adam, Momentum, Rule, optimise
-from synthesis.parametrisations import CPPN, LIMIT, MACO, Fourier, Latent, Parametrisation, Pixels, Statistics
-from synthesis.regularisers import L2, TV, Blur, ClipContribution, ClipNorm, Filter, Penalty, gaussian_blur
-from synthesis.spectrum import rms
-from synthesis.tiles import takes
-from synthesis.transforms import Defocus, Jitter, Noise, Transform, Wobble
+from assay.core.borrow import borrowed, check_images
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.core.probe import default_layer
+from assay.core.tables import check
+from assay.core.targets import Target, gram
+from assay.synthesis.base import Art, Callback, Synthesis, blank, kept, size_for
+from assay.synthesis.gram import Seen
+from assay.synthesis.loop import Adam, Momentum, Rule, optimise
+from assay.synthesis.parametrisations import CPPN, LIMIT, MACO, Fourier, Latent, Parametrisation, Pixels, Statistics
+from assay.synthesis.regularisers import L2, TV, Blur, ClipContribution, ClipNorm, Filter, Penalty, gaussian_blur
+from assay.synthesis.spectrum import rms
+from assay.synthesis.tiles import takes
+from assay.synthesis.transforms import Defocus, Jitter, Noise, Transform, Wobble
 
 STEP = {"pixel": 0.05, "fourier": 0.05, "maco": 0.1, "cppn": 0.005, "latent": 0.03}
 

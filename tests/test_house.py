@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import listing
+from assay.bench import listing
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("attacks", "bench", "core", "explain", "reports", "synthesis")
@@ -17,8 +17,30 @@ PACKAGES = ("attacks", "bench", "core", "explain", "reports", "synthesis")
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_packages_are_those_of_this_checkout(name: str) -> None:
-    module = importlib.import_module(name)
+    module = importlib.import_module(f"assay.{name}")
     assert Path(str(module.__file__)).resolve() == ROOT / name / "__init__.py"
+
+
+LIGHT = """
+import sys
+heavy = {"torch", "timm", "pandas", "numpy", "scipy", "matplotlib"}
+def loaded(): return sorted(heavy & sys.modules.keys())
+import assay, assay.bench, assay.bench.plugin
+assert not loaded(), f"import assay: {loaded()}"
+import assay.attacks, assay.bench.cli, assay.bench.data, assay.explain, assay.explain.metrics, assay.synthesis
+tables = (assay.attacks.ATTACKS, assay.explain.EXPLAINERS, assay.explain.metrics.METRICS, assay.synthesis.SYNTHESES)
+assert all(map(list, (*tables, assay.bench.data.SOURCES)))
+assert not loaded(), f"listing: {loaded()}"
+import assay.reports, matplotlib.pyplot
+assert not {"torch", "timm"} & sys.modules.keys(), "reports"
+assert not matplotlib.pyplot.get_fignums()
+flat = {"attacks", "bench", "core", "explain", "reports", "synthesis"}
+assert not flat & {name.partition(".")[0] for name in sys.modules}
+"""
+
+
+def test_imports_and_listing_load_nothing_heavy(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", LIGHT], cwd=tmp_path, check=True)
 
 
 def test_every_table_name_stands_in_the_readme() -> None:
@@ -29,11 +51,16 @@ def test_every_table_name_stands_in_the_readme() -> None:
 
 
 def test_every_class_of_a_table_is_importable_from_its_package() -> None:
-    packages = {"attacks": "attacks", "explainers": "explain", "metrics": "explain.metrics", "syntheses": "synthesis"}
+    packages = {
+        "attacks": "attacks",
+        "explainers": "explain",
+        "metrics": "explain.metrics",
+        "syntheses": "synthesis",
+    }
     for kind, package in packages.items():
-        source = Path(str(importlib.import_module(package).__file__)).read_text()
+        source = Path(str(importlib.import_module(f"assay.{package}").__file__)).read_text()
         for cls in listing.TABLES[kind].values():
-            assert getattr(importlib.import_module(package), cls.__name__) is cls
+            assert getattr(importlib.import_module(f"assay.{package}"), cls.__name__) is cls
             assert f"import {cls.__name__} as {cls.__name__}" in source, f"{cls.__name__} is invisible to type checkers"
 
 
@@ -45,7 +72,7 @@ def test_the_readme_examples_run(tmp_path: Path) -> None:
     assert len(tests) == 1
     compile(tests[0], "README.md", "exec")
     check = "\nassert share.shape == (8,) and outcome.success.shape == (8,) and heat.shape == (8, 96, 96)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-W", "error", "-c", code + check], cwd=tmp_path, env=environment, check=True)
 
 

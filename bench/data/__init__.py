@@ -10,31 +10,31 @@
 
 from typing import TYPE_CHECKING, cast
 
-from core.tables import Table
+from assay.core.tables import Table
 
 if TYPE_CHECKING:
-    from bench.data.base import DataSet as DataSet
-    from bench.data.base import DecodeError as DecodeError
-    from bench.data.base import Example as Example
-    from bench.data.folder import Folder as Folder
-    from bench.data.generated import Digits as Digits
-    from bench.data.generated import Scenes as Scenes
-    from bench.data.tv import Torchvision as Torchvision
+    from assay.bench.data.base import DataSet as DataSet
+    from assay.bench.data.base import DecodeError as DecodeError
+    from assay.bench.data.base import Example as Example
+    from assay.bench.data.folder import Folder as Folder
+    from assay.bench.data.generated import Digits as Digits
+    from assay.bench.data.generated import Scenes as Scenes
+    from assay.bench.data.tv import Torchvision as Torchvision
 
 SOURCES = Table(
     "data set",
     {
-        "scenes": "bench.data.generated:Scenes",
-        "digits": "bench.data.generated:Digits",
-        "folder": "bench.data.folder:Folder",
-        "torchvision": "bench.data.tv:Torchvision",
+        "scenes": "assay.bench.data.generated:Scenes",
+        "digits": "assay.bench.data.generated:Digits",
+        "folder": "assay.bench.data.folder:Folder",
+        "torchvision": "assay.bench.data.tv:Torchvision",
     },
 )
 
-LENT: "dict[str, DataSet]" = {}  # by ``bench.live``
+LENT: "dict[str, DataSet]" = {}  # by ``assay.bench.live``
 
 __getattr__ = SOURCES.exporter(
-    {"DataSet": "bench.data.base", "DecodeError": "bench.data.base", "Example": "bench.data.base"}
+    {"DataSet": "assay.bench.data.base", "DecodeError": "assay.bench.data.base", "Example": "assay.bench.data.base"}
 )
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.errors import AssayError, unknown
+from assay.core.errors import AssayError, unknown
 
 Size = tuple[int, int, int]  # channels, height, width
 Pixels = NDArray[np.uint8]  # (H, W, 3), or (H, W) grey

@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bench.data.base import DataSet, DecodeError, Example, Size, pixels_sha256, to_image
-from core.errors import AssayError, unknown
+from assay.bench.data.base import DataSet, DecodeError, Example, Size, pixels_sha256, to_image
+from assay.core.errors import AssayError, unknown
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.data import scenes
-from bench.data.base import (
+from assay.bench.data import scenes
+from assay.bench.data.base import (
     DataSet,
     Example,
     Size,
@@ -24,7 +24,7 @@ from bench.data.base import (
     to_image,
     whole,
 )
-from core.errors import AssayError
+from assay.core.errors import AssayError
 
 MOST_PARTS = 5  # body, mark and up to three distractors
 DIGITS_TRAIN = 1297  # of 1797; the other 500 are the test split
@@ -32,7 +32,7 @@ DIGITS_TRAIN = 1297  # of 1797; the other 500 are the test split
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scenes(DataSet):
-    """The embedded scenes (``bench.data.scenes``), (3, 96, 96), with all that can be drawn again.
+    """The embedded scenes (``assay.bench.data.scenes``), (3, 96, 96), with all that can be drawn again.
 
     The mask is what decides the class: body or mark. ``without`` has five entries for every picture, so that
     pictures stack; a scene with fewer parts repeats itself unchanged. The shortcut is the background, whether or not

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.data.folder import SUFFIXES, decode
-from core.errors import AssayError
+from assay.bench.data.folder import SUFFIXES, decode
+from assay.core.errors import AssayError
 
 SCIKIT_IMAGE = (
     "astronaut.png",

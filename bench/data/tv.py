@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.data.base import DecodeError, canonical, options
-from bench.data.folder import Pictures
-from core.errors import AssayError, unknown
+from assay.bench.data.base import DecodeError, canonical, options
+from assay.bench.data.folder import Pictures
+from assay.core.errors import AssayError, unknown
 
 
 @dataclass(frozen=True)

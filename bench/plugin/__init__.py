@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from bench.plugin.baseline import Found
-    from bench.plugin.measure import Measured
+    from assay.bench.plugin.baseline import Found
+    from assay.bench.plugin.measure import Measured
 
 MADE: "pytest.StashKey[list[Found]]" = pytest.StashKey()  # what a test has measured
 BASELINE = "assay-baseline"  # the plugin that compares, where there is something to compare with
@@ -53,8 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if update:
             raise pytest.UsageError("--assay-update-baseline needs a file: --assay-baseline FILE")
         return
-    from bench.plugin.baseline import Baseline
-    from core.errors import AssayError
+    from assay.bench.plugin.baseline import Baseline
+    from assay.core.errors import AssayError
 
     path = config.invocation_params.dir / typed if typed else config.rootpath / written
     amount = config.getoption("--assay-tolerance") or config.getini("assay_tolerance") or None
@@ -88,7 +88,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture
 def assay_clean_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
     """Share of images that a model classifies right, as in ``assay_clean_accuracy(model, data) > 0.9``."""
-    from bench.plugin.measure import clean_accuracy
+    from assay.bench.plugin.measure import clean_accuracy
 
     return _noted(request, clean_accuracy)
 
@@ -96,7 +96,7 @@ def assay_clean_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measu
 @pytest.fixture
 def assay_robust_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
     """Share right under every attack, as in ``assay_robust_accuracy(model, data, "pgd(eps=8/255)") > 0.4``."""
-    from bench.plugin.measure import robust_accuracy
+    from assay.bench.plugin.measure import robust_accuracy
 
     return _noted(request, robust_accuracy)
 
@@ -104,14 +104,14 @@ def assay_robust_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Meas
 @pytest.fixture
 def assay_explanation_score(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
     """Score of heatmaps, as in ``assay_explanation_score(model, data, "grad-cam", "deletion") < 0.2``."""
-    from bench.plugin.measure import explanation_score
+    from assay.bench.plugin.measure import explanation_score
 
     return _noted(request, explanation_score)
 
 
 def _noted(request: pytest.FixtureRequest, function: "Callable[..., Measured]") -> "Callable[..., Measured]":
     """``function``, with what it measures noted for the test's report."""
-    from bench.plugin.baseline import Found
+    from assay.bench.plugin.baseline import Found
 
     item: pytest.Item = request.node
     baseline = item.config.pluginmanager.get_plugin(BASELINE)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.errors import AssayError
-from core.tables import number
-from reports.intervals import LEVEL, RESAMPLES
+from assay.core.errors import AssayError
+from assay.core.tables import number
+from assay.reports.intervals import LEVEL, RESAMPLES
 
 if TYPE_CHECKING:
-    from bench.plugin.measure import Measured
+    from assay.bench.plugin.measure import Measured
 
 SCHEMA = 1
 NOISE = 1e-3  # a smaller change, beside the value itself, is float noise between machines

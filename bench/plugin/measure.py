@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from attacks.base import Attack
-from bench import cells, live
-from bench.attacked import AttackCell, pool
-from bench.cells import Cell, CleanCell, ExplainCell, Setup, metric_name
-from bench.data import DataSet
-from bench.data import load as load_data
-from bench.data.base import hashed
-from bench.facts import metric_facts
-from bench.goals import attack_text, check_goal, parse_attacks
-from bench.models import Subject
-from bench.plugin.baseline import What
-from bench.settings import make_setup
-from core.errors import AssayError, unknown
-from explain import EXPLAINERS, Explainer
-from explain.metrics import METRICS, Metric
-from reports.intervals import estimate
+from assay.attacks.base import Attack
+from assay.bench import cells, live
+from assay.bench.attacked import AttackCell, pool
+from assay.bench.cells import Cell, CleanCell, ExplainCell, Setup, metric_name
+from assay.bench.data import DataSet
+from assay.bench.data import load as load_data
+from assay.bench.data.base import hashed
+from assay.bench.facts import metric_facts
+from assay.bench.goals import attack_text, check_goal, parse_attacks
+from assay.bench.models import Subject
+from assay.bench.plugin.baseline import What
+from assay.bench.settings import make_setup
+from assay.core.errors import AssayError, unknown
+from assay.explain import EXPLAINERS, Explainer
+from assay.explain.metrics import METRICS, Metric
+from assay.reports.intervals import estimate
 
 LIMIT = 100  # images of a data set that a spec names
 CRAFT = 200  # other images that a universal attack learns from

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.data.scenes import Shortcut
-from core.errors import AssayError
+from assay.bench.data.scenes import Shortcut
+from assay.core.errors import AssayError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "mlp": Recipe(
         about="multi-layer perceptron on 32x32 averages",
-        arch="bench.zoo.nets:MLP",
+        arch="assay.bench.zoo.nets:MLP",
         epochs=12,
         lr=1e-3,
         symmetries=False,
@@ -127,7 +127,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "linear": Recipe(
         about="linear classifier, one template per class",
-        arch="bench.zoo.nets:Linear",
+        arch="assay.bench.zoo.nets:Linear",
         epochs=8,
         lr=1e-4,
         symmetries=False,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed
-from core.layers import many_activations
+from assay.core.borrow import borrowed
+from assay.core.layers import many_activations
 
 FLAT = 1e-6  # share of the layer's largest range below which a channel counts as constant
 

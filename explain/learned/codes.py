@@ -20,11 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.alignment import likeness as likeness
-from core.alignment import linear_cka as linear_cka
-from core.borrow import borrowed
-from core.errors import AssayError, NotApplicable
-from core.probe import random_images
+from assay.core.alignment import likeness as likeness
+from assay.core.alignment import linear_cka as linear_cka
+from assay.core.borrow import borrowed
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.probe import random_images
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]

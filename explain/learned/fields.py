@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed
-from core.layers import find_layout, record
-from core.probe import grid_layers, trunk
-from core.receptive import Field, Reach, clipped, effective, measured, recursion
+from assay.core.borrow import borrowed
+from assay.core.layers import find_layout, record
+from assay.core.probe import grid_layers, trunk
+from assay.core.receptive import Field, Reach, clipped, effective, measured, recursion
 
 
 class LayerField(NamedTuple):

@@ -10,11 +10,11 @@ from scipy.optimize import least_squares
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from core.borrow import borrowed
-from core.errors import NotApplicable
-from core.layers import find
-from core.probe import random_images
-from core.receptive import box
+from assay.core.borrow import borrowed
+from assay.core.errors import NotApplicable
+from assay.core.layers import find
+from assay.core.probe import random_images
+from assay.core.receptive import box
 
 Array = NDArray[np.float64]
 SMALLEST = 5  # pixels a side of a kernel that the six shape parameters of a Gabor function do not fit whatever it holds

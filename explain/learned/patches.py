@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed
-from core.errors import NotApplicable
-from core.layers import activations, many_activations
-from core.receptive import Field, Reach
+from assay.core.borrow import borrowed
+from assay.core.errors import NotApplicable
+from assay.core.layers import activations, many_activations
+from assay.core.receptive import Field, Reach
 
 
 class Top(NamedTuple):

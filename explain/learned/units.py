@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.borrow import borrowed
-from core.errors import AssayError
-from core.layers import many_activations
+from assay.core.borrow import borrowed
+from assay.core.errors import AssayError
+from assay.core.layers import many_activations
 
 Array = NDArray[np.float64]
 

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed, check_images, matched
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from core.tables import check
-from core.targets import Target
-from explain.base import Explainer, as_target
+from assay.core.borrow import borrowed, check_images, matched
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.core.targets import Target
+from assay.explain.base import Explainer, as_target
 
 Need = Literal["masks", "parts", "without", "shortcut", "redrawn", "explainer"]
 

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.targets import Target
-from explain.metrics.base import Given, Metric
+from assay.core.draws import Draws
+from assay.core.targets import Target
+from assay.explain.metrics.base import Given, Metric
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.metrics.base import Given, Metric
-from explain.metrics.ranks import spearman
-from explain.variants import Baseline, baseline_of, grid_scores
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target
+from assay.explain.metrics.base import Given, Metric
+from assay.explain.metrics.ranks import spearman
+from assay.explain.variants import Baseline, baseline_of, grid_scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,12 +10,12 @@ from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.tables import check
-from core.targets import Target
-from explain.metrics.base import Given, Metric
-from explain.variants import grid_scores
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.tables import check
+from assay.core.targets import Target
+from assay.explain.metrics.base import Given, Metric
+from assay.explain.variants import grid_scores
 
 WEIGHTS = {(y, x): 1 / 6 if y * x == 0 else 1 / 12 for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)}
 

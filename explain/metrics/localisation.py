@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.metrics.base import Given, Metric, Need
-from explain.segmentation import segment
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target
+from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.segmentation import segment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +77,7 @@ class RankAccuracy(Metric):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrabCutIoU(Metric):
-    """Intersection over union of the object and of what ``explain.segmentation.segment`` cuts out around the heat.
+    """Intersection over union of the object and what ``assay.explain.segmentation`` cuts out around the heat.
 
     0 for a constant map, which marks nothing.
     """

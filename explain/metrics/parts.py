@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.metrics.base import Given, Metric, Need
-from explain.metrics.localisation import mass_share
-from explain.metrics.ranks import spearman
-from explain.variants import NOISE, grid_scores, scores
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target
+from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.metrics.localisation import mass_share
+from assay.explain.metrics.ranks import spearman
+from assay.explain.variants import NOISE, grid_scores, scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

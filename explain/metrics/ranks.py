@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from explain.variants import NOISE
+from assay.explain.variants import NOISE
 
 
 def spearman(a: Tensor, b: Tensor, *, a_scale: Tensor, b_scale: Tensor, valid: Tensor | None = None) -> Tensor:

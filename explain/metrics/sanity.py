@@ -14,10 +14,10 @@ from scipy.stats import entropy, rankdata
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target
-from explain.metrics.base import Given, Metric, Need
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target
+from assay.explain.metrics.base import Given, Metric, Need
 
 BINS = 100  # of the histogram whose entropy is a map's complexity (arXiv:2405.02383, eq. 6)
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.calls import Calls
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Target, logits_of
-from explain.base import Explainer
-from explain.metrics.base import Given, Metric, Need
+from assay.core.calls import Calls
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Target, logits_of
+from assay.explain.base import Explainer
+from assay.explain.metrics.base import Given, Metric, Need
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,8 @@
 - ``output``: check.json, JUnit XML, a Markdown summary and a page
 """
 
-from reports.gate.change import Change, Verdict
-from reports.gate.compare import compare
-from reports.gate.distil import Distilled, load
+from assay.reports.gate.change import Change, Verdict
+from assay.reports.gate.compare import compare
+from assay.reports.gate.distil import Distilled, load
 
 __all__ = ["Change", "Distilled", "Verdict", "compare", "load"]

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from core.errors import AssayError
-from reports.gate.art import Key, Picture
+from assay.core.errors import AssayError
+from assay.reports.gate.art import Key, Picture
 
 SCHEMA = 1
 INDEX = "baseline.json"

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from reports import names
-from reports.gate.art import Cell, Key, Picture
-from reports.gate.distil import Distilled
-from reports.gate.likeness import Measures
-from reports.gate.tolerances import PictureRule
+from assay.reports import names
+from assay.reports.gate.art import Cell, Key, Picture
+from assay.reports.gate.distil import Distilled
+from assay.reports.gate.likeness import Measures
+from assay.reports.gate.tolerances import PictureRule
 
 Kind = Literal["regression", "improvement", "note"]
 What = Literal[

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from reports.gate import baseline, planned, values
-from reports.gate.art import SORTS, Array, Cell, Key, Picture
-from reports.gate.change import Change, Compared, Verdict, Words, ordered, plural
-from reports.gate.distil import Distilled, thin
-from reports.gate.likeness import Measures, changed, measure, mistaken, refused
-from reports.gate.tolerances import PictureRule, Tolerances, read
+from assay.reports.gate import baseline, planned, values
+from assay.reports.gate.art import SORTS, Array, Cell, Key, Picture
+from assay.reports.gate.change import Change, Compared, Verdict, Words, ordered, plural
+from assay.reports.gate.distil import Distilled, thin
+from assay.reports.gate.likeness import Measures, changed, measure, mistaken, refused
+from assay.reports.gate.tolerances import PictureRule, Tolerances, read
 
 NOTHING = "no value was compared: the runs have no outcome in common"
 

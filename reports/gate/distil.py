@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.errors import AssayError
-from reports.gate import art, baseline, proofs
-from reports.gate.art import Key, Picture
-from reports.gate.baseline import CELL, ROWS
-from reports.stored import Results
-from reports.stored import load as load_run
+from assay.core.errors import AssayError
+from assay.reports.gate import art, baseline, proofs
+from assay.reports.gate.art import Key, Picture
+from assay.reports.gate.baseline import CELL, ROWS
+from assay.reports.stored import Results
+from assay.reports.stored import load as load_run
 
 SCHEMAS = (1,)  # of runs that this version compares
 METRIC = ("direction", "unit", "statistic", "interval")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 
-from reports.gate.art import Array, Picture
+from assay.reports.gate.art import Array, Picture
 
 TINY = 1e-7  # a map that is smaller in all is none
 STEPS = 10_000  # into which the largest value is divided for ranks: what is smaller is noise

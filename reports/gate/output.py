@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from core.errors import AssayError
-from reports.gate.art import SORTS, Cell
-from reports.gate.change import Change, Verdict, Words, plural
-from reports.gate.page import write_page
+from assay.core.errors import AssayError
+from assay.reports.gate.art import SORTS, Cell
+from assay.reports.gate.change import Change, Verdict, Words, plural
+from assay.reports.gate.page import write_page
 
 SCHEMA = 1
 CHECK = "check.json"

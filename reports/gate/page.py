@@ -8,10 +8,10 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.gate.art import SORTS, Array
-from reports.gate.change import Change, Compared, Verdict, Words, plural
-from reports.pictures import Album, Picture
-from reports.templating import environment
+from assay.reports.gate.art import SORTS, Array
+from assay.reports.gate.change import Change, Compared, Verdict, Words, plural
+from assay.reports.pictures import Album, Picture
+from assay.reports.templating import environment
 
 SHOWN = 60  # pictures beyond tolerance on the page
 NEAREST = 12  # of those within it

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.gate.art import Cell
-from reports.gate.change import NAMELESS, Change, Kind, What, Words, plural
-from reports.gate.distil import METRIC, NORMALISATION
-from reports.gate.tolerances import Tolerances
-from reports.gate.values import split
+from assay.reports.gate.art import Cell
+from assay.reports.gate.change import NAMELESS, Change, Kind, What, Words, plural
+from assay.reports.gate.distil import METRIC, NORMALISATION
+from assay.reports.gate.tolerances import Tolerances
+from assay.reports.gate.values import split
 
 Facts = Mapping[str, Any]
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.errors import AssayError
-from reports import pictures
-from reports.gate.art import UNREADABLE, Cell, Key, Picture, thinned
-from reports.stored import Results
+from assay.core.errors import AssayError
+from assay.reports import pictures
+from assay.reports.gate.art import UNREADABLE, Cell, Key, Picture, thinned
+from assay.reports.stored import Results
 
 FOLDER = Path("report") / "proofs"
 INDEX = "proofs.json"

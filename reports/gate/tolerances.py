@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.errors import AssayError, unknown
-from core.tables import build
-from reports.gate.art import SORTS, Cell
+from assay.core.errors import AssayError, unknown
+from assay.core.tables import build
+from assay.reports.gate.art import SORTS, Cell
 
 DEFAULT = Path(__file__).parent / "default.toml"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.gate.art import Cell
-from reports.gate.change import NAMELESS, Change, Kind, Words, apart, plural
-from reports.gate.tolerances import MetricRule, Tolerances
+from assay.reports.gate.art import Cell
+from assay.reports.gate.change import NAMELESS, Change, Kind, Words, apart, plural
+from assay.reports.gate.tolerances import MetricRule, Tolerances
 
 CELL = [*Cell._fields]
 METRIC = [*CELL, "metric"]

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports import ranking
-from reports.intervals import Estimate, wilson
-from reports.pictures import Picture
-from reports.site.gathered import Gathered
-from reports.site.notes import pretty
+from assay.reports import ranking
+from assay.reports.intervals import Estimate, wilson
+from assay.reports.pictures import Picture
+from assay.reports.site.gathered import Gathered
+from assay.reports.site.notes import pretty
 
 SAMPLES = 24  # pictures
 HARDEST = 12

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reports import names
-from reports.stored import Results
-from reports.transfer import split
+from assay.reports import names
+from assay.reports.stored import Results
+from assay.reports.transfer import split
 
 LONGEST = 48  # letters of a name in a file's name
 KINDS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports import frames, landscape, learned_models, moved, names, pictures, remade
-from reports.look import Identity, identities
-from reports.site.files import Files
-from reports.stored import Results
+from assay.reports import frames, landscape, learned_models, moved, names, pictures, remade
+from assay.reports.look import Identity, identities
+from assay.reports.site.files import Files
+from assay.reports.stored import Results
 
 ALWAYS = ("norm", "eps")  # settings that a method's short name always tells
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports.ranking import worth
-from reports.stored import Results
+from assay.reports.ranking import worth
+from assay.reports.stored import Results
 
 BETTER = {"higher": "↑", "lower": "↓"}
 FIRST = (  # columns of a table; then quality, then the rest

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports import names
-from reports.site.files import KINDS, method_of
-from reports.site.gathered import Gathered
-from reports.site.grids import Grid, grid
-from reports.site.notes import costs, pretty, records
-from reports.stored import COSTS
-from reports.words import FLAGS
+from assay.reports import names
+from assay.reports.site.files import KINDS, method_of
+from assay.reports.site.gathered import Gathered
+from assay.reports.site.grids import Grid, grid
+from assay.reports.site.notes import costs, pretty, records
+from assay.reports.stored import COSTS
+from assay.reports.words import FLAGS
 
 
 class Entry(NamedTuple):

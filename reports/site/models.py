@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports import names, pictures
-from reports.checks import FAILED
-from reports.facts import Facts, all_facts, outcomes
-from reports.intervals import Estimate, wilson
-from reports.pictures import Picture
-from reports.site.files import method_of
-from reports.site.gathered import Gathered
-from reports.site.grids import Grid, grid
-from reports.site.notes import pretty, records
-from reports.site.plots import Inside, Shown, insides
-from reports.transfer import split
+from assay.reports import names, pictures
+from assay.reports.checks import FAILED
+from assay.reports.facts import Facts, all_facts, outcomes
+from assay.reports.intervals import Estimate, wilson
+from assay.reports.pictures import Picture
+from assay.reports.site.files import method_of
+from assay.reports.site.gathered import Gathered
+from assay.reports.site.grids import Grid, grid
+from assay.reports.site.notes import pretty, records
+from assay.reports.site.plots import Inside, Shown, insides
+from assay.reports.transfer import split
 
 MAIN = ("spec", "about", "arch", "architecture", "parameters", "input_size", "accuracy", "digest")
 WORST = 8  # images that are shown as the easiest to fool

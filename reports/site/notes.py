@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.facts import all_facts
-from reports.stored import Results
-from reports.words import OWN
+from assay.reports.facts import all_facts
+from assay.reports.stored import Results
+from assay.reports.words import OWN
 
 
 def glossary(results: Results) -> list[dict[str, str]]:

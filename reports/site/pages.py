@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
-from core.errors import AssayError
-from reports import checks, flags, learned_models, names, pictures, remade
-from reports.attacked import percent
-from reports.findings import Finding, findings
-from reports.gate import proofs
-from reports.intervals import Estimate
-from reports.look import Identity
-from reports.places import Place
-from reports.site import datasets, methods, models, notes
-from reports.site.gathered import Gathered, gather
-from reports.site.notes import records
-from reports.site.plots import Shown, all_plots, compared, draw
-from reports.stored import Results, load
-from reports.templating import TEMPLATES, environment
-from reports.words import FLAGS, STATUSES
+from assay.core.errors import AssayError
+from assay.reports import checks, flags, learned_models, names, pictures, remade
+from assay.reports.attacked import percent
+from assay.reports.findings import Finding, findings
+from assay.reports.gate import proofs
+from assay.reports.intervals import Estimate
+from assay.reports.look import Identity
+from assay.reports.places import Place
+from assay.reports.site import datasets, methods, models, notes
+from assay.reports.site.gathered import Gathered, gather
+from assay.reports.site.notes import records
+from assay.reports.site.plots import Shown, all_plots, compared, draw
+from assay.reports.stored import Results, load
+from assay.reports.templating import TEMPLATES, environment
+from assay.reports.words import FLAGS, STATUSES
 
 STATIC = ("report.css", "report.js")
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import joblib
 
-from reports import (
+from assay.reports import (
     figures,
     highlights,
     landscape,
@@ -21,8 +21,8 @@ from reports import (
     standing,
     transfer,
 )
-from reports.look import Plot, save
-from reports.site.gathered import Gathered
+from assay.reports.look import Plot, save
+from assay.reports.site.gathered import Gathered
 
 FEW = 16  # figures that are drawn faster than a second process starts
 

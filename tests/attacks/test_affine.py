@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from attacks import FGSM, PGD, GradientFooling, LeastLikely, RandomNoise, Targeted
-from attacks.balls import DUAL, Ball, distance
-from core.draws import as_draws
+from assay.attacks import FGSM, PGD, GradientFooling, LeastLikely, RandomNoise, Targeted
+from assay.attacks.balls import DUAL, Ball, distance
+from assay.core.draws import as_draws
 from tests.attacks.models import Affine, near_grey
 
 RADII = (0.0, 0.01, 0.02, 0.05, 0.1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import APGD, FGSM, MIFGSM, PGD, evaluate
-from attacks.base import Attack
-from attacks.goals import Goal
-from core.draws import Draws
+from assay.attacks import APGD, FGSM, MIFGSM, PGD, evaluate
+from assay.attacks.base import Attack
+from assay.attacks.goals import Goal
+from assay.core.draws import Draws
 from tests.attacks.models import Affine, near_grey
 
 

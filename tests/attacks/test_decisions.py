@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import BoundaryAttack, HopSkipJump, Targeted
-from attacks.balls import distance
-from attacks.base import BlackBox
-from attacks.decisions import SPARE
-from core.borrow import counting
-from core.errors import AssayError
+from assay.attacks import BoundaryAttack, HopSkipJump, Targeted
+from assay.attacks.balls import distance
+from assay.attacks.base import BlackBox
+from assay.attacks.decisions import SPARE
+from assay.core.borrow import counting
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 DECISIONS = [HopSkipJump(queries=500), HopSkipJump(norm="linf", queries=500), BoundaryAttack(queries=500)]

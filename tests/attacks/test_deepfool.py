@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from attacks import DeepFool, Targeted
-from attacks.balls import distance
-from core.borrow import counting
-from core.errors import AssayError
+from assay.attacks import DeepFool, Targeted
+from assay.attacks.balls import distance
+from assay.core.borrow import counting
+from assay.core.errors import AssayError
 from tests.attacks.boxes import cornered, most, network
 from tests.attacks.models import Affine, near_grey
 

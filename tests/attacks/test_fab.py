@@ -8,12 +8,12 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from attacks import FAB, DeepFool, Targeted, evaluate
-from attacks.balls import distance
-from attacks.hyperplanes import drop
-from core.borrow import counting
-from core.draws import as_draws
-from core.errors import AssayError
+from assay.attacks import FAB, DeepFool, Targeted, evaluate
+from assay.attacks.balls import distance
+from assay.attacks.hyperplanes import drop
+from assay.core.borrow import counting
+from assay.core.draws import as_draws
+from assay.core.errors import AssayError
 from tests.attacks.boxes import cornered, most, network
 from tests.attacks.models import Affine, near_grey
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import CPPNFooling, GradientFooling, Targeted
-from attacks.cppn import FUNCTIONS, INPUTS, Genomes, _colours
-from core.borrow import counting
-from core.draws import Draws, as_draws
-from core.errors import AssayError
+from assay.attacks import CPPNFooling, GradientFooling, Targeted
+from assay.attacks.cppn import FUNCTIONS, INPUTS, Genomes, _colours
+from assay.core.borrow import counting
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import PGD, Untargeted, evaluate
-from attacks.balls import Ball, distance
-from attacks.checks import SLACK
-from attacks.goals import Goal
-from attacks.metrics import RATES
-from core.draws import Draws
+from assay.attacks import PGD, Untargeted, evaluate
+from assay.attacks.balls import Ball, distance
+from assay.attacks.checks import SLACK
+from assay.attacks.goals import Goal
+from assay.attacks.metrics import RATES
+from assay.core.draws import Draws
 from tests.attacks.models import Affine, near_grey
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import ALMA, DDN, FMN, SigmaZero, Targeted, evaluate
-from attacks.balls import ORDERS, Ball, distance
-from attacks.base import Attack
-from attacks.checks import NOISE
-from attacks.minimal import _p2_slope
-from core.errors import AssayError
+from assay.attacks import ALMA, DDN, FMN, SigmaZero, Targeted, evaluate
+from assay.attacks.balls import ORDERS, Ball, distance
+from assay.attacks.base import Attack
+from assay.attacks.checks import NOISE
+from assay.attacks.minimal import _p2_slope
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 EXACT = [DDN(), *(FMN(norm=norm) for norm in ("l2", "linf", "l1")), ALMA()]

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import BIM, DIFGSM, MIFGSM, NIFGSM, SIFGSM, TIFGSM, VMIFGSM, Untargeted
-from attacks.balls import distance
-from attacks.momentum import _shrinking, _smooth
-from core.draws import Draws, as_draws
-from core.errors import AssayError
+from assay.attacks import BIM, DIFGSM, MIFGSM, NIFGSM, SIFGSM, TIFGSM, VMIFGSM, Untargeted
+from assay.attacks.balls import distance
+from assay.attacks.momentum import _shrinking, _smooth
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import APGD, DDN, FAB, FMN, PGD, AutoAttack, DeepFool, WorstCase
-from attacks.balls import distance
-from core.errors import AssayError
+from assay.attacks import APGD, DDN, FAB, FMN, PGD, AutoAttack, DeepFool, WorstCase
+from assay.attacks.balls import distance
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 CASES = [(classes, norm, seed) for classes in (2, 10) for norm in ("linf", "l2", "l1") for seed in (0, 1)]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import AdversarialPatch, Targeted
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks import AdversarialPatch, Targeted
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 
 class Palette(nn.Module):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import EAD, LBFGS, CarliniWagner, Targeted, evaluate
-from attacks.base import Attack
-from attacks.checks import NOISE
-from attacks.gradient import Slope
-from attacks.penalty import Weight
-from core.errors import AssayError
+from assay.attacks import EAD, LBFGS, CarliniWagner, Targeted, evaluate
+from assay.attacks.base import Attack
+from assay.attacks.checks import NOISE
+from assay.attacks.gradient import Slope
+from assay.attacks.penalty import Weight
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 EVERY = [CarliniWagner(), EAD(), LBFGS()]

@@ -8,12 +8,12 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor, nn
 
-from attacks import NES, SPSA, SimBA, Square, Targeted, Untargeted
-from attacks.balls import distance
-from attacks.scores import _bump, _vector, _waves
-from core.borrow import counting
-from core.draws import as_draws
-from core.errors import AssayError
+from assay.attacks import NES, SPSA, SimBA, Square, Targeted, Untargeted
+from assay.attacks.balls import distance
+from assay.attacks.scores import _bump, _vector, _waves
+from assay.core.borrow import counting
+from assay.core.draws import as_draws
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 BOUNDED: list[tuple[Any, dict[str, Any]]] = [

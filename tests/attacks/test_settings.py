@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attacks import ATTACKS, FGSM, PGD, GradientFooling, RandomNoise, evaluate
-from core.errors import AssayError
+from assay.attacks import ATTACKS, FGSM, PGD, GradientFooling, RandomNoise, evaluate
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import JSMA, OnePixel, Targeted, evaluate
-from attacks.balls import distance
-from attacks.sparse import best_pair
-from core.borrow import counting
-from core.errors import AssayError, NotApplicable
+from assay.attacks import JSMA, OnePixel, Targeted, evaluate
+from assay.attacks.balls import distance
+from assay.attacks.sparse import best_pair
+from assay.core.borrow import counting
+from assay.core.errors import AssayError, NotApplicable
 from tests.attacks.models import Affine, near_grey
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import SpatialAttack, evaluate
-from attacks.spatial import moved
-from core.borrow import counting
-from core.errors import AssayError
+from assay.attacks import SpatialAttack, evaluate
+from assay.attacks.spatial import moved
+from assay.core.borrow import counting
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 

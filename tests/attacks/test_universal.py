@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import Targeted, UniversalPerturbation, evaluate
-from attacks.balls import distance
-from core.errors import AssayError
+from assay.attacks import Targeted, UniversalPerturbation, evaluate
+from assay.attacks.balls import distance
+from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attacks import PGD
-from bench.data import load as load_data
-from bench.models import load
-from core.borrow import counting
+from assay.attacks import PGD
+from assay.bench.data import load as load_data
+from assay.bench.models import load
+from assay.core.borrow import counting
 
 
 @pytest.mark.parametrize("name", ["repvgg", "resnet", "efficientnet", "convnext", "vit"])

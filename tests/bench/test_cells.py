@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench.cells import Setup, dataset, metric_name
-from bench.cells import subject as loaded
-from bench.models import Subject
-from bench.plan import Options, plan
-from core.errors import AssayError
-from explain.metrics import Deletion, Insertion
+from assay.bench.cells import Setup, dataset, metric_name
+from assay.bench.cells import subject as loaded
+from assay.bench.models import Subject
+from assay.bench.plan import Options, plan
+from assay.core.errors import AssayError
+from assay.explain.metrics import Deletion, Insertion
 from tests.bench.test_run import OWN
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from bench import generators
-from bench.cells import dataset
-from bench.inspect_layers import usual_layer
-from bench.models import zoo_names
-from core.errors import AssayError
-from core.layers import activations
-from core.targets import Channel, Margin, Probability
-from synthesis import Visualize
+from assay.bench import generators
+from assay.bench.cells import dataset
+from assay.bench.inspect_layers import usual_layer
+from assay.bench.models import zoo_names
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.targets import Channel, Margin, Probability
+from assay.synthesis import Visualize
 from tests.bench.zoo import subject
 
 NAMES = zoo_names()

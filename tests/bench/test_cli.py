@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench import cli
-from bench.cli import main
-from bench.provenance import version
-from bench.zoo.recipes import RECIPES
+from assay.bench import cli
+from assay.bench.cli import main
+from assay.bench.provenance import version
+from assay.bench.zoo.recipes import RECIPES
 
 MODEL = "py:tests.bench.nets:convolutional"
 SMALL = ["--models", MODEL, "--data", "digits", "--attacks", "fgsm", "--explainers", "--metrics", "--syntheses"]
@@ -99,11 +99,11 @@ def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
 def test_presets_are_sound(preset: str) -> None:
-    from bench.goals import parse_attacks
-    from bench.settings import make_options
-    from explain import EXPLAINERS
-    from explain.metrics import METRICS
-    from synthesis import SYNTHESES
+    from assay.bench.goals import parse_attacks
+    from assay.bench.settings import make_options
+    from assay.explain import EXPLAINERS
+    from assay.explain.metrics import METRICS
+    from assay.synthesis import SYNTHESES
 
     options = make_options(cli.read_settings(preset, None))
     for texts in (options.attacks, options.transfer):
@@ -114,8 +114,8 @@ def test_presets_are_sound(preset: str) -> None:
 
 
 def test_the_full_preset_has_every_attack() -> None:
-    from attacks import ATTACKS
-    from bench.goals import parse_attacks
+    from assay.attacks import ATTACKS
+    from assay.bench.goals import parse_attacks
 
     given = [one for text in cli.read_settings("full", None)["attacks"] for one, _ in parse_attacks(text)]
     assert {ATTACKS.name_of(attack) for attack in given} == set(ATTACKS)
@@ -174,9 +174,9 @@ def test_train_against_an_adversary_under_another_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {"linear": replace(RECIPES["linear"], images=64)}
-    monkeypatch.setattr("bench.training.RECIPES", few)
-    monkeypatch.setattr("bench.training.TEST_SCENES", 10)
-    monkeypatch.setattr("bench.training.WATCHED", 10)
+    monkeypatch.setattr("assay.bench.training.RECIPES", few)
+    monkeypatch.setattr("assay.bench.training.TEST_SCENES", 10)
+    monkeypatch.setattr("assay.bench.training.WATCHED", 10)
     folders = ["--out", str(tmp_path / "zoo"), "--cache", str(tmp_path / "cache")]
     tokens = ["train", "linear", "--adversary", "pgd(steps=2)", "--trades", "6", "--epochs", "1", *folders]
     assert call(*tokens) == 0

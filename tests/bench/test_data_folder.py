@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from timm.data import create_transform
 
-from bench.data import DecodeError, Folder, load
-from bench.data.folder import RESAMPLING, decode, decode_mask, fit
-from core.errors import AssayError
+from assay.bench.data import DecodeError, Folder, load
+from assay.bench.data.folder import RESAMPLING, decode, decode_mask, fit
+from assay.core.errors import AssayError
 from tests.bench.real import mnist
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.cli import app
-from bench.settings import make_options
+from assay.bench.cli import app
+from assay.bench.settings import make_options
 
 pytest_plugins = ["pytester"]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -47,7 +47,7 @@ def test_commands_and_their_options_are_there(pytester: pytest.Pytester) -> None
         typed += [tokens for script in scripts(job) for tokens in commands(script)]
     assert len(typed) > 10
     known = {option for line in pytester.runpytest_inprocess(
-        "-p", "no:assay", "-p", "bench.plugin", "--help"
+        "-p", "no:assay", "-p", "assay.bench.plugin", "--help"
     ).outlines for option in re.findall(r"--[a-z-]+", line)}  # fmt: skip
     for program, *tokens in typed:
         if program == "assay":
@@ -77,9 +77,9 @@ def test_the_config_file_is_one() -> None:
 def test_the_tests_of_the_page_pass(pytester: pytest.Pytester) -> None:
     (code,) = blocks(CI, "python")
     pytester.makepyfile(code)
-    pytester.runpytest_inprocess("-p", "no:assay", "-p", "bench.plugin", "-p", "no:cacheprovider").assert_outcomes(
-        passed=3
-    )
+    pytester.runpytest_inprocess(
+        "-p", "no:assay", "-p", "assay.bench.plugin", "-p", "no:cacheprovider"
+    ).assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("code", blocks(PYTHON, "python"), ids=["specs", "objects"])

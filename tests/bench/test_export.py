@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bench import Tables, run
-from bench.cli import main
-from core.errors import AssayError
-from reports.export import save_figure, save_figures, save_tables
-from reports.look import LIGHT, Look, Plot, canvas
-from reports.paper import in_latex, in_markdown, latex, markdown
+from assay import Tables, run
+from assay.bench.cli import main
+from assay.core.errors import AssayError
+from assay.reports.export import save_figure, save_figures, save_tables
+from assay.reports.look import LIGHT, Look, Plot, canvas
+from assay.reports.paper import in_latex, in_markdown, latex, markdown
 from tests.bench.nets import OWN
 
 NASTY = r"50% & $x_1$ #{a} ~b ^c \d [e] <f> g|h *i*"

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS
-from attacks.base import Attack
-from attacks.goals import Goal, Targeted
-from bench.cells import Setup
-from bench.pictures import FoolingCell, to_bytes
-from bench.plan import Options, plan
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks import ATTACKS
+from assay.attacks.base import Attack
+from assay.attacks.goals import Goal, Targeted
+from assay.bench.cells import Setup
+from assay.bench.pictures import FoolingCell, to_bytes
+from assay.bench.plan import Options, plan
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 from tests.bench.nets import OWN
 
 MODELS = (OWN + "linear", OWN + "convolutional", OWN + "large")

@@ -18,17 +18,18 @@ import pytest
 import torch
 from torch import Tensor
 
-import bench.cells
-from attacks.balls import Ball
-from attacks.gradient import PGD
-from bench.cells import Setup
-from bench.cli import main
-from bench.data import DataSet
-from bench.engine import run
-from bench.plan import Options
-from bench.store import read_rows
-from explain.maps import GradCAM
-from reports.gate import Verdict, compare, load
+from assay.attacks.balls import Ball
+from assay.attacks.gradient import PGD
+from assay.bench import cells as measured_cells
+from assay.bench import models
+from assay.bench.cells import Setup
+from assay.bench.cli import main
+from assay.bench.data import DataSet
+from assay.bench.engine import run
+from assay.bench.plan import Options
+from assay.bench.store import read_rows
+from assay.explain.maps import GradCAM
+from assay.reports.gate import Verdict, compare, load
 
 OPTIONS = Options(
     models=("zoo:resnet", "zoo:linear"),
@@ -56,12 +57,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forgotten() -> Iterator[None]:
     """Models that a test bends are not kept for the next one."""
     yield
-    bench.cells.subject.cache_clear()
+    measured_cells.subject.cache_clear()
 
 
 def again(base: Path, out: Path, *kinds: str, options: Options = OPTIONS, **how: Any) -> Verdict:
     """The run once more, cells of other kinds than those named kept as they were; all unless named."""
-    bench.cells.subject.cache_clear()
+    measured_cells.subject.cache_clear()
     if kinds:
         shutil.copytree(base, out)
         for cell in listed(out):
@@ -102,7 +103,7 @@ def test_processes_are_green(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_nudged_weight(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = bench.models.fill
+    original = models.fill
 
     def nudged(network: torch.nn.Module, *rest: Any) -> None:
         original(network, *rest)
@@ -110,31 +111,31 @@ def test_a_nudged_weight(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             weight = next(p for p in network.parameters() if p.ndim == 4 or p.shape[0] == 10)
             weight.view(-1)[0] += weight.abs().max()
 
-    monkeypatch.setattr("bench.models.fill", nudged)
+    monkeypatch.setattr("assay.bench.models.fill", nudged)
     verdict = again(base, tmp_path / "run")
     assert verdict.changes[0].line.startswith("zoo:resnet: other weights (digest ")
     assert any("heatmaps of clean images" in line for line in lines(verdict, "picture"))
 
 
 def test_normalisation_doubled(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def doubled(self: bench.models.Subject, images: Tensor) -> Tensor:
+    def doubled(self: models.Subject, images: Tensor) -> Tensor:
         logits: Tensor = self.body(((images - self.mean) / self.std - self.mean) / self.std)
         return logits
 
-    monkeypatch.setattr(bench.models.Subject, "forward", doubled)
+    monkeypatch.setattr(models.Subject, "forward", doubled)
     verdict = again(base, tmp_path / "run", "clean", "explain", "gallery")
     assert any(line.startswith("zoo:resnet on scenes, clean images: accuracy fell") for line in lines(verdict, "value"))
 
 
 def test_another_normalisation_on_the_card(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = bench.models.read_card
-    monkeypatch.setattr("bench.models.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
+    original = models.read_card
+    monkeypatch.setattr("assay.bench.models.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
     verdict = again(base, tmp_path / "run", options=ONE)
     assert verdict.changes[0].line.startswith("zoo:linear: its std is [0.5, 0.5, 0.5], was [0.25, 0.25, 0.25] (digest")
 
 
 def test_grad_cam_on_the_wrong_layer(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explain.maps.default_layer", lambda *_: "body.layer2")
+    monkeypatch.setattr("assay.explain.maps.default_layer", lambda *_: "body.layer2")
     verdict = again(base, tmp_path / "run", "explain", "gallery")
     assert_only_grad_cam(verdict)
 
@@ -178,13 +179,13 @@ def test_a_wrong_patch(base: Path, tmp_path: Path, array: str, sort: str, thinne
 
 
 def test_one_class_swapped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = bench.cells.decoded
+    original = measured_cells.decoded
 
     def swapped(data: DataSet, needs: Any = ()) -> Iterator[Any]:
         for example in original(data, needs):
             yield example._replace(label={0: 1, 1: 0}.get(example.label, example.label))
 
-    monkeypatch.setattr("bench.cells.decoded", swapped)
+    monkeypatch.setattr("assay.bench.cells.decoded", swapped)
     verdict = again(base, tmp_path / "run", "clean")
     assert verdict.changes[0].what == "data"
     assert "scenes: 2 images with another label, such as " in verdict.changes[0].line
@@ -192,7 +193,7 @@ def test_one_class_swapped(base: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_direction_of_a_metric(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explain.metrics.localisation.MassAccuracy.direction", "lower")
+    monkeypatch.setattr("assay.explain.metrics.localisation.MassAccuracy.direction", "lower")
     verdict = again(base, tmp_path / "run", "data")
     assert [change.line for change in verdict.changes] == ["mass-accuracy: its direction is lower, was higher"]
 
@@ -200,7 +201,7 @@ def test_the_direction_of_a_metric(base: Path, tmp_path: Path, monkeypatch: pyte
 def test_another_colour_map(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = {"inferno": mpl.colormaps["viridis"], "coolwarm": mpl.colormaps["coolwarm"]}
     old = load(base)
-    monkeypatch.setattr("reports.pictures.mpl", SimpleNamespace(colormaps=maps))
+    monkeypatch.setattr("assay.reports.pictures.mpl", SimpleNamespace(colormaps=maps))
     verdict = compare(old, load(base))
     assert {change.what for change in verdict.regressions} == {"proof"}
     where = "zoo:resnet on scenes, gallery of 2: PGD L∞ 4/255"
@@ -224,13 +225,13 @@ def test_a_missing_cell(base: Path, tmp_path: Path, unlisted: bool) -> None:
 
 
 def test_another_data_set(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.data.scenes.VERSION", 99)
+    monkeypatch.setattr("assay.bench.data.scenes.VERSION", 99)
     verdict = again(base, tmp_path / "run", options=ONE)
     assert verdict.changes[0].line.startswith("scenes: the data changed, pixels or labels (digest ")
 
 
 def test_data_that_change_behind_their_digest(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = bench.cells.decoded
+    original = measured_cells.decoded
 
     def darker(data: DataSet, needs: Any = ()) -> Iterator[Any]:
         for example in original(data, needs):
@@ -259,7 +260,7 @@ def test_a_larger_radius(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_radius_that_the_attack_does_not_keep(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attacks.gradient.Ball", lambda norm, eps: Ball(norm, 2 * eps))
+    monkeypatch.setattr("assay.attacks.gradient.Ball", lambda norm, eps: Ball(norm, 2 * eps))
     verdict = again(base, tmp_path / "run", "attack")
     assert "zoo:resnet on scenes, PGD L∞ 4/255: over-budget is flagged on 6 images, was on 0" in lines(verdict, "flag")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import generators, models, training_generator
-from bench.cli import main
-from bench.data import scenes
-from bench.training_generator import codes, records, train
-from bench.zoo.generator import Generator, GeneratorRecipe
-from core.errors import AssayError
+from assay.bench import generators, models, training_generator
+from assay.bench.cli import main
+from assay.bench.data import scenes
+from assay.bench.training_generator import codes, records, train
+from assay.bench.zoo.generator import Generator, GeneratorRecipe
+from assay.core.errors import AssayError
 
 SMALL = GeneratorRecipe(
     settings={"size": 96, "hidden": 16, "width": 16, "depth": 2, "turns": (0, 1), "octaves": 2},

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.data import load as load_data
-from bench.inspect import Options, show
-from bench.inspect_codes import PIXELS, RANDOM, part_maps, randomized
-from bench.models import load
-from core.errors import AssayError
+from assay.bench.data import load as load_data
+from assay.bench.inspect import Options, show
+from assay.bench.inspect_codes import PIXELS, RANDOM, part_maps, randomized
+from assay.bench.models import load
+from assay.core.errors import AssayError
 
 
 def test_codes_write_maps_neighbours_scores_and_likeness(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.landscape import line, linearity, plane, uphill
-from bench.cells import Setup
-from bench.landscape import LandscapeCell
-from bench.plan import Options, plan
+from assay.attacks.landscape import line, linearity, plane, uphill
+from assay.bench.cells import Setup
+from assay.bench.landscape import LandscapeCell
+from assay.bench.plan import Options, plan
 from tests.attacks.models import Affine, near_grey
 from tests.bench.nets import OWN
 

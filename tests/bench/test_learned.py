@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import reports
-from bench.cells import Measured, Setup, dataset
-from bench.data import load as load_data
-from bench.engine import run
-from bench.inspect_codes import part_maps
-from bench.learned import METRICS, LearnedCell, compact, readable
-from bench.plan import Options, plan
-from core.alignment import linear_cka
-from core.errors import AssayError
-from explain.learned.codes import codes, neighbour_accuracy, pixels
-from explain.learned.filters import gabors
-from explain.learned.units import dissect
+from assay import reports
+from assay.bench.cells import Measured, Setup, dataset
+from assay.bench.data import load as load_data
+from assay.bench.engine import run
+from assay.bench.inspect_codes import part_maps
+from assay.bench.learned import METRICS, LearnedCell, compact, readable
+from assay.bench.plan import Options, plan
+from assay.core.alignment import linear_cka
+from assay.core.errors import AssayError
+from assay.explain.learned.codes import codes, neighbour_accuracy, pixels
+from assay.explain.learned.filters import gabors
+from assay.explain.learned.units import dissect
 from tests.bench.nets import OWN
 from tests.bench.zoo import subject, zoo_cell
 
@@ -39,8 +39,8 @@ def of(rows: list[dict[str, Any]], metric: str) -> list[float]:
 @pytest.fixture(scope="module")
 def vit() -> Measured:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.learned.FILTERS", 4)
-        patch.setattr("bench.learned.weights.gabors", partial(gabors, noise=4))
+        patch.setattr("assay.bench.learned.FILTERS", 4)
+        patch.setattr("assay.bench.learned.weights.gabors", partial(gabors, noise=4))
         return measured("zoo:vit")
 
 

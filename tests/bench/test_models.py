@@ -10,9 +10,9 @@ import safetensors.torch
 import timm
 import torch
 
-from bench.models import ZOO, load, zoo_names
-from bench.zoo.recipes import RECIPES
-from core.errors import AssayError
+from assay.bench.models import ZOO, load, zoo_names
+from assay.bench.zoo.recipes import RECIPES
+from assay.core.errors import AssayError
 
 OWN = "py:tests.bench.nets:"
 
@@ -127,7 +127,7 @@ def test_the_zoo_is_small_and_described() -> None:
 def test_a_zoo_file_must_be_the_one_of_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for suffix in (".json", ".safetensors"):
         (tmp_path / f"linear{suffix}").write_bytes((ZOO / f"linear{suffix}").read_bytes())
-    monkeypatch.setattr("bench.models.ZOO", tmp_path)
+    monkeypatch.setattr("assay.bench.models.ZOO", tmp_path)
     assert load("zoo:linear").name == "zoo:linear"
     whole = (tmp_path / "linear.safetensors").read_bytes()
     (tmp_path / "linear.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -145,6 +145,6 @@ def test_a_model_trained_elsewhere_is_loaded_by_its_file(tmp_path: Path) -> None
     with pytest.raises(AssayError, match="no weights with a card"):
         load(f"zoo:{tmp_path}/other.safetensors")
     card = tmp_path / "mine.json"
-    card.write_text(card.read_text().replace("bench.zoo.nets:", "os:"))
+    card.write_text(card.read_text().replace("assay.bench.zoo.nets:", "os:"))
     with pytest.raises(AssayError, match="code of os, which is not run"):
         load(f"zoo:{tmp_path}/mine.safetensors")

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.cells import Setup
-from bench.moved import METRICS, Deception, MovedCell, coldest_corner, mass_in, similarity
-from bench.plan import Options, plan
-from bench.shortcut import ShortcutCell
-from core.draws import as_draws
-from core.errors import AssayError
-from core.targets import Logit
-from explain import EXPLAINERS
+from assay.bench.cells import Setup
+from assay.bench.moved import METRICS, Deception, MovedCell, coldest_corner, mass_in, similarity
+from assay.bench.plan import Options, plan
+from assay.bench.shortcut import ShortcutCell
+from assay.core.draws import as_draws
+from assay.core.errors import AssayError
+from assay.core.targets import Logit
+from assay.explain import EXPLAINERS
 from tests.bench.zoo import subject, zoo_cell
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import bench
-from attacks import FGSM, PGD
-from bench.data import load as load_data
-from bench.models import Subject
-from bench.plugin.measure import clean_accuracy, explanation_score, robust_accuracy
-from core.errors import AssayError
+from assay import run
+from assay.attacks import FGSM, PGD
+from assay.bench.data import load as load_data
+from assay.bench.models import Subject
+from assay.bench.plugin.measure import clean_accuracy, explanation_score, robust_accuracy
+from assay.core.errors import AssayError
 from tests.bench.nets import OWN, convolutional
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def digits(n: int = 30) -> tuple[Tensor, Tensor]:
 
 def test_a_spec_gives_what_a_run_gives() -> None:
     attacks = ["pgd(eps=0.1, steps=3)", "universal-perturbation(eps=0.2, steps=5)"]
-    table = bench.run(SPEC, "digits", attacks=attacks, explainers="saliency", metrics="deletion", limit=20).summary
+    table = run(SPEC, "digits", attacks=attacks, explainers="saliency", metrics="deletion", limit=20).summary
     accuracy = table[table["metric"] == "accuracy"].iloc[0]
     clean = clean_accuracy(SPEC, "digits", limit=20)
     assert (float(clean), clean.low, clean.high) == tuple(accuracy[["value", "low", "high"]])

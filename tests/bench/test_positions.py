@@ -2,9 +2,9 @@ import numpy as np
 import torch
 from matplotlib.colors import to_rgb
 
-from bench.models import load
-from bench.positions import draw_positions
-from explain import Occlusion
+from assay.bench.models import load
+from assay.bench.positions import draw_positions
+from assay.explain import Occlusion
 from tests.bench.nets import OWN
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.cells import Setup
-from bench.engine import run
-from bench.plan import Options
-from reports import write
+from assay.bench.cells import Setup
+from assay.bench.engine import run
+from assay.bench.plan import Options
+from assay.reports import write
 from tests.bench.real import REAL, mnist, needed
 
 pytestmark = pytest.mark.real

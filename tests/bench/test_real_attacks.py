@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import APGD, DDN, FAB, FGSM, FMN, PGD, WorstCase
-from attacks.balls import distance
-from bench.models import load
+from assay.attacks import APGD, DDN, FAB, FGSM, FMN, PGD, WorstCase
+from assay.attacks.balls import distance
+from assay.bench.models import load
 from tests.bench.real import REAL, needed
 
 pytestmark = pytest.mark.real

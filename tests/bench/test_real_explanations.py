@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.models import Subject, load
-from core.borrow import borrowed
-from core.layers import find
-from core.probe import default_layer
-from explain import GradCAM, InputXGradient, IntegratedGradients, RandomMap, Saliency
-from explain.metrics import MassAccuracy, PointingGame
+from assay.bench.models import Subject, load
+from assay.core.borrow import borrowed
+from assay.core.layers import find
+from assay.core.probe import default_layer
+from assay.explain import GradCAM, InputXGradient, IntegratedGradients, RandomMap, Saliency
+from assay.explain.metrics import MassAccuracy, PointingGame
 from tests.bench.real import REAL, needed
 
 pytestmark = pytest.mark.real

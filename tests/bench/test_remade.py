@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.cells import Setup
-from bench.painted import TEXTURES, StyleCell, TextureCell
-from bench.remade import METRICS, DreamCell, InversionCell, dream_scores, inversion_scores
-from core.errors import NotApplicable
-from synthesis import DeepDream, ImageQuilting, Invert, StyleTransfer, TextureSynthesis
-from synthesis.base import Art
+from assay.bench.cells import Setup
+from assay.bench.painted import TEXTURES, StyleCell, TextureCell
+from assay.bench.remade import METRICS, DreamCell, InversionCell, dream_scores, inversion_scores
+from assay.core.errors import NotApplicable
+from assay.synthesis import DeepDream, ImageQuilting, Invert, StyleTransfer, TextureSynthesis
+from assay.synthesis.base import Art
 from tests.bench.zoo import subject, zoo_cell
 
 

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import reports
-from bench.cells import Setup
-from bench.engine import Finished, Result, run
-from bench.plan import Options
-from bench.store import StoreError, read_rows
-from core.errors import AssayError
+from assay import reports
+from assay.bench.cells import Setup
+from assay.bench.engine import Finished, Result, run
+from assay.bench.plan import Options
+from assay.bench.store import StoreError, read_rows
+from assay.core.errors import AssayError
 
 OWN = "py:tests.bench.nets:"
 OPTIONS = Options(
@@ -108,7 +108,7 @@ def test_killed_in_the_middle_it_goes_on(whole: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "bench.cli",
+        "assay",
         "run",
         "--config",
         str(config),
@@ -183,7 +183,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
         written.append(Path(where))
         real(table, where, *arguments, **settings)
 
-    monkeypatch.setattr("bench.store.pq.write_table", fills_up)
+    monkeypatch.setattr("assay.bench.store.pq.write_table", fills_up)
     with pytest.raises(StoreError, match="No space left on device; what is stored stays valid"):
         quick(tmp_path)
     assert len(list(tmp_path.glob("cells/*"))) == 4

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from bench.data import scenes
-from bench.data.scenes import part_map, render, scene
+from assay.bench.data import scenes
+from assay.bench.data.scenes import part_map, render, scene
 
 GOLDEN = {
     (0, "test", 0, "none"): "543035d1abea170f",

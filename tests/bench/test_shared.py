@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-import reports
-from bench.cells import Cell, Setup, explained
-from bench.engine import run
-from bench.plan import Options, plan
-from bench.store import Store, read_rows
-from explain.gradients import Deconvnet
-from explain.passes import Found
+from assay import reports
+from assay.bench.cells import Cell, Setup, explained
+from assay.bench.engine import run
+from assay.bench.plan import Options, plan
+from assay.bench.store import Store, read_rows
+from assay.explain.gradients import Deconvnet
+from assay.explain.passes import Found
 from tests.bench.nets import OWN
 
 OPTIONS = Options(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.cells import Setup
-from bench.shortcut import TRUTH, shortcut_cells, shortcut_detection
-from explain import AttentionRollout, GradCAM, Saliency, SobelMap
+from assay.bench.cells import Setup
+from assay.bench.shortcut import TRUTH, shortcut_cells, shortcut_detection
+from assay.explain import AttentionRollout, GradCAM, Saliency, SobelMap
 
 SUSPECT, SOUND = "zoo:repvgg-shortcut", "zoo:repvgg"
 SNOW = "scenes?shortcut=agrees"

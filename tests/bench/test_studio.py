@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from synthesis.fast import StyleNet, save
+from assay.synthesis.fast import StyleNet, save
 from tests.bench.test_cli import MODEL, call
 
 QUICK = "visualize(steps=6)"

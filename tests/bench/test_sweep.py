@@ -2,11 +2,11 @@
 
 import pytest
 
-from attacks import ATTACKS, FGSM, PGD
-from bench.goals import parse_attack, parse_attacks
-from bench.plan import Options, plan
-from core.errors import AssayError
-from core.tables import number
+from assay.attacks import ATTACKS, FGSM, PGD
+from assay.bench.goals import parse_attack, parse_attacks
+from assay.bench.plan import Options, plan
+from assay.core.errors import AssayError
+from assay.core.tables import number
 from tests.bench.nets import OWN
 
 

@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from attacks import FGSM, PGD
-from attacks.balls import Ball
-from bench import training
-from bench.data import scenes
-from bench.models import Subject, create
-from bench.zoo.recipes import RECIPES, Recipe, Trades
-from core.draws import Draws
-from core.errors import AssayError
+from assay.attacks import FGSM, PGD
+from assay.attacks.balls import Ball
+from assay.bench import training
+from assay.bench.data import scenes
+from assay.bench.models import Subject, create
+from assay.bench.zoo.recipes import RECIPES, Recipe, Trades
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
 
 
 @pytest.fixture(autouse=True)

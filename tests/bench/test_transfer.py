@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from attacks import MIFGSM, Targeted, UniversalPerturbation
-from bench.attacked import AttackCell, pool
-from bench.cells import Setup, draws_for
-from bench.cells import subject as loaded
-from bench.data import load as load_data
-from bench.models import load
-from bench.plan import Options, Plan, plan
-from bench.transfer import TransferCell
-from core.errors import AssayError, NotApplicable
+from assay.attacks import MIFGSM, Targeted, UniversalPerturbation
+from assay.bench.attacked import AttackCell, pool
+from assay.bench.cells import Setup, draws_for
+from assay.bench.cells import subject as loaded
+from assay.bench.data import load as load_data
+from assay.bench.models import load
+from assay.bench.plan import Options, Plan, plan
+from assay.bench.transfer import TransferCell
+from assay.core.errors import AssayError, NotApplicable
 from tests.bench.nets import OWN
 from tests.bench.test_cells import folder
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import PGD, evaluate
-from bench.data import load as load_data
-from bench.models import load
-from bench.zoo.recipes import RECIPES
-from explain import EXPLAINERS, Logit
-from explain.metrics import MassAccuracy
-from reports.intervals import estimate
+from assay.attacks import PGD, evaluate
+from assay.bench.data import load as load_data
+from assay.bench.models import load
+from assay.bench.zoo.recipes import RECIPES
+from assay.explain import EXPLAINERS, Logit
+from assay.explain.metrics import MassAccuracy
+from assay.reports.intervals import estimate
 
 ROBUST = ("repvgg-robust", "repvgg-fgsm", "repvgg-trades")
 CONVOLUTIONAL = ("repvgg", "resnet", "efficientnet", "convnext", *ROBUST)

@@ -2,9 +2,9 @@
 
 from typing import Any, TypeVar
 
-from bench.cells import Cell, dataset
-from bench.cells import subject as loaded
-from bench.models import Subject
+from assay.bench.cells import Cell, dataset
+from assay.bench.cells import subject as loaded
+from assay.bench.models import Subject
 
 C = TypeVar("C", bound=Cell)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS, Targeted, Untargeted, evaluate
-from attacks.base import Attack, BlackBox
-from attacks.checks import SLACK
-from core.borrow import counting
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
+from assay.attacks import ATTACKS, Targeted, Untargeted, evaluate
+from assay.attacks.base import Attack, BlackBox
+from assay.attacks.checks import SLACK
+from assay.core.borrow import counting
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
 from tests.explain.models import CLASSES, SmallCNN, Tripping, pictures, small_cnn, state
 
 IDS = ["a", "b", "c", "d"]

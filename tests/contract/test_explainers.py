@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.targets import Logit
-from explain import EXPLAINERS, Explainer
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Logit
+from assay.explain import EXPLAINERS, Explainer
 from tests.explain.models import CLASSES, Tripping, choices_of, pictures, small_cnn, state, suited
 
 IDS = ["a", "b", "c", "d"]

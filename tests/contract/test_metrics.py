@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Logit, Probability, Target
-from explain import EXPLAINERS
-from explain.base import Explainer
-from explain.metrics import METRICS, Metric
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Logit, Probability, Target
+from assay.explain import EXPLAINERS
+from assay.explain.base import Explainer
+from assay.explain.metrics import METRICS, Metric
 from tests.explain.models import CLASSES, Tripping, choices_of, pictures, small_cnn, state
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from core.borrow import borrowed, check_images, counting
-from core.errors import AssayError
+from assay.core.borrow import borrowed, check_images, counting
+from assay.core.errors import AssayError
 from tests.explain.models import small_cnn, state
 
 

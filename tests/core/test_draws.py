@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.draws import Draws, as_draws
-from core.errors import AssayError
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
 
 IDS = ["a", "b", "c"]
 

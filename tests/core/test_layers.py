@@ -7,9 +7,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from core.errors import AssayError, NotApplicable
-from core.layers import Layout, activations, find, find_layout, layout, many_activations, record, to_grid
-from core.probe import default_layer, describe, is_cut
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.layers import Layout, activations, find, find_layout, layout, many_activations, record, to_grid
+from assay.core.probe import default_layer, describe, is_cut
 from tests.core.corners import corners_read
 from tests.explain.models import Linear, built, pictures, small_cnn, state
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import NotApplicable
-from core.receptive import Field, box, measured
-from core.targets import Neuron, gradient
+from assay.core.errors import NotApplicable
+from assay.core.receptive import Field, box, measured
+from assay.core.targets import Neuron, gradient
 from tests.explain.models import pictures, small_cnn, state
 
 

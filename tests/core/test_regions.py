@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import AssayError, NotApplicable
-from core.probe import default_layer
-from core.targets import Logit, Region, Target, gradient
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.probe import default_layer
+from assay.core.targets import Logit, Region, Target, gradient
 from tests.explain.models import pictures
 
 SIZE, K = 12, 4

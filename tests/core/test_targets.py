@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import layers
-from core.targets import (
+from assay.core import layers
+from assay.core.targets import (
     Channel,
     CodeDistance,
     GramDistance,

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attacks import evaluate
-from attacks.judge import AttackLike, budget
+from assay.attacks import evaluate
+from assay.attacks.judge import AttackLike, budget
 from tests.crosscheck.subjects import Sample
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import Goal, Untargeted
-from core.draws import Draws
+from assay.attacks import Goal, Untargeted
+from assay.core.draws import Draws
 
 ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, images, labels

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import data, models
-from bench.models import Subject
+from assay.bench import data, models
+from assay.bench.models import Subject
 from tests.bench.real import REAL, mnist, needed
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.layers import find, find_layout, record, to_grid
-from core.probe import default_layer
-from explain import EXPLAINERS, Explainer
+from assay.core.layers import find, find_layout, record, to_grid
+from assay.core.probe import default_layer
+from assay.explain import EXPLAINERS, Explainer
 from tests.explain.models import built, pictures
 
 pytestmark = pytest.mark.crosscheck

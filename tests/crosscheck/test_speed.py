@@ -2,7 +2,7 @@
 
 import pytest
 
-from attacks import DeepFool
+from assay.attacks import DeepFool
 from tests.crosscheck.figures import FIGURES, Comparison, figure
 from tests.crosscheck.peers import Peer, adv_lib, foolbox, torchattacks
 from tests.crosscheck.subjects import sample

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
-from attacks import ATTACKS, BlackBox
+from assay.attacks import ATTACKS, BlackBox
 from tests.crosscheck.cases import BOUNDED, NEAREST, STEPS, Bounded, Nearest
 from tests.crosscheck.figures import FIGURES, Comparison, Figure, figure
 from tests.crosscheck.peers import Peer

@@ -11,8 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import NotApplicable
-from explain.base import Explainer
+from assay.core.errors import NotApplicable
+from assay.explain.base import Explainer
 
 SIZE = 24
 CLASSES = 5

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import NotApplicable
-from core.targets import Channel, Logit
-from explain import AttentionRollout, TransformerAttribution
-from explain.attention import Attention, explicit
+from assay.core.errors import NotApplicable
+from assay.core.targets import Channel, Logit
+from assay.explain import AttentionRollout, TransformerAttribution
+from assay.explain.attention import Attention, explicit
 from tests.explain.models import built, pictures, small_vit
 
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 48, "num_heads": 3}

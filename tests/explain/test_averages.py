@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from core.borrow import counting
-from core.draws import as_draws
-from core.targets import Logit, gradient
-from explain import EXPLAINERS, Explainer, IntegratedGradients, Occlusion, Saliency, SmoothGrad, VarGrad
-from explain.base import completeness_gap
-from explain.variants import baseline_of
+from assay.core.borrow import counting
+from assay.core.draws import as_draws
+from assay.core.targets import Logit, gradient
+from assay.explain import EXPLAINERS, Explainer, IntegratedGradients, Occlusion, Saliency, SmoothGrad, VarGrad
+from assay.explain.base import completeness_gap
+from assay.explain.variants import baseline_of
 from tests.explain.models import pictures, small_cnn
 
 LABELS = torch.tensor([0, 1, 2, 3])

@@ -10,9 +10,9 @@ import torch
 from captum._utils.gradient import compute_layer_gradients_and_eval
 from torch import Tensor, nn
 
-from core.layers import find, find_layout, record, to_grid
-from core.probe import default_layer
-from explain import (
+from assay.core.layers import find, find_layout, record, to_grid
+from assay.core.probe import default_layer
+from assay.explain import (
     EXPLAINERS,
     Deconvnet,
     Explainer,
@@ -24,7 +24,7 @@ from explain import (
     Occlusion,
     Saliency,
 )
-from explain.variants import segments_of
+from assay.explain.variants import segments_of
 from tests.explain.models import built, pictures
 
 LABELS = torch.tensor([3, 8])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import AssayError, NotApplicable
-from core.targets import Channel, Logit, Neuron, Region, Target
-from explain import (
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Channel, Logit, Neuron, Region, Target
+from assay.explain import (
     CAM,
     DeepLift,
     GradCAM,
@@ -23,7 +23,7 @@ from explain import (
     SmoothGrad,
     together,
 )
-from explain.metrics import ROAD, MassAccuracy, SensitivityMax
+from assay.explain.metrics import ROAD, MassAccuracy, SensitivityMax
 from tests.core.test_regions import Pointwise, masks
 from tests.explain.models import CLASSES, SIZE, Pooled, pictures, small_cnn
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import as_draws
-from core.errors import AssayError, NotApplicable
-from core.targets import Channel, Logit, Margin, Neuron
-from explain import (
+from assay.core.draws import as_draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Channel, Logit, Margin, Neuron
+from assay.explain import (
     CAM,
     CenterMap,
     Deconvnet,
@@ -28,7 +28,7 @@ from explain import (
     SobelMap,
     VarGrad,
 )
-from explain.variants import Baseline, baseline_of
+from assay.explain.variants import Baseline, baseline_of
 from tests.explain.models import Linear, pictures, small_cnn
 
 LABELS = torch.tensor([0, 2])

@@ -7,11 +7,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from core.errors import AssayError
-from core.targets import Logit, Probability
-from explain.metrics import Deletion, Insertion, SingleDeletion
-from explain.metrics.ranks import spearman
-from explain.variants import Baseline, baseline_of
+from assay.core.errors import AssayError
+from assay.core.targets import Logit, Probability
+from assay.explain.metrics import Deletion, Insertion, SingleDeletion
+from assay.explain.metrics.ranks import spearman
+from assay.explain.variants import Baseline, baseline_of
 from tests.explain.models import Linear, pictures, small_cnn
 
 LABELS = torch.tensor([0, 2])

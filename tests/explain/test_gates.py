@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.targets import Logit
-from explain import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
-from explain.gates import Activations, Gates, Rule
+from assay.core.targets import Logit
+from assay.explain import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
+from assay.explain.gates import Activations, Gates, Rule
 from tests.explain.models import pictures, small_cnn
 
 SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench.models import load
-from core.layers import activations
-from core.probe import grid_layers, trunk
-from explain.learned.activations import lives, strongest_channels
+from assay.bench.models import load
+from assay.core.layers import activations
+from assay.core.probe import grid_layers, trunk
+from assay.explain.learned.activations import lives, strongest_channels
 from tests.explain.models import Pooled, built, pictures, small_cnn, small_vit, state
 
 

@@ -13,13 +13,13 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.cells import dataset
-from bench.data import Scenes
-from bench.data import load as load_data
-from bench.models import create, ensemble, load
-from bench.zoo.recipes import RECIPES
-from core.errors import AssayError, NotApplicable
-from explain.learned.codes import (
+from assay.bench.cells import dataset
+from assay.bench.data import Scenes
+from assay.bench.data import load as load_data
+from assay.bench.models import create, ensemble, load
+from assay.bench.zoo.recipes import RECIPES
+from assay.core.errors import AssayError, NotApplicable
+from assay.explain.learned.codes import (
     codes,
     heads,
     linear_cka,

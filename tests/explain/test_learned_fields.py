@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from core.receptive import Field, Reach, Traced, clipped, effective, measured, recursion
-from explain.learned.fields import growth, spread_layers
+from assay.core.receptive import Field, Reach, Traced, clipped, effective, measured, recursion
+from assay.explain.learned.fields import growth, spread_layers
 from tests.explain.models import built, pictures, small_cnn, small_vit, state
 
 
@@ -59,7 +59,7 @@ def test_the_recursion_equals_the_support_of_derivatives(
 
 
 def _grid(model: nn.Module, images: Tensor, layer: str) -> tuple[int, int]:
-    from core.layers import activations
+    from assay.core.layers import activations
 
     grid = activations(model, images, layer)
     return grid.shape[2], grid.shape[3]

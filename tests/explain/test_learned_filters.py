@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.models import load
-from bench.zoo.nets import MLP
-from core.errors import NotApplicable
-from explain.learned.filters import class_templates, first_filters, gabors, layer_weights, tiles
+from assay.bench.models import load
+from assay.bench.zoo.nets import MLP
+from assay.core.errors import NotApplicable
+from assay.explain.learned.filters import class_templates, first_filters, gabors, layer_weights, tiles
 from tests.explain.models import Linear, pictures, small_cnn, small_vit, state
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.cells import dataset
-from bench.inspect_codes import part_maps, randomized
-from bench.models import Subject, create, load
-from bench.zoo.recipes import RECIPES
-from core.errors import AssayError
-from explain.learned.units import Dissection, dissect, unit_masks
+from assay.bench.cells import dataset
+from assay.bench.inspect_codes import part_maps, randomized
+from assay.bench.models import Subject, create, load
+from assay.bench.zoo.recipes import RECIPES
+from assay.core.errors import AssayError
+from assay.explain.learned.units import Dissection, dissect, unit_masks
 from tests.explain.models import in_batches, pictures, small_cnn, state
 
 Pairs = list[tuple[Tensor, Tensor]]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.errors import AssayError
-from core.targets import Logit, Target
-from explain.metrics import MassAccuracy, Metric, PartEffect, PointingGame, RankAccuracy
+from assay.core.errors import AssayError
+from assay.core.targets import Logit, Target
+from assay.explain.metrics import MassAccuracy, Metric, PartEffect, PointingGame, RankAccuracy
 from tests.explain.models import Linear, pictures
 
 SIZE = 8

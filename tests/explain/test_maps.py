@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.borrow import counting
-from core.errors import AssayError, NotApplicable
-from core.layers import activations
-from core.probe import default_layer
-from core.targets import Channel, Logit
-from explain import (
+from assay.core.borrow import counting
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.layers import activations
+from assay.core.probe import default_layer
+from assay.core.targets import Channel, Logit
+from assay.explain import (
     CAM,
     EXPLAINERS,
     AblationCAM,

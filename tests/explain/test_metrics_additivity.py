@@ -6,13 +6,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Logit, Probability
-from explain import IntegratedGradients, Saliency
-from explain.metrics import ROAD, Completeness, Infidelity
-from explain.metrics.imputation import impute
-from explain.variants import Baseline, baseline_of
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Logit, Probability
+from assay.explain import IntegratedGradients, Saliency
+from assay.explain.metrics import ROAD, Completeness, Infidelity
+from assay.explain.metrics.imputation import impute
+from assay.explain.variants import Baseline, baseline_of
 from tests.explain.models import Linear, pictures, small_cnn
 
 LABELS = torch.tensor([0, 2])

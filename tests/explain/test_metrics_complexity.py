@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.targets import Logit
-from explain.metrics import Entropy, Gini, GrabCutIoU, Metric
-from explain.segmentation import segment
+from assay.core.targets import Logit
+from assay.explain.metrics import Entropy, Gini, GrabCutIoU, Metric
+from assay.explain.segmentation import segment
 from tests.explain.models import Linear, pictures
 
 SIZE = 8

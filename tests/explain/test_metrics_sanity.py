@@ -11,11 +11,11 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.targets import Logit, Target
-from explain import Explainer, InputXGradient, Saliency, SobelMap
-from explain.metrics import Randomization
-from explain.metrics.sanity import randomize, top_down
+from assay.core.draws import Draws
+from assay.core.targets import Logit, Target
+from assay.explain import Explainer, InputXGradient, Saliency, SobelMap
+from assay.explain.metrics import Randomization
+from assay.explain.metrics.sanity import randomize, top_down
 from tests.explain.models import SmallCNN, built, pictures, small_cnn, state
 
 LABELS = torch.tensor([0, 2])

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data import load as load_data
-from bench.models import load as load_model
-from core.errors import NotApplicable
-from core.targets import Logit
-from explain import EXPLAINERS
-from explain.metrics import PartEffect, ShortcutMass
-from explain.metrics.parts import shortcut_effect
+from assay.bench.data import load as load_data
+from assay.bench.models import load as load_model
+from assay.core.errors import NotApplicable
+from assay.core.targets import Logit
+from assay.explain import EXPLAINERS
+from assay.explain.metrics import PartEffect, ShortcutMass
+from assay.explain.metrics.parts import shortcut_effect
 from tests.explain.models import Linear
 
 SIZE = 8

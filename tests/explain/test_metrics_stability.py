@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.borrow import borrowed
-from core.draws import Draws, as_draws
-from core.errors import NotApplicable
-from core.targets import Logit
-from explain import EXPLAINERS, Explainer, InputXGradient, RandomMap, Saliency
-from explain.metrics import SensitivityMax
-from explain.metrics.stability import map_gradient
+from assay.core.borrow import borrowed
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import NotApplicable
+from assay.core.targets import Logit
+from assay.explain import EXPLAINERS, Explainer, InputXGradient, RandomMap, Saliency
+from assay.explain.metrics import SensitivityMax
+from assay.explain.metrics.stability import map_gradient
 from tests.explain.models import CLASSES, Linear, pictures, small_cnn, state
 
 LABELS = torch.tensor([0, 2])

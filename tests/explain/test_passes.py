@@ -4,10 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from core.borrow import counting
-from core.errors import AssayError, NotApplicable
-from core.targets import Channel, Logit
-from explain import EXPLAINERS, Deconvnet, Derived, EigenCAM, GradCAM, GuidedBackprop, GuidedGradCAM, Saliency, together
+from assay.core.borrow import counting
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Channel, Logit
+from assay.explain import (
+    EXPLAINERS,
+    Deconvnet,
+    Derived,
+    EigenCAM,
+    GradCAM,
+    GuidedBackprop,
+    GuidedGradCAM,
+    Saliency,
+    together,
+)
 from tests.explain.models import Linear, Pooled, Tripping, pictures, small_cnn, state
 
 FAMILY = [name for name in EXPLAINERS if issubclass(EXPLAINERS[name], Derived)]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.draws import Draws, as_draws
-from core.errors import AssayError, NotApplicable
-from core.targets import Channel, Logit
-from explain import RISE, ExtremalPerturbation, FeatureAblation, InputMagnitude, Occlusion
-from explain.perturbation import rise_masks
-from explain.variants import baseline_of, segments_of
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Channel, Logit
+from assay.explain import RISE, ExtremalPerturbation, FeatureAblation, InputMagnitude, Occlusion
+from assay.explain.perturbation import rise_masks
+from assay.explain.variants import baseline_of, segments_of
 from tests.explain.models import Linear, pictures, small_cnn
 
 LABELS = torch.tensor([0, 2])

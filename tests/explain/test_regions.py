@@ -5,9 +5,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from core.probe import default_layer
-from core.targets import Region
-from explain import GradCAM, InputXGradient, Occlusion, Saliency
+from assay.core.probe import default_layer
+from assay.core.targets import Region
+from assay.explain import GradCAM, InputXGradient, Occlusion, Saliency
 from tests.core.test_regions import CLASSES, SIZE, Pointwise, images, masks
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.errors import AssayError
-from explain import GrabCut, Saliency
-from explain.segmentation import segment
+from assay.core.errors import AssayError
+from assay.explain import GrabCut, Saliency
+from assay.explain.segmentation import segment
 from tests.explain.models import Linear
 
 

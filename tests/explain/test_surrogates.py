@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import AssayError, NotApplicable
-from explain import LIME, DeepLift, IntegratedGradients, KernelSHAP, surrogates
-from explain.surrogates import _Surrogate
-from explain.variants import baseline_of, segments_of
+from assay.core.errors import AssayError, NotApplicable
+from assay.explain import LIME, DeepLift, IntegratedGradients, KernelSHAP, surrogates
+from assay.explain.surrogates import _Surrogate
+from assay.explain.variants import baseline_of, segments_of
 from tests.explain.models import Linear, built, pictures, small_cnn
 from tests.explain.test_perturbation import LABELS, summed
 

@@ -8,8 +8,8 @@ import torch
 import zennit.composites
 from torch import Tensor, nn
 
-from core.targets import Logit
-from explain import Deconvnet, GuidedBackprop
+from assay.core.targets import Logit
+from assay.explain import Deconvnet, GuidedBackprop
 from tests.explain.models import built, pictures
 
 LABELS = torch.tensor([3, 8])

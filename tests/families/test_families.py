@@ -9,14 +9,14 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.families import FAMILIES, build
-from core.borrow import borrowed
-from core.errors import NotApplicable
-from core.layers import Layout, activations, find, find_layout, record, to_grid
-from core.probe import default_layer, is_cut, random_images
-from core.targets import Logit
-from explain import CAM, EXPLAINERS, Occlusion
-from explain.passes import Derived, together
+from assay.bench.families import FAMILIES, build
+from assay.core.borrow import borrowed
+from assay.core.errors import NotApplicable
+from assay.core.layers import Layout, activations, find, find_layout, record, to_grid
+from assay.core.probe import default_layer, is_cut, random_images
+from assay.core.targets import Logit
+from assay.explain import CAM, EXPLAINERS, Occlusion
+from assay.explain.passes import Derived, together
 from tests.core.corners import corners_read
 
 QUICK = (
@@ -185,7 +185,7 @@ def _few(name: str) -> Any:
 GRADIENT_METHODS = [
     name
     for name, cls in EXPLAINERS.items()
-    if (issubclass(cls, Derived) or cls.__module__ == "explain.averages") and cls is not CAM
+    if (issubclass(cls, Derived) or cls.__module__ == "assay.explain.averages") and cls is not CAM
 ]
 
 

@@ -5,12 +5,12 @@ import torch
 from timm.layers import ScaledStdConv2d, StdConv2d, StdConv2dSame
 from torch import nn
 
-from bench.families import FAMILIES, build
-from core.borrow import borrowed
-from core.errors import NotApplicable
-from core.layers import find, record
-from core.receptive import box
-from explain.learned.filters import first_filters
+from assay.bench.families import FAMILIES, build
+from assay.core.borrow import borrowed
+from assay.core.errors import NotApplicable
+from assay.core.layers import find, record
+from assay.core.receptive import box
+from assay.explain.learned.filters import first_filters
 from tests.families.test_families import QUICK
 
 WITHOUT = {"csatv2": "stem_dct.conv_y reads something else than single pixels"}  # cosines over blocks of 8 pixels

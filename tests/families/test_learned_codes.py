@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.families import FAMILIES, build
-from core.borrow import borrowed
-from explain.learned.codes import codes, heads
+from assay.bench.families import FAMILIES, build
+from assay.core.borrow import borrowed
+from assay.explain.learned.codes import codes, heads
 from tests.families.test_families import QUICK
 
 CASES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.families) for name in FAMILIES]

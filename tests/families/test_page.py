@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.families import FAMILIES
+from assay.bench.cli import main
+from assay.bench.families import FAMILIES
 from tests.families.test_families import QUICK
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.families import FAMILIES, build
-from bench.models import Subject
-from core.errors import NotApplicable
-from core.layers import activations
-from core.probe import default_layer
-from core.targets import CodeDistance, LayerNorm2, Logit
-from synthesis import DeepDream, Invert, Visualize
-from synthesis.tiles import takes
+from assay.bench.families import FAMILIES, build
+from assay.bench.models import Subject
+from assay.core.errors import NotApplicable
+from assay.core.layers import activations
+from assay.core.probe import default_layer
+from assay.core.targets import CodeDistance, LayerNorm2, Logit
+from assay.synthesis import DeepDream, Invert, Visualize
+from assay.synthesis.tiles import takes
 
 TRANSFORMERS = ("vision_transformer", "deit", "swin_transformer", "cait")
 NAMES = (

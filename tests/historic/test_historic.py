@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import reports
-from bench.store import read_rows
-from reports.gate import compare, load
+from assay import reports
+from assay.bench.store import read_rows
+from assay.reports.gate import compare, load
 
 HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("schema-*"))

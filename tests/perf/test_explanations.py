@@ -10,8 +10,8 @@ import captum.attr
 import pytest
 from torch import Tensor, nn
 
-from core.layers import find
-from explain import Deconvnet, GradCAM, GuidedBackprop, InputXGradient, Occlusion, Saliency, together
+from assay.core.layers import find
+from assay.explain import Deconvnet, GradCAM, GuidedBackprop, InputXGradient, Occlusion, Saliency, together
 from tests.perf.test_overhead import forwards, measure, network
 
 pytestmark = pytest.mark.perf
@@ -57,8 +57,8 @@ def by_captum(model: nn.Module, layer: str, images: Tensor, labels: Tensor) -> N
 
 PROGRAM = """
 import resource, torch
-from core.targets import Logit, gradient
-from explain import IntegratedGradients
+from assay.core.targets import Logit, gradient
+from assay.explain import IntegratedGradients
 from tests.perf.test_overhead import network
 model, images, _ = network()
 images, target = torch.rand(64, 3, 64, 64), Logit(torch.zeros(64, dtype=torch.int64))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import APGD, DDN, FGSM, MIFGSM, PGD
-from core.borrow import borrowed, counting
-from explain import GradCAM, GuidedBackprop, Saliency
+from assay.attacks import APGD, DDN, FGSM, MIFGSM, PGD
+from assay.core.borrow import borrowed, counting
+from assay.explain import GradCAM, GuidedBackprop, Saliency
 
 pytestmark = pytest.mark.perf
 STEPS = 10

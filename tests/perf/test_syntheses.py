@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from core.borrow import borrowed
-from core.layers import activations
-from core.targets import LayerNorm2, Logit
-from synthesis import DeepDream, Invert, Visualize
+from assay.core.borrow import borrowed
+from assay.core.layers import activations
+from assay.core.targets import LayerNorm2, Logit
+from assay.synthesis import DeepDream, Invert, Visualize
 from tests.perf.test_overhead import measure, network
 
 pytestmark = pytest.mark.perf

@@ -11,12 +11,12 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-import reports
-from reports import attacked, landscape, queries, radii, ranking, transfer
-from reports.facts import WORST, facts, outcomes
-from reports.look import LIGHT, Identity, Plot, identities, themed
-from reports.pictures import Album
-from reports.stored import Results
+from assay import reports
+from assay.reports import attacked, landscape, queries, radii, ranking, transfer
+from assay.reports.facts import WORST, facts, outcomes
+from assay.reports.look import LIGHT, Identity, Plot, identities, themed
+from assay.reports.pictures import Album
+from assay.reports.stored import Results
 from tests.reports import made
 from tests.reports.builder import Builder
 from tests.reports.site import Site

@@ -12,9 +12,9 @@ from axe_playwright_python.base import AXE_FILE_PATH
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
 
-import reports
-from reports.gate import compare, load, output
-from reports.gate.tolerances import read
+from assay import reports
+from assay.reports.gate import compare, load, output
+from assay.reports.gate.tolerances import read
 from tests.reports.builder import Builder, plain_picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import reports
-from reports import checks
-from reports.facts import Facts
+from assay import reports
+from assay.reports import checks
+from assay.reports.facts import Facts
 from tests.reports import made
 from tests.reports.builder import Builder
 

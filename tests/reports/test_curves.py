@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import curves, transfer
-from reports.facts import WORST, Facts
+from assay.reports import curves, transfer
+from assay.reports.facts import WORST, Facts
 
 INF = math.inf
 

@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
 
-import reports
-from reports.attacked import listed
-from reports.findings import findings
-from reports.look import identities
-from reports.ranking import COLUMNS
+from assay import reports
+from assay.reports.attacked import listed
+from assay.reports.findings import findings
+from assay.reports.look import identities
+from assay.reports.ranking import COLUMNS
 from tests.reports.builder import Builder
 
 

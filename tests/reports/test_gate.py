@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-import reports
-from core.errors import AssayError
-from reports.gate import Verdict, baseline, compare, distil, load, output, proofs
-from reports.gate.art import Cell, Picture, thinned
-from reports.gate.change import apart
-from reports.gate.likeness import measure, refused, worst
-from reports.gate.planned import published
-from reports.gate.tolerances import MetricRule, parse, read
-from reports.gate.values import intervals
+from assay import reports
+from assay.core.errors import AssayError
+from assay.reports.gate import Verdict, baseline, compare, distil, load, output, proofs
+from assay.reports.gate.art import Cell, Picture, thinned
+from assay.reports.gate.change import apart
+from assay.reports.gate.likeness import measure, refused, worst
+from assay.reports.gate.planned import published
+from assay.reports.gate.tolerances import MetricRule, parse, read
+from assay.reports.gate.values import intervals
 from tests.reports.builder import ATTACKS, Builder
 from tests.reports.site import Page
 

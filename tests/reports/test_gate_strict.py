@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.errors import AssayError
-from reports.gate import Distilled, Verdict, compare, distil, load, output
-from reports.gate.art import Key, Picture
-from reports.gate.compare import NOTHING
-from reports.gate.likeness import changed, mistaken, refused
-from reports.gate.tolerances import parse
+from assay.core.errors import AssayError
+from assay.reports.gate import Distilled, Verdict, compare, distil, load, output
+from assay.reports.gate.art import Key, Picture
+from assay.reports.gate.compare import NOTHING
+from assay.reports.gate.likeness import changed, mistaken, refused
+from assay.reports.gate.tolerances import parse
 from tests.reports.builder import ATTACKS, Builder
 
 HIDDEN = "abc\N{RIGHT-TO-LEFT OVERRIDE}def$x$"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from reports import learned
-from reports.look import DARK, LIGHT, Look, Plot, themed
+from assay.reports import learned
+from assay.reports.look import DARK, LIGHT, Look, Plot, themed
 
 
 def drawn(plot: Plot, look: Look = LIGHT) -> Figure:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports import methods
-from reports.stored import Results
+from assay.reports import methods
+from assay.reports.stored import Results
 
 IMAGES = 40
 METHODS = ("Good()", "Fair()", "Poor()", "RandomMap()", "CenterMap()")

@@ -4,8 +4,8 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-import reports
-from reports.places import Place, places
+from assay import reports
+from assay.reports.places import Place, places
 from tests.reports.builder import ATTACKS, Builder
 
 

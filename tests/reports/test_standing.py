@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import methods, shortcut, standing
-from reports.look import LIGHT, identities, themed
+from assay.reports import methods, shortcut, standing
+from assay.reports.look import LIGHT, identities, themed
 from tests.reports.test_methods import frame, made, results
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import reports
-from core.errors import AssayError
-from reports import ranking
-from reports.names import read
+from assay import reports
+from assay.core.errors import AssayError
+from assay.reports import ranking
+from assay.reports.names import read
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
 
 SMALL = {"models": ("zoo:a", "zoo:b"), "images": 12, "kinds": ("clean", "attack", "explain")}

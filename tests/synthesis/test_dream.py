@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from core.errors import AssayError
-from core.layers import activations
-from core.targets import LayerNorm2, gradient
-from synthesis import DeepDream
-from synthesis.tiles import margin, slope, tiled, windowed
-from synthesis.transforms import roll
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.targets import LayerNorm2, gradient
+from assay.synthesis import DeepDream
+from assay.synthesis.tiles import margin, slope, tiled, windowed
+from assay.synthesis.transforms import roll
 from tests.synthesis.nets import Fixed, Net, pictures
 
 ONE = {"octaves": 1, "steps": 1, "jitter": 0}

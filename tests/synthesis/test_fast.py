@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.draws import Draws
-from core.errors import AssayError
-from synthesis.fast import ConditionalInstanceNorm, FastStyle, StyleNet, load, save
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.synthesis.fast import ConditionalInstanceNorm, FastStyle, StyleNet, load, save
 from tests.synthesis.pyramid import Pyramid, pictures, state_of
 
 

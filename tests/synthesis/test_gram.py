@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import layers
-from core.draws import Draws
-from core.errors import AssayError, NotApplicable
-from core.targets import GramDistance, gram
-from synthesis.gram import (
+from assay.core import layers
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import GramDistance, gram
+from assay.synthesis.gram import (
     CONTRAST,
     Seen,
     TextureSynthesis,
@@ -27,7 +27,7 @@ from synthesis.gram import (
     roughness,
     style_layers,
 )
-from synthesis.tiles import resized, windows
+from assay.synthesis.tiles import resized, windows
 from tests.bench.real import REAL, needed
 from tests.synthesis.pyramid import Fixed, Pyramid, pictures, state_of
 
@@ -253,7 +253,7 @@ def test_the_model_is_given_back() -> None:
 
 
 def test_a_frozen_record() -> None:
-    assert eval(repr(QUICK), vars(sys.modules["synthesis.gram"])) == QUICK
+    assert eval(repr(QUICK), vars(sys.modules["assay.synthesis.gram"])) == QUICK
     with pytest.raises(FrozenInstanceError):
         QUICK.steps = 3  # type: ignore[misc]
 
@@ -266,7 +266,7 @@ def test_settings_out_of_range(settings: dict[str, float]) -> None:
 
 @pytest.mark.real
 def test_a_real_texture_on_a_zoo_net() -> None:
-    from bench.models import load
+    from assay.bench.models import load
 
     with Image.open(needed(REAL / "images" / "style" / "texture_embark_1.jpg")) as picture:
         sample = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 255

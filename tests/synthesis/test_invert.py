@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from attacks.metrics import ssim
-from core.errors import AssayError
-from core.layers import activations
-from core.targets import CodeDistance
-from synthesis import Invert
+from assay.attacks.metrics import ssim
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.targets import CodeDistance
+from assay.synthesis import Invert
 from tests.synthesis.nets import Net, pictures
 
 

@@ -8,12 +8,12 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from core.draws import Draws
-from synthesis.loop import Adam, Momentum, Rule, optimise, quasi_newton
-from synthesis.parametrisations import Pixels
-from synthesis.regularisers import L2, TV, Blur, ClipContribution, ClipNorm, gaussian_blur, total_variation
-from synthesis.spectrum import rms, tilt
-from synthesis.transforms import Defocus, Jitter, Noise, Wobble, roll
+from assay.core.draws import Draws
+from assay.synthesis.loop import Adam, Momentum, Rule, optimise, quasi_newton
+from assay.synthesis.parametrisations import Pixels
+from assay.synthesis.regularisers import L2, TV, Blur, ClipContribution, ClipNorm, gaussian_blur, total_variation
+from assay.synthesis.spectrum import rms, tilt
+from assay.synthesis.transforms import Defocus, Jitter, Noise, Wobble, roll
 
 
 def _draws(n: int, seed: str = "test") -> Draws:

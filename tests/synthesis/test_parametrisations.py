@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.targets import Logit
-from synthesis import Visualize
-from synthesis.loop import Adam, optimise
-from synthesis.parametrisations import CPPN, MACO, Fourier, Latent, Statistics
-from synthesis.visualize import facets
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.targets import Logit
+from assay.synthesis import Visualize
+from assay.synthesis.loop import Adam, optimise
+from assay.synthesis.parametrisations import CPPN, MACO, Fourier, Latent, Statistics
+from assay.synthesis.visualize import facets
 from tests.synthesis.nets import Net, pictures
 
 

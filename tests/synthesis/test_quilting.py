@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from synthesis.quilting import ImageQuilting, beyond, cut
-from synthesis.scores_texture import copy_length, seam_energy
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.synthesis.quilting import ImageQuilting, beyond, cut
+from assay.synthesis.scores_texture import copy_length, seam_energy
 from tests.synthesis.test_scanline import continues, lumpy, noise, periodic
 
 SMALL = ImageQuilting(block=6, overlap=2, size=(13, 15))

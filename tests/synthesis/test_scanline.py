@@ -9,9 +9,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from synthesis.scanline import EfrosLeung, Neighbours, Scanline, WeiLevoy, near
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.synthesis.scanline import EfrosLeung, Neighbours, Scanline, WeiLevoy, near
 
 SMALL = [EfrosLeung(window=5, size=(9, 11)), WeiLevoy(window=3, levels=2, size=(9, 11))]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from core.errors import AssayError
-from synthesis.scores import BANDS, diversity, psnr, radial_spectrum, robust_probability, spectrum_distance
+from assay.core.errors import AssayError
+from assay.synthesis.scores import BANDS, diversity, psnr, radial_spectrum, robust_probability, spectrum_distance
 from tests.synthesis.nets import Net, pictures
 
 

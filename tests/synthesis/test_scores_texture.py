@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.errors import AssayError
-from synthesis.scores_texture import PATCH, copied, copy_length, seam_energy
+from assay.core.errors import AssayError
+from assay.synthesis.scores_texture import PATCH, copied, copy_length, seam_energy
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

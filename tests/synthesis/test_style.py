@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from core.draws import Draws
-from core.errors import AssayError
-from core.layers import activations
-from core.targets import CodeDistance, gram
-from synthesis.gram import Seen, gram_loss, layer_weights
-from synthesis.scores_style import against_budget, gram_distance, held_out
-from synthesis.style import StyleTransfer, code_loss, grey, luminance, matched_contrast, recoloured
-from synthesis.tiles import resized
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.core.layers import activations
+from assay.core.targets import CodeDistance, gram
+from assay.synthesis.gram import Seen, gram_loss, layer_weights
+from assay.synthesis.scores_style import against_budget, gram_distance, held_out
+from assay.synthesis.style import StyleTransfer, code_loss, grey, luminance, matched_contrast, recoloured
+from assay.synthesis.tiles import resized
 from tests.bench.real import REAL, needed
 from tests.synthesis.pyramid import Fixed, Pyramid, pictures, state_of
 
@@ -209,7 +209,7 @@ def test_settings_out_of_range(settings: dict[str, float]) -> None:
 
 
 def test_a_frozen_record() -> None:
-    assert eval(repr(QUICK), vars(sys.modules["synthesis.style"])) == QUICK
+    assert eval(repr(QUICK), vars(sys.modules["assay.synthesis.style"])) == QUICK
     with pytest.raises(FrozenInstanceError):
         QUICK.steps = 3  # type: ignore[misc]
 
@@ -243,7 +243,7 @@ def test_losses_against_the_budget(model: nn.Module) -> None:
 
 @pytest.mark.real
 def test_a_real_painting_on_a_zoo_net() -> None:
-    from bench.models import load
+    from assay.bench.models import load
 
     def read(name: str, size: tuple[int, int]) -> Tensor:
         with Image.open(needed(REAL / "images" / "style" / name)) as picture:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.draws import Draws, as_draws
-from core.errors import AssayError
-from synthesis import SYNTHESES, Channel, LayerNorm2, Logit, Margin, Neuron, Visualize
-from synthesis.scores import diversity
+from assay.core.draws import Draws, as_draws
+from assay.core.errors import AssayError
+from assay.synthesis import SYNTHESES, Channel, LayerNorm2, Logit, Margin, Neuron, Visualize
+from assay.synthesis.scores import diversity
 from tests.synthesis.nets import Fixed, Net, pictures
 
 PLAIN = {"slope": 0.0, "jitter": 0.0, "degrees": 0.0, "scale": 0.0, "blur_every": 0, "tv": 0.0, "l2": 0.0}
