@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, BoundedNorm, check_eps, check_positive, distance, rows
 from assay.attacks.base import Attack
-from assay.attacks.best import Best, everyone
+from assay.attacks.best import Best, all_indices
 from assay.attacks.checks import SLACK
 from assay.attacks.goals import Goal, Loss, Scaled, Towards, Untargeted, likeliest
 from assay.attacks.gradient import ascent, ask, slope
@@ -45,7 +45,7 @@ class APGD(Attack):
             raise AssayError("targets must not be below 0, and rho at most 1")
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        best, index = Best.of(images), everyone(images)
+        best, index = Best.of(images), all_indices(images)
         clean = ask(model, images, self.samples)
         best.update(index, images, -goal.margin(clean), goal.reached(clean))
         for aim in self._aims(clean, goal):

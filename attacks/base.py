@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.goals import Goal, as_goal
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.tables import check
 
@@ -44,7 +44,7 @@ class Attack(ABC):
         images = images.detach()
         if len(images) == 0:
             return images.clone()
-        with borrowed(model):
+        with evaluating(model):
             settled = as_goal(goal, images).settle(model, images)
             return self.run(model, images, settled, as_draws(draws, images)).detach()
 
@@ -81,7 +81,7 @@ class BlackBox(Attack):
         images = images.detach()
         if len(images) == 0:
             return Trace(images.clone(), torch.zeros(0, dtype=torch.int64, device=images.device))
-        with borrowed(model), torch.no_grad():
+        with evaluating(model), torch.no_grad():
             settled = as_goal(goal, images).settle(model, images)
             return self.search(model, images, settled, as_draws(draws, images))
 

@@ -58,7 +58,7 @@ class Nearest(NamedTuple):
         return better
 
 
-def everyone(images: Tensor) -> Tensor:
+def all_indices(images: Tensor) -> Tensor:
     """The indices 0 to N - 1 on the images' device: all images are still in the batch."""
     return torch.arange(len(images), device=images.device)
 
@@ -82,7 +82,7 @@ class Pick(NamedTuple):
         return self.loss.gather(1, self.place[:, None]).squeeze(1)
 
 
-def pick(
+def best_candidate(
     model: nn.Module,
     goal: Goal,
     make: Callable[[Tensor], Tensor],
@@ -95,13 +95,13 @@ def pick(
     ``make(part)`` gives those of the images at ``part``, (len(part) * many, C, H, W), image by image.
     """
     values, picked = like.shape[1:].numel(), []
-    for part in parts(everyone(like), values * many):
+    for part in parts(all_indices(like), values * many):
         candidates = make(part)
         logits = torch.cat([model(piece) for piece in parts(candidates, values)])
         each = goal[part.repeat_interleave(many)]
         losses, reached = each.loss(logits, loss).view(-1, many), each.reached(logits).view(-1, many)
         place = losses.masked_fill(reached.any(1, keepdim=True) & ~reached, float("-inf")).argmax(1)
-        best = candidates.view(-1, many, *like.shape[1:])[everyone(place), place]
+        best = candidates.view(-1, many, *like.shape[1:])[all_indices(place), place]
         picked.append(Pick(best, losses, reached, place))
     return Pick(*(torch.cat(each) for each in zip(*picked, strict=True)))
 

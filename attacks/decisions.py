@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from assay.attacks.balls import Ball, Norm, check_positive, distance, rows
 from assay.attacks.base import Access, BlackBox, Trace
-from assay.attacks.best import Nearest, everyone
+from assay.attacks.best import Nearest, all_indices
 from assay.attacks.goals import Goal
 from assay.core.draws import Draws
 
@@ -51,7 +51,7 @@ class _Judge:
 
         Images that fool as they are need none and have none.
         """
-        images, index = self.nearest.clean, everyone(self.nearest.clean)
+        images, index = self.nearest.clean, all_indices(self.nearest.clean)
         self.nearest.update(index, images, self.fools(index, images))
         index, x = (~self.nearest.fooled).nonzero().flatten(), images.clone()
         sizes = max(*images.shape[2:]).bit_length()
@@ -168,7 +168,7 @@ class HopSkipJump(BlackBox):
 
     def _step(self, judge: _Judge, index: Tensor, x: Tensor, direction: Tensor, length: Tensor) -> Tensor:
         """The step along ``direction``, halved until it fools; ``x`` where it never does."""
-        moved, waiting = x.clone(), everyone(x)
+        moved, waiting = x.clone(), all_indices(x)
         for _ in range(20):
             waiting = waiting[judge.left(index[waiting]) > 0]
             if len(waiting) == 0:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import DUAL, Ball, BoundedNorm, check_positive, distance, rows
 from assay.attacks.base import Attack
-from assay.attacks.best import Nearest, everyone
+from assay.attacks.best import Nearest, all_indices
 from assay.attacks.goals import Goal
 from assay.attacks.hyperplanes import drop, nearest_plane, ways
 from assay.core.draws import Draws
@@ -42,7 +42,7 @@ class DeepFool(Attack):
             raise AssayError(f"classes={self.classes} must be at least 2: the image's own and another")
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        nearest, index = Nearest.of(images, self.norm), everyone(images)
+        nearest, index = Nearest.of(images, self.norm), all_indices(images)
         x = images.detach().requires_grad_(True)
         logits = model(x)
         goals = ways(logits.detach(), goal, self.classes - 1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, BoundedNorm, check_positive, distance, rows
 from assay.attacks.base import Attack
-from assay.attacks.best import Nearest, everyone
+from assay.attacks.best import Nearest, all_indices
 from assay.attacks.goals import Goal
 from assay.attacks.gradient import ask
 from assay.attacks.hyperplanes import drop, nearest_plane, ways
@@ -60,7 +60,7 @@ class FAB(Attack):
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest, logits = Nearest.of(images, self.norm), ask(model, images)
         done = goal.reached(logits)
-        nearest.update(everyone(images), images, done)
+        nearest.update(all_indices(images), images, done)
         index = (~done).nonzero().flatten()
         if len(index) == 0:
             return nearest.images

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, check_positive
 from assay.attacks.base import Attack, BlackBox, Trace
-from assay.attacks.best import Best, everyone, pick
+from assay.attacks.best import Best, all_indices, best_candidate
 from assay.attacks.cppn import Genomes
 from assay.attacks.goals import Goal, Targeted, likeliest
 from assay.core.draws import Draws
@@ -49,7 +49,7 @@ class GradientFooling(Attack):
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         classes = _chosen(model, images, goal)
         ball = Ball("l2", self.step)
-        x, index = self._start(images, draws), everyone(images)
+        x, index = self._start(images, draws), all_indices(images)
         best = Best.of(x)
         for k in range(self.steps + 1):
             current = x.detach().requires_grad_(k < self.steps)
@@ -98,7 +98,12 @@ class CPPNFooling(BlackBox):
         return True
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
-        classes, best, index, shape = _chosen(model, images, goal), Best.of(images), everyone(images), images.shape[1:]
+        classes, best, index, shape = (
+            _chosen(model, images, goal),
+            Best.of(images),
+            all_indices(images),
+            images.shape[1:],
+        )
         queries = torch.full_like(index, 0 if isinstance(goal, Targeted) else 1)
         members = Genomes.random(draws, self.population, shape[0], self.nodes)
         losses = images.new_full((len(images), self.population), float("-inf"))
@@ -107,7 +112,7 @@ class CPPNFooling(BlackBox):
                 break
             children = members.children(draws[index], shape[0]) if generation else members
             wanted = Targeted(classes[index])
-            picked = pick(model, wanted, _drawing(children, shape), images[index], self.population, "ce")
+            picked = best_candidate(model, wanted, _drawing(children, shape), images[index], self.population, "ce")
             best.update(index, picked.images, picked.best, picked.fooled)
             queries[index] += self.population
             wins = picked.loss > losses + TIE

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, room
 from assay.attacks.base import Attack
-from assay.attacks.best import Best, everyone
+from assay.attacks.best import Best, all_indices
 from assay.attacks.goals import Goal, Loss
 from assay.core.draws import Draws
 
@@ -97,7 +97,7 @@ class PGD(Attack):
         check_positive(step=1 if self.step is None else self.step)
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        best, index = Best.of(images), everyone(images)
+        best, index = Best.of(images), all_indices(images)
         for _ in range(self.restarts):
             self._climb(model, images[index], goal[index], draws[index], best, index)
             if self.early_stop:

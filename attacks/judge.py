@@ -11,7 +11,7 @@ from assay.attacks.base import BlackBox
 from assay.attacks.checks import NOISE, SLACK, Watch, inspect
 from assay.attacks.goals import Goal, as_goal
 from assay.attacks.metrics import ssim
-from assay.core.borrow import borrowed, check_images, counting, now
+from assay.core.borrow import check_images, counting, evaluating, now
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 
@@ -65,7 +65,7 @@ def evaluate(
     """
     check_images(images)
     draws = as_draws(draws, images)
-    with borrowed(model):
+    with evaluating(model):
         with torch.no_grad():
             clean_logits = model(images)
             settled = as_goal(goal, images).settle(model, images)

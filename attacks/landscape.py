@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from assay.attacks.balls import rows
 from assay.attacks.goals import Untargeted
 from assay.attacks.gradient import slope
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 
 
 class Plane(NamedTuple):
@@ -21,7 +21,7 @@ class Plane(NamedTuple):
 
 def uphill(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The sign of the gradient of the label's cross-entropy by the images, (N, C, H, W): the direction of FGSM."""
-    with borrowed(model):
+    with evaluating(model):
         return slope(model, images, Untargeted(labels).loss).gradient.sign()
 
 
@@ -80,7 +80,7 @@ def _logits(model: nn.Module, images: Tensor, directions: list[Tensor], steps: T
         torch.arange(len(images), device=images.device), torch.arange(len(steps), device=images.device)
     )
     found = []
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for image, step in (part.unbind(1) for part in torch.split(points, batch_size)):
             x = images[image]
             for k, direction in enumerate(directions):

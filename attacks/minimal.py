@@ -20,14 +20,14 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 
 
-def outset(model: nn.Module, images: Tensor, goal: Goal) -> tuple[Tensor, Slope]:
+def initial_slope(model: nn.Module, images: Tensor, goal: Goal) -> tuple[Tensor, Slope]:
     """The indices of the images that are not fooled as they are, and the slope of the margin at those."""
     found = slope(model, images, lambda logits: goal.loss(logits, "margin"))
     index = (~goal.reached(found.logits)).nonzero().flatten()
     return index, Slope(*(part[index] for part in found))
 
 
-def clearly(goal: Goal, logits: Tensor) -> Tensor:
+def beyond_noise(goal: Goal, logits: Tensor) -> Tensor:
     """Whether the goal is reached by more than another batch split can change, (N,) bool."""
     return goal.margin(logits) < -2 * NOISE * logits.abs().amax(1)
 
@@ -76,7 +76,7 @@ class DDN(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
         sharp = (
             torch.ones_like(found.loss) if self.sharpness is None else self.sharpness / -found.loss.clamp(max=-1e-30)
@@ -91,7 +91,7 @@ class DDN(Attack):
             x = self._rounded((clean + unit(delta) * rows(radius, delta)).clamp(0, 1))
             delta = x - clean
             found = slope(model, x, lambda logits: goal.loss(logits * sharp[:, None]))
-            reached = clearly(goal, found.logits)
+            reached = beyond_noise(goal, found.logits)
             missed = missed | ~reached
             nearest.update(index, x, reached)
         return nearest.images
@@ -124,7 +124,7 @@ class FMN(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
         delta, radius = torch.zeros_like(clean), torch.zeros_like(found.loss)
         step = self.step or (3.0 if self.norm == "l0" else 1.0)
@@ -139,7 +139,7 @@ class FMN(Attack):
             x = Ball(self.norm, radius).inside(clean, clean + delta)
             delta = x - clean
             found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
-            reached = clearly(goal, found.logits)
+            reached = beyond_noise(goal, found.logits)
             nearest.update(index, x, reached)
         return nearest.images
 
@@ -180,7 +180,7 @@ class ALMA(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
         margin, size = -found.loss.clamp(max=-1e-30), distance(found.gradient, "l2").clamp(min=1e-30)
         values = float(images[0].numel()) if len(index) else 1.0
@@ -198,7 +198,7 @@ class ALMA(Attack):
             decay = 0.01 ** ((k - first).clamp(min=0) / (self.steps - first).clamp(min=1))
             x = (x - rows(rate * decay, x) * momentum).clamp(0, 1)
             found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
-            reached, y = clearly(goal, found.logits), -found.loss / margin
+            reached, y = beyond_noise(goal, found.logits), -found.loss / margin
             nearest.update(index, x, reached)
             first = torch.where(reached, first.clamp(max=k), first)
             if k % self.every == 0:
@@ -233,7 +233,7 @@ class SigmaZero(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
         x, adam, tau = clean, Adam(clean), torch.full_like(found.loss, self.tau)
         reached = torch.zeros_like(index, dtype=torch.bool)
@@ -245,6 +245,6 @@ class SigmaZero(Attack):
             tau = (tau + self.tau_step * lr * torch.where(reached, 1.0, -1.0)).clamp(0, 1)
             x = torch.where((x - clean).abs() < rows(tau, x), clean, x)
             found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
-            reached = clearly(goal, found.logits)
+            reached = beyond_noise(goal, found.logits)
             nearest.update(index, x, reached)
         return nearest.images

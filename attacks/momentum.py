@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from assay.attacks.balls import ORDERS, Ball, BoundedNorm, check_eps, check_positive, rows
 from assay.attacks.base import Attack
-from assay.attacks.best import Best, everyone
+from assay.attacks.best import Best, all_indices
 from assay.attacks.goals import Goal, Loss
 from assay.attacks.gradient import Slope, ascent, ask, slope
 from assay.core.draws import Draws
@@ -51,7 +51,7 @@ class MIFGSM(Attack):
             raise AssayError("diversity must lie in [0, 1], decay and neighbours must not be below 0")
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        ball, index = Ball(self.norm, self.eps), everyone(images)
+        ball, index = Ball(self.norm, self.eps), all_indices(images)
         step = self.eps / self.steps if self.step is None else self.step
         best, x = Best.of(images), images
         momentum = tuned = torch.zeros_like(images)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, BoundedNorm, check_eps, check_positive
 from assay.attacks.base import Access, Attack
-from assay.attacks.best import everyone
+from assay.attacks.best import all_indices
 from assay.attacks.goals import Goal
 from assay.core.draws import Draws
 
@@ -29,7 +29,7 @@ class RandomNoise(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         ball = Ball(self.norm, self.eps)
-        noisy, index = images.clone(), everyone(images)
+        noisy, index = images.clone(), all_indices(images)
         for _ in range(self.tries):
             tried = ball.inside(images[index], images[index] + ball.random(images[index], draws[index]))
             noisy[index] = tried

@@ -18,7 +18,7 @@ from assay.attacks.base import Attack
 from assay.attacks.best import Nearest
 from assay.attacks.goals import Goal
 from assay.attacks.gradient import Slope, cosine, slope
-from assay.attacks.minimal import Adam, clearly, outset
+from assay.attacks.minimal import Adam, beyond_noise, initial_slope
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 
@@ -67,7 +67,7 @@ class CarliniWagner(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         if len(index) == 0:
             return nearest.images
         goal, weight, lr = goal[index], Weight.first(found, self.c, 1.05), self._rate(found)
@@ -85,7 +85,7 @@ class CarliniWagner(Attack):
         for k in range(self.steps):
             x = (w.tanh() + 1) / 2
             found = slope(model, x, lambda logits: _hinge(goal, logits, self.confidence))
-            reached = clearly(goal, found.logits) & (found.loss == 0)
+            reached = beyond_noise(goal, found.logits) & (found.loss == 0)
             nearest.update(index, x, reached)
             won = won | reached
             gradient = (2 * (x - clean) - rows(c, x) * found.gradient) * 2 * x * (1 - x)
@@ -123,7 +123,7 @@ class EAD(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         goal, weight = goal[index], Weight.first(found, self.c)
         for _ in range(self.search_steps if len(index) else 0):
             weight = weight.next(self._descend(model, goal, weight.c, nearest, index))
@@ -135,7 +135,7 @@ class EAD(Attack):
         x = y = clean
         for k in range(self.steps):
             found = slope(model, y, lambda logits: _hinge(goal, logits, self.confidence))
-            reached = clearly(goal, found.logits) & (found.loss == 0)
+            reached = beyond_noise(goal, found.logits) & (found.loss == 0)
             nearest.update(index, y, reached)
             won = won | reached
             gradient = 2 * (y - clean) - rows(c, y) * found.gradient
@@ -169,7 +169,7 @@ class LBFGS(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = outset(model, images, goal)
+        index, found = initial_slope(model, images, goal)
         weight = Weight.first(found, self.c, 2.02)
         for _ in range(self.search_steps if len(index) else 0):
             won = [
@@ -187,7 +187,7 @@ class LBFGS(Attack):
             nonlocal won
             x = torch.from_numpy(values).to(clean).view_as(clean)
             found = slope(model, x, lambda logits: -softplus(goal.margin(logits)))
-            reached = clearly(goal, found.logits)
+            reached = beyond_noise(goal, found.logits)
             nearest.update(index, x, reached)
             won = bool(reached)
             delta = x - clean

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from assay.attacks.balls import Ball, BoundedNorm, Norm, check_eps, check_positive, distance, rows
 from assay.attacks.base import BlackBox, Trace
-from assay.attacks.best import Best, everyone
+from assay.attacks.best import Best, all_indices
 from assay.attacks.goals import Goal, Loss, Targeted
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
@@ -45,7 +45,7 @@ class Square(BlackBox):
             raise AssayError(f"p_init={self.p_init} is a share of the pixels and cannot exceed 1")
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
-        best, index, used = Best.of(images), everyone(images), _zeros(images)
+        best, index, used = Best.of(images), all_indices(images), _zeros(images)
         loss: Loss = "ce" if isinstance(goal, Targeted) else "margin"
         for k in range(self.queries if self.eps else 1):
             if len(index) == 0:
@@ -193,7 +193,7 @@ class NES(BlackBox):
             raise AssayError(f"momentum={self.momentum} must be at least 0 and below 1")
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
-        best, index, used, ball = Best.of(images), everyone(images), _zeros(images), Ball(self.norm, self.eps)
+        best, index, used, ball = Best.of(images), all_indices(images), _zeros(images), Ball(self.norm, self.eps)
         x, first, second = images.clone(), torch.zeros_like(images), torch.zeros_like(images)
         for k in range(1 + (self.queries - 1) // (self.samples + 1) if self.eps else 1):
             if len(index) == 0:
@@ -219,7 +219,7 @@ class NES(BlackBox):
             count = min(held, pairs - start)
             towards = self._directions(draws, (count, *x.shape[1:]))
             asked = torch.stack([x[:, None] + self.sigma * towards, x[:, None] - self.sigma * towards], 1).clamp(0, 1)
-            owner = everyone(x).repeat_interleave(2 * count)
+            owner = all_indices(x).repeat_interleave(2 * count)
             value = goal[owner].loss(model(asked.flatten(0, 2)), self.loss).view(-1, 2, count)
             gradient += ((value[:, 0] - value[:, 1])[..., None, None, None] * towards).sum(1)
         return gradient / (2 * self.sigma * pairs)
@@ -281,7 +281,7 @@ class SimBA(BlackBox):
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
         best, used, order = Best.of(images), _zeros(images), self._order(images, draws)
-        index, change, sign = everyone(images), torch.zeros_like(images), images.new_zeros(len(images))
+        index, change, sign = all_indices(images), torch.zeros_like(images), images.new_zeros(len(images))
         place, found = _zeros(images), torch.full_like(sign, float("-inf"))
         waves = [_waves(length, self.basis).to(images) for length in images.shape[2:]]
         for _ in range(self.queries):

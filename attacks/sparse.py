@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Norm, check_positive
 from assay.attacks.base import Attack, BlackBox, Trace
-from assay.attacks.best import Pick, everyone, pick
+from assay.attacks.best import Pick, all_indices, best_candidate
 from assay.attacks.goals import Goal, likeliest
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, NotApplicable
@@ -51,7 +51,7 @@ class JSMA(Attack):
             raise AssayError(f"candidates={self.candidates} must be at least 2, to make a pair")
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        result, x, index = images.clone(), images.clone(), everyone(images)
+        result, x, index = images.clone(), images.clone(), all_indices(images)
         wanted = index
         steps = int(self.gamma * images.shape[1:].numel()) // 2
         if steps == 0:
@@ -80,7 +80,7 @@ class JSMA(Attack):
         free = {1: flat < 1, -1: flat > 0}
         pairs = [best_pair(sign * rise, sign * fall, free[sign], self.candidates) for sign in signs]
         saliency, way = torch.stack([pair.saliency for pair in pairs]).max(0)
-        places = torch.stack([pair.places for pair in pairs])[way, everyone(x)]
+        places = torch.stack([pair.places for pair in pairs])[way, all_indices(x)]
         change = self.theta * torch.tensor(signs, device=x.device)[way]
         moved = flat.scatter_add(1, places, change[:, None].expand_as(places)).clamp(0, 1)
         return moved.view_as(x), saliency > 0
@@ -158,7 +158,7 @@ class OnePixel(BlackBox):
         def make(part: Tensor) -> Tensor:
             return paint(images[part].repeat_interleave(self.population, 0), members[part].flatten(0, 1))
 
-        return pick(model, goal, make, images, self.population)
+        return best_candidate(model, goal, make, images, self.population)
 
     def _first(self, draws: Draws, channels: int) -> Tensor:
         """Uniform places, normal colours around mid-grey: (n, population, pixels, 2 + C); places are shares."""
@@ -168,7 +168,7 @@ class OnePixel(BlackBox):
 
     def _children(self, members: Tensor, draws: Draws) -> Tensor:
         """Eq. 3: one + weight * (another - a third), all of the same image."""
-        every = everyone(members)[:, None]
+        every = all_indices(members)[:, None]
         one, another, third = (members[every, other] for other in _others(draws, self.population))
         child = one + self.weight * (another - third)
         places, anew = child[..., :2], draws.uniform((self.population, self.pixels, 2))
@@ -181,7 +181,7 @@ def paint(images: Tensor, members: Tensor) -> Tensor:
     sides = torch.tensor(images.shape[2:], device=images.device)
     row, column = torch.minimum((members[..., :2] * sides).long(), sides - 1).unbind(2)
     for pixel in range(members.shape[1]):  # the last wins where two meet
-        images[everyone(images), :, row[:, pixel], column[:, pixel]] = members[:, pixel, 2:]
+        images[all_indices(images), :, row[:, pixel], column[:, pixel]] = members[:, pixel, 2:]
     return images
 
 

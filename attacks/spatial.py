@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from assay.attacks.balls import check_positive
 from assay.attacks.base import BlackBox, Trace
-from assay.attacks.best import Best, Pick, everyone, pick
+from assay.attacks.best import Best, Pick, all_indices, best_candidate
 from assay.attacks.goals import Goal
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
@@ -44,7 +44,7 @@ class SpatialAttack(BlackBox):
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
         queries = torch.ones(len(images), dtype=torch.int64, device=images.device)
-        best, everybody = Best.of(images), everyone(images)
+        best, everybody = Best.of(images), all_indices(images)
         logits = model(images)
         reached = goal.reached(logits)
         best.update(everybody, images, goal.loss(logits, "margin"), reached)
@@ -64,7 +64,7 @@ class SpatialAttack(BlackBox):
         def make(part: Tensor) -> Tensor:
             return moved(images[part].repeat_interleave(many, 0), moves[part].flatten(0, 1), self.padding)
 
-        return pick(model, goal, make, images, many)
+        return best_candidate(model, goal, make, images, many)
 
     def _moves(self, draws: Draws) -> list[Tensor]:
         """What is tried at once, in turn: (N, tries, 3) of an angle in degrees and shares of a side, down and right."""

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, check_eps, check_positive
 from assay.attacks.base import Attack
-from assay.attacks.best import everyone
+from assay.attacks.best import all_indices
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.goals import Goal, as_goal
 from assay.attacks.gradient import ask, cosine
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
@@ -35,7 +35,7 @@ class Universal(Attack):
         check(self)
         check_images(images)
         images = images.detach()
-        with borrowed(model):
+        with evaluating(model):
             settled = as_goal(goal, images).settle(model, images)
             return self.learn(model, images, settled, as_draws(draws, images)).detach()
 
@@ -58,7 +58,7 @@ def capped(goal: Goal, logits: Tensor, cap: float) -> Tensor:
 
 def in_turn(images: Tensor, batch: int, steps: int) -> Iterator[Tensor]:
     """Indices of ``steps`` batches, through all images in their order again and again."""
-    order, at = everyone(images), 0
+    order, at = all_indices(images), 0
     batch = min(batch, len(images))
     for _ in range(steps if len(images) else 0):
         yield order.roll(-at)[:batch]
@@ -116,7 +116,7 @@ class UniversalPerturbation(Universal):
     def _push(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor, draws: Draws) -> Tensor:
         ball, nearest, best, most = Ball(self.norm, self.eps), DeepFool(), crafted, -1.0
         for _ in range(self.passes):
-            for index in torch.split(everyone(images), self.batch):
+            for index in torch.split(all_indices(images), self.batch):
                 moved = self.apply(images[index], crafted)
                 pushes = nearest.run(model, moved, goal[index], draws[index]) - moved
                 crafted = ball.project(crafted[None] + pushes.sum(0, keepdim=True))[0]
@@ -129,5 +129,5 @@ class UniversalPerturbation(Universal):
 
     def _share(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor) -> float:
         """Of the images, how many the perturbation fools."""
-        parts = torch.split(everyone(images), self.batch)
+        parts = torch.split(all_indices(images), self.batch)
         return sum(int(goal[i].reached(ask(model, self.apply(images[i], crafted))).sum()) for i in parts) / len(images)

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import unknown
 from assay.core.layers import find_layout, record
 from assay.core.probe import default_layer, describe, is_cut, random_images
@@ -194,7 +194,7 @@ def measure(name: str) -> Facts:
     images = random_images(torch.zeros(1, 3, family.size, family.size))
     layer = default_layer(model, images)
     calls = [info.name for info in describe(model, images)]
-    with borrowed(model), torch.no_grad(), Gates() as gates, record(model, layer) as outputs:
+    with evaluating(model), torch.no_grad(), Gates() as gates, record(model, layer) as outputs:
         model(images)
     found = find_layout(model, layer, outputs[layer], images)
     return Facts(

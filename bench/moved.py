@@ -16,7 +16,7 @@ from assay.attacks import PGD, RandomNoise
 from assay.attacks.base import Attack
 from assay.bench.cells import Batch, Cell, Measured, Row, Setup, draws_for
 from assay.bench.pictures import to_bytes
-from assay.core.borrow import borrowed, counting, now
+from assay.core.borrow import counting, evaluating, now
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Logit, Margin, Target, gradient
@@ -67,7 +67,7 @@ class Deception:
         corner = coldest_corner(heat)
         wanted = corner * (_norm(heat) / _norm(corner))[:, None, None]
         best, best_heat, most, x, slope = images, heat, mass_in(corner, heat), images, None
-        with borrowed(model):
+        with evaluating(model):
             margin = Margin(_predicted(model, images))
             clean = margin(model, images).detach()
             for k in range(self.steps):

@@ -23,7 +23,7 @@ from assay.attacks.goals import Goal
 from assay.bench.data import scenes
 from assay.bench.models import Subject, create
 from assay.bench.zoo.recipes import RECIPES, Recipe, Trades
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, unknown
 
@@ -169,7 +169,7 @@ def diverged(attack: Any, model: nn.Module, images: Tensor, draws: Draws) -> Ten
     Model in eval mode: the answer to an image must not hang on the others of its batch. ``attack`` starts ``NEAR``
     the images instead of anywhere in the ball.
     """
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         goal = Divergence(model(images).float())
     near = (images + NEAR * draws.normal(images.shape[1:])).clamp(0, 1)
     found = replace(attack, random_start=False)(model, near, goal, draws)

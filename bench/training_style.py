@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from assay.bench.data.pictures import photographs, read
 from assay.bench.models import Subject
 from assay.bench.training import Progress, keep
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import AssayError
 from assay.core.targets import gram
 from assay.synthesis.fast import StyleNet, save
@@ -99,7 +99,7 @@ class _Fit:
             total_steps=recipe.steps + 1,
             pct_start=0.11,  # no whole number of steps is 1
         )
-        with borrowed(subject), torch.no_grad():
+        with evaluating(subject), torch.no_grad():
             self.content_layers, self.style_layers = recipe.aim.layers(subject, paintings[0])
             seen = [Seen(subject, self.style_layers)(painting) for painting in paintings]
         self.grams = [torch.cat([gram(grid) for grid in layer]) for layer in zip(*seen, strict=True)]
@@ -127,7 +127,7 @@ class _Fit:
     def run(self, progress: Progress | None) -> None:
         """The steps that are left."""
         start = self._restore()
-        with borrowed(self.subject):
+        with evaluating(self.subject):
             for step in range(start, self.recipe.steps):
                 losses = self._step(step)
                 self.history.append(losses)

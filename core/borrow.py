@@ -13,7 +13,7 @@ from assay.core.errors import AssayError
 
 
 @contextmanager
-def borrowed(model: nn.Module) -> Iterator[nn.Module]:
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """The model in eval mode with frozen parameters, gradients enabled; all as before on the way out."""
     training = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
 from assay.core.layers import Layout, first_tensor, independent, layout, model_body, to_grid
 
@@ -38,14 +38,14 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     size = tuple(images.shape[1:])
     known = _DEFAULTS.setdefault(model, {})
     if size not in known:
-        with borrowed(model):
+        with evaluating(model):
             known[size] = _probe(model, random_images(images))
     return known[size]
 
 
 def is_cut(model: nn.Module, images: Tensor, name: str) -> bool:
     """Whether all that reaches the output from the images passes through the named layer's last call."""
-    with borrowed(model):
+    with evaluating(model):
         calls, scores = _calls(model, random_images(images))
         last = next((call for call in reversed(calls) if call.name == name), None)
         return last is not None and (last.edge.node, last.edge.output_nr) in _cuts(scores.grad_fn)
@@ -57,7 +57,7 @@ def trunk(model: nn.Module, images: Tensor) -> list[str]:
     Of layers that give the same tensor, such as a stage and its last block, the last to finish; none that only pass
     their input on. Empty where branches run side by side throughout.
     """
-    with borrowed(model):
+    with evaluating(model):
         calls, scores = _calls(model, random_images(images))
         cuts = _cuts(scores.grad_fn)
     named: dict[tuple[Any, int], str] = {}
@@ -202,7 +202,7 @@ def _consumers_first(root: Any) -> list[Any]:
 
 def describe(model: nn.Module, images: Tensor) -> list[LayerInfo]:
     """Every layer that gives a tensor of three or more dimensions, in the order of finishing."""
-    with borrowed(model):
+    with evaluating(model):
         calls, _ = _calls(model, images)
     return [LayerInfo(c.name, type(c.module).__name__, tuple(c.tensor.shape[1:]), c.layout) for c in calls]
 

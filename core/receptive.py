@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.calls import Calls
 from assay.core.layers import find_layout, record, to_grid
 from assay.core.probe import awake, random_images
@@ -74,7 +74,7 @@ def recursion(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict[st
     reason. A layer that sees every pixel at each unit, behind a mean over the grid, has no reach either.
     """
     found: dict[str, Traced] = {}
-    with borrowed(model), torch.no_grad(), _Arithmetic() as marks:
+    with evaluating(model), torch.no_grad(), _Arithmetic() as marks:
         pixels = torch.zeros_like(images[:1])
         marks.start(pixels)
         with record(model, *names) as outputs:
@@ -133,7 +133,7 @@ def _middles(
 ) -> Iterator[tuple[str, Tensor]]:
     """For each named layer the derivative (N, C, H, W) of a random mixture of its middle unit's channels."""
     generator = torch.Generator().manual_seed(0)
-    with borrowed(model):
+    with evaluating(model):
         pixels = images.requires_grad_(True)
         with record(model, *names) as outputs:
             run(pixels)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images, matched
+from assay.core.borrow import check_images, evaluating, matched
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
@@ -41,7 +41,7 @@ class Explainer(ABC):
         wanted, streams = as_target(target, images), as_draws(draws, images)
         if len(images) == 0:
             return images.new_zeros(0, *images.shape[2:], dtype=torch.float32)
-        with borrowed(model), matched(model, images):
+        with evaluating(model), matched(model, images):
             return self.run(model, images, wanted, streams).detach().float()
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
@@ -78,7 +78,7 @@ def completeness_gap(
     check(explainer)
     record: Any = explainer
     both = torch.stack([images, baseline_of(images, record.baseline)], 1)
-    with borrowed(model):
+    with evaluating(model):
         values = grid_scores(model, target, images, 2, lambda owner, which: both[owner, which], batch).double()
     rise = values[:, 0] - values[:, 1]
     gap = (heat.double().sum((1, 2)) - rise).abs() / rise.abs()

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.probe import default_layer
 from assay.core.tables import check
 from assay.explain.gates import Activations, Gates, Rule
@@ -58,7 +58,7 @@ class _Gated(Derived):
         One forward pass of the first image. At ``gates=0.00`` the gradient is the plain one.
         """
         check(self)
-        with borrowed(model), torch.no_grad(), Gates(self.activations) as gates:
+        with evaluating(model), torch.no_grad(), Gates(self.activations) as gates:
             model(images[:1])
         if gates.gated == gates.calls > 0:
             return ""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images, matched
+from assay.core.borrow import check_images, evaluating, matched
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.layers import find, find_layout, independent, one_tensor, to_grid
@@ -68,7 +68,7 @@ def together(
     wanted = as_target(target, images)
     if len(images) == 0:
         return [images.new_zeros(0, *images.shape[2:], dtype=torch.float32) for _ in explainers]
-    with borrowed(model), matched(model, images):
+    with evaluating(model), matched(model, images):
         heats = _read(explainers, model, images, wanted)
     return [heat.detach().float() for heat in heats]
 

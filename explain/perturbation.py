@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.tables import check
@@ -73,7 +73,7 @@ class Occlusion(Explainer):
             chosen = chosen_of(logits, classes[owner])
             return torch.stack([Probability.of(logits, chosen).double(), logits.argmax(1).double()], 1)
 
-        with borrowed(model):
+        with evaluating(model):
             told = read_all(read, owners, squares, self._occluded(images), self.batch)
         probability, predicted = told.reshape(len(images), rows, columns, 2).unbind(-1)
         return Positions(probability.float(), predicted.long())

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 
@@ -44,8 +44,8 @@ class FromImages(Synthesis):
     ) -> Art:
         """``model`` maps images (N, C, H, W) in [0, 1] to logits (N, K); an int seeds one random stream an image."""
         check_images(images)
-        with borrowed(model):
-            return kept(self.run(model, images.detach(), as_draws(draws, images), callback))
+        with evaluating(model):
+            return detached(self.run(model, images.detach(), as_draws(draws, images), callback))
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, draws: Draws, callback: Callback | None) -> Art:
@@ -66,7 +66,7 @@ class FromSample(Synthesis):
         if min(height, width) < 1:
             raise AssayError(f"the size of a texture is (H, W), not {self.size}")
         with torch.no_grad():
-            return kept(self.run(samples.detach(), (height, width), as_draws(draws, samples)))
+            return detached(self.run(samples.detach(), (height, width), as_draws(draws, samples)))
 
     @abstractmethod
     def run(self, samples: Tensor, size: tuple[int, int], draws: Draws) -> Art:
@@ -89,5 +89,5 @@ def size_for(model: nn.Module, size: tuple[int, ...] | None, called: str) -> tup
     return (size[0], size[1], size[2])
 
 
-def kept(art: Art) -> Art:
+def detached(art: Art) -> Art:
     return Art(art.images.detach(), art.history.detach())

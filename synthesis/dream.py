@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.layers import activations
 from assay.core.probe import default_layer
 from assay.core.tables import check
 from assay.core.targets import LayerNorm2
-from assay.synthesis.base import Art, Callback, FromImages, kept
+from assay.synthesis.base import Art, Callback, FromImages, detached
 from assay.synthesis.tiles import Slope, margin, resized, slope, takes, tiled, windowed
 from assay.synthesis.transforms import roll
 
@@ -63,8 +63,8 @@ class DeepDream(FromImages):
                 raise AssayError(f"a guide is one picture of {images.shape[1]} channels, not {tuple(guide.shape)}")
             if self.channel is not None:
                 raise AssayError("DeepDream: a guide speaks of all channels; leave channel out")
-        with borrowed(model):
-            return kept(self.run(model, images.detach(), as_draws(draws, images), callback, guide))
+        with evaluating(model):
+            return detached(self.run(model, images.detach(), as_draws(draws, images), callback, guide))
 
     def run(
         self, model: nn.Module, images: Tensor, draws: Draws, callback: Callback | None, guide: Tensor | None = None

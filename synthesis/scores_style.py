@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images, now
+from assay.core.borrow import check_images, evaluating, now
 from assay.core.errors import AssayError
 from assay.core.targets import gram
 from assay.synthesis.gram import Seen, gram_loss, style_layers, trunk_of
@@ -24,7 +24,7 @@ def gram_distance(model: nn.Module, pictures: Tensor, samples: Tensor, layers: S
     check_images(samples)
     if len(samples) not in (1, len(pictures)):
         raise AssayError(f"{len(pictures)} pictures and {len(samples)} samples; give one for all or one for each")
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         names = tuple(layers or style_layers(model, samples))
         see = Seen(model, names)
         return gram_loss(see(pictures), [gram(grid) for grid in see(samples)], (1 / len(names),) * len(names))
@@ -35,7 +35,7 @@ def held_out(model: nn.Module, images: Tensor, used: Sequence[str]) -> tuple[str
 
     Of a network that has none, those behind them.
     """
-    with borrowed(model):
+    with evaluating(model):
         names = trunk_of(model, images)
     full = {name for name in names if name in used or name.removeprefix("body.") in used}
     deepest = max((i for i, name in enumerate(names) if name in full), default=len(names))

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
 from assay.core.targets import gram
-from assay.synthesis.base import Art, Callback, Synthesis, kept
+from assay.synthesis.base import Art, Callback, Synthesis, detached
 from assay.synthesis.gram import (
     Objective,
     Seen,
@@ -86,8 +86,8 @@ class StyleTransfer(Synthesis):
         """
         check_images(images)
         blend = checked(styles, images, weights)
-        with borrowed(model):
-            return kept(self.run(model, images.detach(), blend, as_draws(draws, images), callback))
+        with evaluating(model):
+            return detached(self.run(model, images.detach(), blend, as_draws(draws, images), callback))
 
     def run(self, model: nn.Module, images: Tensor, styles: "Blend", draws: Draws, callback: Callback | None) -> Art:
         """The transfer itself, on a borrowed model."""
@@ -122,7 +122,7 @@ class StyleTransfer(Synthesis):
         if pictures.shape != images.shape:
             raise AssayError(f"pictures {tuple(pictures.shape)} and images {tuple(images.shape)} are of one size")
         blend = checked(styles, images, weights)
-        with borrowed(model), torch.no_grad():
+        with evaluating(model), torch.no_grad():
             return self.aim(model, images, blend)(pictures, torch.arange(len(pictures), device=pictures.device))
 
     def layers(self, model: nn.Module, images: Tensor) -> tuple[tuple[str, ...], tuple[str, ...]]:

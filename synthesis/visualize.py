@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images
+from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.probe import default_layer
 from assay.core.tables import check
 from assay.core.targets import Target, gram
-from assay.synthesis.base import Art, Callback, Synthesis, blank, kept, size_for
+from assay.synthesis.base import Art, Callback, Synthesis, blank, detached, size_for
 from assay.synthesis.gram import Seen
 from assay.synthesis.loop import Adam, Momentum, Rule, optimise
 from assay.synthesis.parametrisations import CPPN, LIMIT, MACO, Fourier, Latent, Parametrisation, Pixels, Statistics
@@ -113,9 +113,9 @@ class Visualize(Synthesis):
         if (size[1] < own[1] or size[2] < own[2]) and not takes(model, size):
             raise AssayError(f"this model takes pictures of {own[1]} x {own[2]} alone; a larger one it sees in windows")
         streams = as_draws(draws, grey)
-        with borrowed(model), borrowed(generator) if generator is not None else nullcontext():
+        with evaluating(model), evaluating(generator) if generator is not None else nullcontext():
             begun = self.begin(model, target, grey, streams, start, like, generator)
-            return kept(self.run(model, target, begun, streams, callback))
+            return detached(self.run(model, target, begun, streams, callback))
 
     def begin(
         self, model: nn.Module, target: Target, grey: Tensor, draws: Draws, start: Tensor | None, like: Tensor | None,

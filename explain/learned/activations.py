@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.layers import many_activations
 
 FLAT = 1e-6  # share of the layer's largest range below which a channel counts as constant
@@ -40,7 +40,7 @@ class Life:
 
 def strongest_channels(model: nn.Module, image: Tensor, name: str, k: int) -> Strongest:
     """The ``k`` channels of a layer whose largest value on image (1, C, H, W) is largest; fewer where it has fewer."""
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         (maps,) = many_activations(model, image, [name])
     peaks = maps[0].flatten(1).amax(1)
     order = peaks.sort(descending=True, stable=True).indices[:k]
@@ -51,7 +51,7 @@ def lives(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str]) -> 
     """The ``Life`` of the named layers in one pass over batches (N, C, H, W); memory does not grow with them."""
     found: dict[str, Life] = {}
     counts = dict.fromkeys(names, 0)
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for batch in batches:
             for name, grid in zip(names, many_activations(model, batch, names), strict=True):
                 values = grid.movedim(1, 0).flatten(1)

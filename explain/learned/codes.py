@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from assay.core.alignment import likeness as likeness
 from assay.core.alignment import linear_cka as linear_cka
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.probe import random_images
 
@@ -69,7 +69,7 @@ def heads(model: nn.Module, images: Tensor) -> list[str]:
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     handles = [module.register_forward_hook(keep(name)) for name, module in linear]
     try:
-        with borrowed(model):
+        with evaluating(model):
             logits = model(random_images(images).requires_grad_(True))
     finally:
         for handle in handles:
@@ -101,7 +101,7 @@ def codes(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str] | No
     Positions of a grid or of tokens are averaged, and the inputs of several layers stand side by side.
     """
     rows: list[Tensor] = []
-    with borrowed(model):
+    with evaluating(model):
         for images in batches:
             names = heads(model, images) if names is None else names
             with torch.no_grad(), _inputs(model, names) as read:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.layers import find_layout, record
 from assay.core.probe import grid_layers, trunk
 from assay.core.receptive import Field, Reach, clipped, effective, measured, recursion
@@ -39,7 +39,7 @@ def growth(model: nn.Module, images: Tensor, names: Sequence[str] = (), most: in
     traced = recursion(model, images, names)
     found = dict(measured(model, images, names))
     size = images.shape[2:]
-    with borrowed(model), torch.no_grad(), record(model, *names) as outputs:
+    with evaluating(model), torch.no_grad(), record(model, *names) as outputs:
         model(images[:1])
     rows = []
     for name, (weight, side) in effective(model, images, names):

@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
 from assay.core.layers import find
 from assay.core.probe import random_images
@@ -50,7 +50,7 @@ def first_filters(model: nn.Module, images: Tensor) -> Filters:
     flattened image), each weight stands at its pixel, and at every one of them where pixels are averaged first. Raises
     ``NotApplicable`` where it reads anything else of the pixels, such as their frequencies.
     """
-    with borrowed(model):
+    with evaluating(model):
         pixels = random_images(images, 1).requires_grad_(True)
         calls = [call for call in _calls(model, pixels) if call.given.requires_grad]
         if not calls:
@@ -139,7 +139,7 @@ def class_templates(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor
     For a linear classifier these are its weights, divided by what the images are; for a network of ReLUs the mean of
     the linear classifiers that it is around each image.
     """
-    with borrowed(model):
+    with evaluating(model):
         pixels = images.detach().clone().requires_grad_(True)
         logits = model(pixels)
         found = [torch.autograd.grad(logits[:, k].sum(), pixels, retain_graph=True)[0] for k in classes.tolist()]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
 from assay.core.layers import activations, many_activations
 from assay.core.receptive import Field, Reach
@@ -34,7 +34,7 @@ def strongest(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str],
     """
     found: dict[str, Top] = {}
     seen = 0
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for batch in batches:
             for name, grid in zip(names, many_activations(model, batch, names), strict=True):
                 here = _of_batch(grid, seen)
@@ -99,5 +99,5 @@ def alone(model: nn.Module, patch: Tensor, reach: Reach, name: str, size: Sequen
     ]
     canvas = patch.new_full((1, len(patch), *sides), fill)
     canvas[0, :, field.top : field.top + field.height, field.left : field.left + field.width] = patch
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         return activations(model, canvas, name)[0, :, units[0], units[1]]

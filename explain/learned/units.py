@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import AssayError
 from assay.core.layers import many_activations
 
@@ -95,7 +95,7 @@ def dissect(
 
 def unit_masks(model: nn.Module, images: Tensor, layer: str, unit: int, threshold: float) -> Tensor:
     """Where a unit exceeds its threshold, (N, H, W) bool, at the size of the images."""
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         (grid,) = many_activations(model, images, [layer])
         return _enlarged(grid[:, unit].float().cpu(), images.shape[-2:]) > threshold
 
@@ -104,7 +104,7 @@ def _passes(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], layers: Sequence[str]
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """The part maps and the activations (N, C, h, w) of each batch."""
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for images, maps in batches:
             if maps.shape != (len(images), *images.shape[-2:]):
                 raise AssayError(f"part maps {tuple(maps.shape)} do not lie on images {tuple(images.shape)}")

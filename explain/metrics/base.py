@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed, check_images, matched
+from assay.core.borrow import check_images, evaluating, matched
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
@@ -77,7 +77,7 @@ class Metric(ABC):
         asked, streams = as_target(target, images), as_draws(draws, images)
         if len(images) == 0:
             return heat.new_zeros(0, dtype=torch.float32)
-        with borrowed(model), matched(model, images):
+        with evaluating(model), matched(model, images):
             whole = heat.isfinite().flatten(1).all(1)
             tame = torch.where(whole[:, None, None], heat, 0).float()
             ready = cast(Given, {**given, "explainer": explainer})

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from assay.bench.models import Subject, load
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.layers import find
 from assay.core.probe import default_layer
 from assay.explain import GradCAM, InputXGradient, IntegratedGradients, RandomMap, Saliency
@@ -71,7 +71,7 @@ def test_captum_gives_the_same_maps(masked: Masked) -> None:
     layer = default_layer(model, images)
 
     def by_captum(name: str, **more: Any) -> Tensor:
-        with warnings.catch_warnings(), borrowed(model):
+        with warnings.catch_warnings(), evaluating(model):
             warnings.simplefilter("ignore")
             method = getattr(captum.attr, name)(*([model, find(model, layer)] if "Layer" in name else [model]))
             found: Tensor = method.attribute(images.clone().requires_grad_(True), target=classes, **more).detach()

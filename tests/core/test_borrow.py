@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay.core.borrow import borrowed, check_images, counting
+from assay.core.borrow import check_images, counting, evaluating
 from assay.core.errors import AssayError
 from tests.explain.models import small_cnn, state
 
@@ -12,12 +12,12 @@ from tests.explain.models import small_cnn, state
 def test_a_borrowed_model_is_frozen_and_comes_back() -> None:
     model = small_cnn()
     before = state(model)
-    with torch.no_grad(), borrowed(model):
+    with torch.no_grad(), evaluating(model):
         assert not any(module.training for module in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert torch.is_grad_enabled()
     assert state(model) == before
-    with pytest.raises(RuntimeError), borrowed(model):
+    with pytest.raises(RuntimeError), evaluating(model):
         raise RuntimeError
     assert state(model) == before
 
@@ -47,7 +47,7 @@ def test_images_with_nan_are_refused() -> None:
 
 def test_gradients_work_inside_inference_mode() -> None:
     model, images = small_cnn(), torch.rand(2, 3, 8, 8)
-    with torch.inference_mode(), borrowed(model):
+    with torch.inference_mode(), evaluating(model):
         pixels = images.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(model(pixels).sum(), pixels)
     assert gradient.abs().sum() > 0

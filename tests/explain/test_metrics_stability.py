@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import NotApplicable
 from assay.core.targets import Logit
@@ -117,7 +117,7 @@ def test_which_maps_have_a_derivative(name: str) -> None:
     explainer: Explainer = EXPLAINERS.parse(name)
     target = Logit(torch.arange(2) % CLASSES)
     near = (x + 0.01).clamp(0, 1)
-    with borrowed(model):
+    with evaluating(model):
         slope = map_gradient(explainer, model, near, target, explainer(model, x, target), as_draws(0, x))
     assert (slope is not None) == (name in SMOOTH)
     if slope is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.bench.families import FAMILIES, build
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
 from assay.core.layers import Layout, activations, find, find_layout, record, to_grid
 from assay.core.probe import default_layer, is_cut, random_images
@@ -171,7 +171,7 @@ def test_each_corner_of_the_grid_reads_that_corner_of_the_image(case: Case) -> N
     model, size = build(case.family, times), FAMILIES[case.family].size * times
     noise = random_images(torch.zeros(1, 3, size, size), count)
     layer = EARLIER.get(case.family) or default_layer(model, noise)
-    with borrowed(model):
+    with evaluating(model):
         assert corners_read(lambda images: activations(model, images, layer), noise) == [0, 1, 2, 3]
 
 

@@ -6,7 +6,7 @@ from timm.layers import ScaledStdConv2d, StdConv2d, StdConv2dSame
 from torch import nn
 
 from assay.bench.families import FAMILIES, build
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
 from assay.core.layers import find, record
 from assay.core.receptive import box
@@ -33,7 +33,7 @@ def test_the_first_layer_has_a_picture(name: str) -> None:
     assert set(found.weights.flatten().tolist()) <= {0.0, *module.get_parameter("weight").flatten().tolist()}
     if isinstance(module, StdConv2d | StdConv2dSame | ScaledStdConv2d):
         return  # applies its weights standardised
-    with borrowed(model), record(model, found.name) as outputs:
+    with evaluating(model), record(model, found.name) as outputs:
         pixels = images.clone().requires_grad_(True)
         model(pixels)
         output = outputs[found.name][0]

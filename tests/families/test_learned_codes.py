@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from assay.bench.families import FAMILIES, build
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.explain.learned.codes import codes, heads
 from tests.families.test_families import QUICK
 
@@ -18,7 +18,7 @@ def test_the_logits_are_the_mean_of_what_the_heads_make_of_the_codes(name: str) 
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     found = heads(model, images)
     values = torch.from_numpy(codes(model, [images], found))
-    with borrowed(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         logits, made, start = model(images), [], 0
         for head in (model.get_submodule(each) for each in found):
             weight, bias = head.get_parameter("weight").flatten(1), dict(head.named_parameters()).get("bias", 0)

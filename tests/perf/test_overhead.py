@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.attacks import APGD, DDN, FGSM, MIFGSM, PGD
-from assay.core.borrow import borrowed, counting
+from assay.core.borrow import counting, evaluating
 from assay.explain import GradCAM, GuidedBackprop, Saliency
 
 pytestmark = pytest.mark.perf
@@ -40,7 +40,7 @@ def network(arch: str = "resnet18") -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def passes(model: nn.Module, images: Tensor, labels: Tensor, count: int) -> None:
-    with borrowed(model):
+    with evaluating(model):
         for _ in range(count):
             x = images.detach().requires_grad_(True)
             torch.autograd.grad(F.cross_entropy(model(x), labels, reduction="sum"), x)

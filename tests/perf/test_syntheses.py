@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay.core.borrow import borrowed
+from assay.core.borrow import evaluating
 from assay.core.layers import activations
 from assay.core.targets import LayerNorm2, Logit
 from assay.synthesis import DeepDream, Invert, Visualize
@@ -19,7 +19,7 @@ LAYERS = {"resnet18": "body.layer2", "vit_tiny_patch16_224": "body.blocks.5"}
 
 
 def passes(model: nn.Module, images: torch.Tensor, objective: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    with borrowed(model):
+    with evaluating(model):
         for _ in range(STEPS):
             x = images.detach().requires_grad_(True)
             torch.autograd.grad(objective(x).sum(), x)
