@@ -27,6 +27,7 @@ class Attack(ABC):
     access: ClassVar[Access] = "gradient"
     single: ClassVar[bool] = False
     universal: ClassVar[bool] = False
+    version: ClassVar[int] = 1  # raised when the results of a class change; a cell's id holds it
 
     @property
     def from_nothing(self) -> bool:
