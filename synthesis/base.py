@@ -31,6 +31,7 @@ class Synthesis(ABC):
     """
 
     takes: ClassVar[Literal["target", "images", "sample", "styles"]]
+    version: ClassVar[int] = 1  # raised when the results of a class change; a cell's id holds it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
