@@ -22,6 +22,7 @@ class Explainer(ABC):
 
     __slots__ = ()
 
+    version: ClassVar[int] = 1  # raised when the results of a class change; a cell's id holds it
     signed: ClassVar[bool] = False  # negative values speak against the target: scores of the object read the others
     control: ClassVar[bool] = False  # knows nothing of the model: what a method must beat
     complete: ClassVar[bool] = False  # a map sums to f(x) - f(x'), x' being what the field ``baseline`` says

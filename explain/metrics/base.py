@@ -32,6 +32,7 @@ class Metric(ABC):
 
     __slots__ = ()
 
+    version: ClassVar[int] = 1  # raised when the results of a class change; a cell's id holds it
     needs: ClassVar[tuple[Need, ...]] = ()
     direction: ClassVar[Literal["higher", "lower", "none"]] = "higher"  # which values are better
     unit: ClassVar[str]
