@@ -180,7 +180,10 @@ def _fits(value: object, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in arguments
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+        if not isinstance(value, tuple):
+            return False
+        items = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return len(value) == len(items) and all(map(_fits, value, items))
     if hint is float:
         return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is int:

@@ -1,10 +1,15 @@
 """Names and methods written as text."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from assay.attacks import ATTACKS
 from assay.core.errors import AssayError
-from assay.core.tables import Table, parse_call
+from assay.core.tables import Table, build, parse_call
+from assay.explain import EXPLAINERS
+from assay.explain.metrics import METRICS
+from assay.synthesis import SYNTHESES
 
 
 def test_names_forgive_case_and_dashes() -> None:
@@ -29,6 +34,46 @@ def test_an_unknown_setting_names_the_nearest() -> None:
 def test_a_value_of_a_wrong_type_is_refused(text: str) -> None:
     with pytest.raises(AssayError, match="is not"):
         ATTACKS.parse(text)
+
+
+def test_a_tuple_has_as_many_items_as_its_type() -> None:
+    """``tuple[int, int]`` takes two; ``tuple[int, ...]`` any number; each item counts, not the first alone."""
+    assert SYNTHESES.parse("efros-leung(size=(8, 9))").size == (8, 9)
+    assert SYNTHESES.parse("visualize(size=(3, 8, 9))").size == (3, 8, 9)
+    for size in ("(8, 9, 10)", "(8,)", "()", "(8, 0.5)"):
+        with pytest.raises(AssayError, match=r"EfrosLeung: size=\(.*\) is not tuple\[int, int\] \| None"):
+            SYNTHESES.parse(f"efros-leung(size={size})")
+    with pytest.raises(AssayError, match="is not"):
+        SYNTHESES.parse("visualize(size=(3, word))")
+
+
+@dataclass(frozen=True)
+class Tuples:
+    bare: tuple = ()  # type: ignore[type-arg]
+    empty: tuple[()] = ()
+    mixed: tuple[int, str] = (1, "a")
+    nested: tuple[tuple[int, float], ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "other"),
+    [
+        ("bare", (1, "a", None), 1),
+        ("empty", (), (1,)),
+        ("mixed", (1, "a"), ("a", 1)),
+        ("nested", ((1, 0.5), (2, 1)), ((1, 0.5), (2,))),
+    ],
+)
+def test_tuples_of_every_form_are_checked(setting: str, value: object, other: object) -> None:
+    assert getattr(build(Tuples, {setting: value}), setting) == value
+    with pytest.raises(AssayError, match=f"Tuples: {setting}=.* is not tuple"):
+        build(Tuples, {setting: other})
+
+
+@pytest.mark.parametrize("table", [ATTACKS, EXPLAINERS, METRICS, SYNTHESES], ids=lambda table: table.kind)
+def test_every_record_is_parsed_from_its_own_text(table: Table) -> None:
+    for cls in table.values():
+        assert table.parse(repr(cls())) == cls()
 
 
 def test_literals_fractions_and_words_are_read() -> None:
