@@ -1,8 +1,9 @@
 """Ask a model why: image -> heatmap, and scores of heatmaps.
 
-``EXPLAINERS`` names every explainer and ``METRICS`` (in ``assay.explain.metrics``) every score; the explainers are
-importable from here, and so are the targets they explain: ``Target``, ``Logit``, ``Probability``, ``Margin``,
-``Channel``, ``Neuron``, ``Region``. ``together`` gives several heatmaps from shared passes.
+``EXPLAINERS`` names every explainer, ``METRICS`` (in ``assay.explain.metrics``) every score and ``DECEPTIONS`` every
+attack on heatmaps. Explainers and attacks are importable from here, and so are the targets they explain: ``Target``,
+``Logit``, ``Probability``, ``Margin``, ``Channel``, ``Neuron``, ``Region``. ``together`` gives several heatmaps from
+shared passes.
 """
 
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from assay.explain.controls import InputMagnitude as InputMagnitude
     from assay.explain.controls import RandomMap as RandomMap
     from assay.explain.controls import SobelMap as SobelMap
+    from assay.explain.deception import Deception as Deception
+    from assay.explain.deception import DeceptionResult as DeceptionResult
     from assay.explain.deeplift import DeepLift as DeepLift
     from assay.explain.extremal import ExtremalPerturbation as ExtremalPerturbation
     from assay.explain.gradients import Deconvnet as Deconvnet
@@ -92,6 +95,8 @@ EXPLAINERS = Table(
     },
 )
 
+DECEPTIONS = Table("attack on heatmaps", {"deception": "assay.explain.deception:Deception"})
+
 __getattr__ = EXPLAINERS.exporter(
     {
         "Channel": "assay.core.targets",
@@ -101,6 +106,8 @@ __getattr__ = EXPLAINERS.exporter(
         "Probability": "assay.core.targets",
         "Region": "assay.core.targets",
         "Target": "assay.core.targets",
+        "Deception": "assay.explain.deception",
+        "DeceptionResult": "assay.explain.deception",
         "Explainer": "assay.explain.base",
         "Derived": "assay.explain.passes",
         "together": "assay.explain.passes",
