@@ -16,13 +16,12 @@ from torch import nn
 from assay import reports
 from assay.attacks import ATTACKS
 from assay.attacks.base import Attack
-from assay.bench import live
 from assay.bench.cli import override, read_settings
 from assay.bench.data import load as load_data
 from assay.bench.data.base import DataSet
 from assay.bench.engine import ENGINES, Engine, Report
 from assay.bench.engine import run as measure
-from assay.bench.models import Subject
+from assay.bench.models import Subject, in_memory
 from assay.bench.settings import make_options, make_setup
 from assay.core.errors import AssayError, unknown
 from assay.core.tables import Table
@@ -159,7 +158,7 @@ def run(
     options = make_options(wished)
     folder = Path(tempfile.mkdtemp(prefix="assay-")) if out is None else Path(out)
     try:
-        with live.lent(networks, pictures):
+        with in_memory.lending(networks, pictures):
             setup = make_setup(batch_size, device)
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "setup": setup, "preset": preset}
             result = measure(options, folder, report=progress, argv=("assay.run",), **how)
@@ -208,7 +207,7 @@ def _data(given: Data | None) -> tuple[list[str], dict[str, DataSet]]:
     if isinstance(given, DataSet) or (isinstance(given, tuple) and given and not isinstance(given[0], str)):
         given = {IMAGES: given}
     if isinstance(given, Mapping):
-        own = {name: live.data(name, one) for name, one in given.items()}
+        own = {name: in_memory.data(name, one) for name, one in given.items()}
         return _some("data", list(own)), own
     return _some("data", [_spec(one) for one in _several("data", given)]), {}
 
@@ -228,7 +227,8 @@ def _models(given: Models | None, first: DataSet | str) -> tuple[list[str], dict
         return [], {}
     if isinstance(given, Mapping):
         own = {
-            name: live.subject(name, _network(name, one), input_size=_size(one, first)) for name, one in given.items()
+            name: in_memory.subject(name, _network(name, one), input_size=_size(one, first))
+            for name, one in given.items()
         }
         return _some("models", list(own)), own
     several = [given] if isinstance(given, nn.Module) else _several("models", given)
@@ -236,7 +236,7 @@ def _models(given: Models | None, first: DataSet | str) -> tuple[list[str], dict
         kind = "a network needs a name" if isinstance(wrong[0], nn.Module) else f"{type(wrong[0]).__name__} is no model"
         raise AssayError(f"{kind}: run({{'mine': network}}); in a list stand specs and Subjects")
     called = [one if isinstance(one, str) else one.name for one in several]
-    own = {one.name: live.subject(one.name, one) for one in several if isinstance(one, Subject)}
+    own = {one.name: in_memory.subject(one.name, one) for one in several if isinstance(one, Subject)}
     if twice := [name for name in own if called.count(name) > 1]:
         raise AssayError(
             f"{called.count(twice[0])} models are called {twice[0]!r}; name each: run({{'one': a, 'two': b}})"
@@ -268,4 +268,4 @@ def _some(key: str, found: list[str]) -> list[str]:
 def _size(network: nn.Module, first: DataSet | str) -> tuple[int, ...]:
     if isinstance(network, Subject):
         return network.input_size
-    return live.size_of(load_data(first) if isinstance(first, str) else first)
+    return in_memory.size_of(load_data(first) if isinstance(first, str) else first)

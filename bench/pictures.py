@@ -14,11 +14,10 @@ from torch import Tensor
 
 from assay.attacks import Targeted, evaluate
 from assay.attacks.base import Attack
-from assay.bench import generators
 from assay.bench.cells import Batch, Cell, Measured, Setup, dataset, decoded, draws_for, planned
 from assay.bench.data import Example
 from assay.bench.goals import attack_text, goal_for
-from assay.bench.models import Subject
+from assay.bench.models import Subject, generators
 from assay.core.borrow import counting, now
 from assay.core.errors import AssayError
 from assay.core.targets import Logit, Margin, Probability

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from assay.bench import generators, remade
+from assay.bench import remade
 from assay.bench.cells import dataset
 from assay.bench.data import load as load_data
 from assay.bench.data.base import to_image
 from assay.bench.data.folder import decode
 from assay.bench.inspect_layers import draw, plain, usual_layer
-from assay.bench.models import Subject, load
+from assay.bench.models import Subject, generators, load
 from assay.bench.pictures import saved, to_bytes, to_picture
 from assay.bench.progress import Steps
 from assay.bench.single import class_of, read_picture

@@ -31,7 +31,7 @@ SOURCES = Table(
     },
 )
 
-LENT: "dict[str, DataSet]" = {}  # by ``assay.bench.live``
+LENT: "dict[str, DataSet]" = {}  # by ``assay.bench.models.in_memory``
 
 __getattr__ = SOURCES.exporter(
     {"DataSet": "assay.bench.data.base", "DecodeError": "assay.bench.data.base", "Example": "assay.bench.data.base"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from assay.attacks.base import Attack
-from assay.bench import cells, live
+from assay.bench import cells
 from assay.bench.attacked import AttackCell, pool
 from assay.bench.cells import Cell, CleanCell, ExplainCell, Setup, metric_name
 from assay.bench.data import DataSet
@@ -19,7 +19,7 @@ from assay.bench.data import load as load_data
 from assay.bench.data.base import hashed
 from assay.bench.facts import metric_facts
 from assay.bench.goals import attack_text, check_goal, parse_attacks
-from assay.bench.models import Subject
+from assay.bench.models import Subject, in_memory
 from assay.bench.plugin.baseline import What
 from assay.bench.settings import make_setup
 from assay.core.errors import AssayError, unknown
@@ -150,7 +150,7 @@ class _Bench(NamedTuple):
             values[row["image"]] = min(row["value"], values.get(row["image"], row["value"]))
             flags.update(filter(None, re.split("; ?", row["flags"])))
         facts = metric_facts(metrics)[metric]
-        own = self.source if isinstance(self.source, live.Pictures) else None
+        own = self.source if isinstance(self.source, in_memory.Pictures) else None
         what = What(
             metric=metric,
             method=method,
@@ -171,7 +171,7 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
     for name in how:
         if name not in How.__annotations__:
             raise unknown("setting of a measurement", name, How.__annotations__)
-    source = load_data(data) if isinstance(data, str) else live.data(IMAGES, data)
+    source = load_data(data) if isinstance(data, str) else in_memory.data(IMAGES, data)
     networks, images = {}, {}
     if isinstance(model, str | Subject) and how.keys() & {"mean", "std", "input_size"}:
         raise AssayError(
@@ -180,12 +180,12 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
     if isinstance(model, str):
         subject = cells.subject(model, "cpu")
     else:
-        size = how.get("input_size") or (model.input_size if isinstance(model, Subject) else live.size_of(source))
+        size = how.get("input_size") or (model.input_size if isinstance(model, Subject) else in_memory.size_of(source))
         mean, std = how.get("mean", (0.0,)), how.get("std", (1.0,))
-        subject = networks[NETWORK] = live.subject(NETWORK, model, input_size=size, mean=mean, std=std)
+        subject = networks[NETWORK] = in_memory.subject(NETWORK, model, input_size=size, mean=mean, std=std)
     if not isinstance(data, str):
         own = data if isinstance(data, DataSet) or len(data) > 2 else (*data, subject.classes)
-        source = images[IMAGES] = live.data(IMAGES, own)
+        source = images[IMAGES] = in_memory.data(IMAGES, own)
     limit = how.get("limit", min(LIMIT, len(source)) if isinstance(data, str) else len(source))
     taken = source.take(limit)
     common = {
@@ -197,5 +197,5 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
         "data_digest": taken.digest,
         "fit": subject.fit,
     }
-    with live.lent(networks, images):
+    with in_memory.lending(networks, images):
         yield _Bench(subject, taken, common, make_setup(how.get("batch_size", 50), how.get("device", "auto")))

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from assay import Subject, Tables, bench, load_results, run
 from assay.attacks import FGSM, PGD
 from assay.attacks.gradient import BIM
-from assay.bench import live
 from assay.bench.data import load as load_data
 from assay.bench.engine import Finished
 from assay.bench.engine import run as measure
+from assay.bench.models import in_memory
 from assay.bench.plan import Options
 from assay.core.errors import AssayError
 from assay.explain import Saliency
@@ -168,7 +168,9 @@ def test_a_digest_tells_weights_structure_and_own_code() -> None:
     reverse.load_state_dict(plain.state_dict())
     layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
     smooth = nn.Sequential(nn.Flatten(), layers[1], nn.GELU())
-    digests = [live.subject("n", one, input_size=(1, 8, 8)).digest for one in (plain, plain, reverse, layers, smooth)]
+    digests = [
+        in_memory.subject("n", one, input_size=(1, 8, 8)).digest for one in (plain, plain, reverse, layers, smooth)
+    ]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 4
 
@@ -267,7 +269,7 @@ def batches() -> DataLoader[tuple[Tensor, ...]]:
         ("not str; a spec is its own name", SPEC, {"mine": "digits"}),
         ("not 1 parts", SPEC, (torch.zeros(1, 1, 8, 8),)),
         ("not a list with Tensor", SPEC, [*digits()]),
-        ("not a list with Pictures", SPEC, ["digits", live.pictures("mine", *digits())]),
+        ("not a list with Pictures", SPEC, ["digits", in_memory.pictures("mine", *digits())]),
         ("data are given, but none is in them", SPEC, {}),
         ("data are given, but none is in them", SPEC, ()),
         ("images and labels are tensors or arrays", SPEC, ([["a"]], [0])),

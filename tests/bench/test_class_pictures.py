@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from assay.bench import generators
 from assay.bench.cells import dataset
 from assay.bench.inspect_layers import usual_layer
-from assay.bench.models import zoo_names
+from assay.bench.models import generators, zoo_names
 from assay.core.errors import AssayError
 from assay.core.layers import activations
 from assay.core.targets import Channel, Margin, Probability

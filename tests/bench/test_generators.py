@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.bench import generators, models, training_generator
+from assay.bench import models, training_generator
 from assay.bench.cli import main
 from assay.bench.data import scenes
+from assay.bench.models import generators
 from assay.bench.training_generator import codes, records, train
 from assay.bench.zoo.generator import Generator, GeneratorRecipe
 from assay.core.errors import AssayError

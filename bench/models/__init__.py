@@ -23,8 +23,8 @@ from assay.bench.data.scenes import CLASSES
 from assay.bench.zoo.recipes import RECIPES, Recipe
 from assay.core.errors import AssayError, unknown
 
-ZOO = Path(__file__).parent / "zoo"
-LENT: dict[str, "Subject"] = {}  # by ``assay.bench.live``
+ZOO = Path(__file__).parents[1] / "zoo"
+LENT: dict[str, "Subject"] = {}  # by ``assay.bench.models.in_memory``
 
 
 class Fit(NamedTuple):

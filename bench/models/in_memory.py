@@ -53,7 +53,7 @@ class Pictures(DataSet):
 
 
 @contextmanager
-def lent(networks: Mapping[str, Subject], pictures: Mapping[str, DataSet]) -> Iterator[None]:
+def lending(networks: Mapping[str, Subject], pictures: Mapping[str, DataSet]) -> Iterator[None]:
     """Within, ``models.load`` and ``data.load`` of these names give these, in this process alone."""
     for name in networks:
         _own_name(name, "model", timm.is_model(name))
