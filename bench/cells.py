@@ -244,7 +244,7 @@ def applies(cell: ExplainCell, setup: Setup) -> bool:
     model = cell.subject(setup)
     batch = next(cell.batches(replace(setup, batch_size=1)))
     try:
-        return isinstance(cell.explainer, Derived) and bool(cell.explainer.wants(model, batch.images))
+        return isinstance(cell.explainer, Derived) and bool(cell.explainer.requests(model, batch.images))
     except NotApplicable:
         return False
 

@@ -11,18 +11,18 @@ from assay.core.probe import default_layer
 from assay.core.tables import check
 from assay.explain.gates import Activations, Gates, Rule
 from assay.explain.maps import GradCAM
-from assay.explain.passes import Derived, Found, Want
+from assay.explain.passes import Derived, LayerValues, Request
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Saliency(Derived):
     """The largest absolute derivative over the channels (Simonyan et al. 2014, sec. 3.1, arXiv:1312.6034)."""
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
-        return (Want(),)
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
+        return (Request(),)
 
-    def read(self, images: Tensor, *found: Found) -> Tensor:
-        return found[0].gradient.abs().amax(1)
+    def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
+        return layers[0].gradient.abs().amax(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +31,11 @@ class InputXGradient(Derived):
 
     signed: ClassVar[bool] = True
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
-        return (Want(),)
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
+        return (Request(),)
 
-    def read(self, images: Tensor, *found: Found) -> Tensor:
-        return (images * found[0].gradient).sum(1)
+    def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
+        return (images * layers[0].gradient).sum(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +46,11 @@ class _Gated(Derived):
 
     activations: Activations = "relu"  # which follow the rule; "all" is our generalisation, see ``assay.explain.gates``
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
-        return (Want(rule=self.rule, activations=self.activations),)
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
+        return (Request(rule=self.rule, activations=self.activations),)
 
-    def read(self, images: Tensor, *found: Found) -> Tensor:
-        return found[0].gradient.abs().amax(1)
+    def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
+        return layers[0].gradient.abs().amax(1)
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
         """Empty where the rule reaches every activation call, else ``gates=0.42``: the share that it reaches.
@@ -98,10 +98,10 @@ class GuidedGradCAM(_Gated):
 
     layer: str | None = None  # as in GradCAM
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
         layer = self.layer if self.layer is not None else default_layer(model, images)
-        return Want(rule=self.rule, activations=self.activations), Want(layer)
+        return Request(rule=self.rule, activations=self.activations), Request(layer)
 
-    def read(self, images: Tensor, *found: Found) -> Tensor:
-        pixels, grid = found
+    def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
+        pixels, grid = layers
         return pixels.gradient.abs().amax(1) * GradCAM().read(images, grid)

@@ -21,7 +21,7 @@ from assay.core.layers import activations, find, find_layout, record, to_grid
 from assay.core.probe import default_layer
 from assay.core.targets import Target, logits_of
 from assay.explain.base import Explainer
-from assay.explain.passes import Derived, Found, Want
+from assay.explain.passes import Derived, LayerValues, Request
 from assay.explain.variants import grid_scores
 
 TINY = 1e-5  # relative: a sum that is smaller beside its terms is rounding
@@ -33,11 +33,11 @@ class _LayerMap(Derived):
 
     layer: str | None = None  # dotted name; None: the last grid on every path to the logits
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
-        return (Want(_layer(self.layer, model, images)),)
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
+        return (Request(_layer(self.layer, model, images)),)
 
-    def read(self, images: Tensor, *found: Found) -> Tensor:
-        return _enlarged(self.combine(*found[0]), images)
+    def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
+        return _enlarged(self.combine(*layers[0]), images)
 
     @abstractmethod
     def combine(self, values: Tensor, gradient: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ class CAM(_LayerMap):
 
     signed: ClassVar[bool] = True
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
         name = _layer(self.layer, model, images)
         if not _has_pooled_head(model, images[:1], name):
             raise NotApplicable(f"the logits are no linear function of the mean of layer {name!r}")
-        return (Want(name),)
+        return (Request(name),)
 
     def combine(self, values: Tensor, gradient: Tensor) -> Tensor:
         return torch.einsum("nc,nchw->nhw", gradient.sum((2, 3)), values)
@@ -130,8 +130,8 @@ class EigenCAM(_LayerMap):
 
     centred: bool = False  # subtract each channel's mean first
 
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
-        return (Want(_layer(self.layer, model, images), rule=None),)
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
+        return (Request(_layer(self.layer, model, images), rule=None),)
 
     def combine(self, values: Tensor, gradient: Tensor) -> Tensor:
         rows = values.flatten(2).transpose(1, 2)

@@ -18,33 +18,33 @@ from assay.explain.base import Explainer, as_target
 from assay.explain.gates import Activations, Gates, Rule
 
 
-class Want(NamedTuple):
-    """The values at a layer and the target's gradient there under a rule; no rule wants the values alone."""
+class Request(NamedTuple):
+    """The values at a layer and the target's gradient there under a rule; no rule asks for the values alone."""
 
     layer: str | None = None  # dotted name; None: the pixels
     rule: Rule | None = "plain"
     activations: Activations = "relu"
 
 
-class Found(NamedTuple):
-    """What a ``Want`` gave, both as grids (N, C, h, w); the gradient is empty where none was wanted."""
+class LayerValues(NamedTuple):
+    """The answer to a ``Request``, both as grids (N, C, h, w); the gradient is empty where none was asked for."""
 
     values: Tensor
     gradient: Tensor
 
 
 class Derived(Explainer):
-    """An explainer that says what it wants from one forward pass, and reads its heatmaps off that."""
+    """An explainer that says what it needs of one forward pass, and reads its heatmaps off that."""
 
     __slots__ = ()
 
     @abstractmethod
-    def wants(self, model: nn.Module, images: Tensor) -> tuple[Want, ...]:
+    def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
         """What the method reads; raises ``NotApplicable`` where it has no meaning on the model."""
 
     @abstractmethod
-    def read(self, images: Tensor, *found: Found) -> Tensor:
-        """Heatmaps (N, H, W) from what was found, in the order of the wants."""
+    def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
+        """Heatmaps (N, H, W) from the answers, in the order of the requests."""
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         (heat,) = _read([self], model, images, target)
@@ -65,106 +65,112 @@ def together(
         check(explainer)
     check_images(images)
     images = images.detach()
-    wanted = as_target(target, images)
+    target = as_target(target, images)
     if len(images) == 0:
         return [images.new_zeros(0, *images.shape[2:], dtype=torch.float32) for _ in explainers]
     with evaluating(model), matched(model, images):
-        heats = _read(explainers, model, images, wanted)
+        heats = _read(explainers, model, images, target)
     return [heat.detach().float() for heat in heats]
 
 
 def _read(explainers: Sequence[Derived], model: nn.Module, images: Tensor, target: Target) -> list[Tensor]:
-    wants = [explainer.wants(model, images) for explainer in explainers]
-    found = _find([want for each in wants for want in each], model, images, target)
+    requests = [explainer.requests(model, images) for explainer in explainers]
+    answers = _answers([request for group in requests for request in group], model, images, target)
     return [
-        explainer.read(images, *(found[want] for want in each))
-        for explainer, each in zip(explainers, wants, strict=True)
+        explainer.read(images, *(answers[request] for request in group))
+        for explainer, group in zip(explainers, requests, strict=True)
     ]
 
 
-def _find(wants: Sequence[Want], model: nn.Module, images: Tensor, target: Target) -> dict[Want, Found]:
-    rules = list(dict.fromkeys((want.rule, want.activations) for want in wants if want.rule is not None))
-    names = dict.fromkeys(want.layer for want in wants if want.layer is not None)
+def _answers(
+    requests: Sequence[Request], model: nn.Module, images: Tensor, target: Target
+) -> dict[Request, LayerValues]:
+    rules = list(dict.fromkeys((request.rule, request.activations) for request in requests if request.rule is not None))
+    names = dict.fromkeys(request.layer for request in requests if request.layer is not None)
+    # one forward pass
     reach: Activations = "all" if any(reach == "all" for _, reach in rules) else "relu"
     gates = Gates(reach) if any(rule != "plain" for rule, _ in rules) else None
-    pixels = images.detach().requires_grad_(any(want.layer is None and want.rule is not None for want in wants))
-    with _tapped(model, list(names)) as tapped, gates or nullcontext(), torch.set_grad_enabled(bool(rules)):
+    on_pixels = any(request.layer is None and request.rule is not None for request in requests)
+    pixels = images.detach().requires_grad_(on_pixels)
+    with _layer_outputs(model, list(names)) as outputs, gates or nullcontext(), torch.set_grad_enabled(bool(rules)):
         score = target(model, pixels)
-    places = {None: [pixels], **tapped}
-    gradients: dict[Want, Tensor] = {}
+    places = {None: [pixels], **outputs}
+    # one backward per rule
+    gradients: dict[Request, Tensor] = {}
     for i, (rule, activations) in enumerate(rules):
         if gates is not None:
             gates.switch(rule, activations)
-        here = [want for want in dict.fromkeys(wants) if (want.rule, want.activations) == (rule, activations)]
-        at = {want: places[want.layer] for want in here}
+        group = [r for r in dict.fromkeys(requests) if (r.rule, r.activations) == (rule, activations)]
+        at = {request: places[request.layer] for request in group}
         gradients |= _gradients(score, at, keep=i + 1 < len(rules))
-    found = {}
-    for want in wants:
-        values = _last(want, places[want.layer]).detach()
-        gradient = gradients.get(want)
-        if want.layer is not None:
-            layout = find_layout(model, want.layer, values, images)
+    # layers as grids
+    answers = {}
+    for request in requests:
+        values = _last(request, places[request.layer]).detach()
+        gradient = gradients.get(request)
+        if request.layer is not None:
+            layout = find_layout(model, request.layer, values, images)
             values, gradient = to_grid(values, layout), None if gradient is None else to_grid(gradient, layout)
-        found[want] = Found(values, values.new_zeros(0) if gradient is None else gradient)
-    return found
+        answers[request] = LayerValues(values, values.new_zeros(0) if gradient is None else gradient)
+    return answers
 
 
-def _gradients(score: Tensor, at: dict[Want, list[Tensor]], keep: bool) -> dict[Want, Tensor]:
+def _gradients(score: Tensor, at: dict[Request, list[Tensor]], keep: bool) -> dict[Request, Tensor]:
     """The derivative of the score by each place, summed over the passes that the target makes."""
-    for want, tensors in at.items():
-        _last(want, tensors)
+    for request, tensors in at.items():
+        _last(request, tensors)
     inputs = [tensor for tensors in at.values() for tensor in tensors]
     if not score.requires_grad:
         raise _independent(next(iter(at)))
     flat = iter(torch.autograd.grad(score.sum(), inputs, allow_unused=True, retain_graph=keep))
-    summed = {}
-    for want, tensors in at.items():
-        reached = [gradient for _, gradient in zip(tensors, flat, strict=False) if gradient is not None]
-        if not reached:
-            raise _independent(want)
-        summed[want] = torch.stack(reached).sum(0) if len(reached) > 1 else reached[0]
-    return summed
+    sums = {}
+    for request, tensors in at.items():
+        terms = [gradient for _, gradient in zip(tensors, flat, strict=False) if gradient is not None]
+        if not terms:
+            raise _independent(request)
+        sums[request] = torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+    return sums
 
 
-def _last(want: Want, tensors: list[Tensor]) -> Tensor:
+def _last(request: Request, tensors: list[Tensor]) -> Tensor:
     if not tensors:
-        raise _independent(want)
+        raise _independent(request)
     return tensors[-1]
 
 
-def _independent(want: Want) -> AssayError:
-    return independent() if want.layer is None else independent(f"layer {want.layer!r}")
+def _independent(request: Request) -> AssayError:
+    return independent() if request.layer is None else independent(f"layer {request.layer!r}")
 
 
 @contextmanager
-def _tapped(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str | None, list[Tensor]]]:
+def _layer_outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str | None, list[Tensor]]]:
     """The layers' outputs in each pass of the model inside the block.
 
     A target that is a sum makes one pass per term. Of a layer that one pass calls several times the last call counts.
-    Where no gradient is wanted before a layer, its output is cut off there, which ends the backward pass.
+    Where no gradient is asked for before a layer, its output is cut off there, which ends the backward pass.
     """
-    tapped: dict[str | None, list[Tensor]] = {name: [] for name in names}
-    called: set[str] = set()
+    outputs: dict[str | None, list[Tensor]] = {name: [] for name in names}
+    calls: set[str] = set()  # in this pass
 
     def begin(module: nn.Module, inputs: Any) -> None:
-        called.clear()
+        calls.clear()
 
     def tap(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor:
             output = one_tensor(name, output)
-            if name in called:
-                tapped[name].pop()
-            called.add(name)
+            if name in calls:
+                outputs[name].pop()
+            calls.add(name)
             cut = torch.is_grad_enabled() and not output.requires_grad
-            tapped[name].append(output.detach().requires_grad_(True) if cut else output)
-            return tapped[name][-1].clone()  # an in-place activation behind the layer changes the copy
+            outputs[name].append(output.detach().requires_grad_(True) if cut else output)
+            return outputs[name][-1].clone()  # an in-place activation behind the layer changes the copy
 
         return hook
 
     handles = [model.register_forward_pre_hook(begin)]
     handles += [find(model, name).register_forward_hook(tap(name)) for name in names]
     try:
-        yield tapped
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()

@@ -15,7 +15,7 @@ from assay.bench.engine import run
 from assay.bench.plan import Options, plan
 from assay.bench.store import Store, read_rows
 from assay.explain.gradients import Deconvnet
-from assay.explain.passes import Found
+from assay.explain.passes import LayerValues
 from tests.bench.nets import OWN
 
 OPTIONS = Options(
@@ -90,7 +90,7 @@ def test_what_is_stored_is_not_measured_again(shared: Path, tmp_path: Path) -> N
 
 
 def test_one_that_fails_or_has_no_meaning_takes_nobody_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Deconvnet, images: torch.Tensor, *found: Found) -> Any:
+    def broken(self: Deconvnet, images: torch.Tensor, *found: LayerValues) -> Any:
         raise RuntimeError("no map today")
 
     monkeypatch.setattr(Deconvnet, "read", broken)
