@@ -73,15 +73,12 @@ def recursion(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict[st
     give the smallest box around both. What no convolution arithmetic covers (attention, upsampling, tokens) ends in a
     reason. A layer that sees every pixel at each unit, behind a mean over the grid, has no reach either.
     """
-    found: dict[str, Traced] = {}
     with evaluating(model), torch.no_grad(), _Arithmetic() as marks:
         pixels = torch.zeros_like(images[:1])
         marks.start(pixels)
         with record(model, *names) as outputs:
             model(pixels)
-        for name in names:
-            found[name] = marks.of(outputs[name])
-    return found
+        return {name: marks.of(outputs[name]) for name in names}
 
 
 def measured(model: nn.Module, images: Tensor, names: Sequence[str]) -> Iterator[tuple[str, Field | None]]:
@@ -157,19 +154,6 @@ class _Mark(NamedTuple):
 
 
 _WHOLE = _Mark(None, (-1, -1), "every unit reads the whole image")
-_POINTWISE = {
-    "relu", "relu_", "relu6", "silu", "silu_", "gelu", "hardtanh", "hardtanh_", "hardswish", "hardswish_",
-    "hardsigmoid", "hardsigmoid_", "sigmoid", "sigmoid_", "tanh", "tanh_", "softplus", "mish", "leaky_relu",
-    "leaky_relu_", "elu", "elu_", "selu", "celu", "prelu", "clamp", "clamp_", "threshold", "exp", "abs", "neg",
-    "sqrt", "rsqrt", "pow", "square", "dropout", "feature_dropout", "alpha_dropout", "dropout2d", "batch_norm",
-    "add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub", "maximum", "minimum", "where", "lerp",
-    "addcmul", "clone", "contiguous", "to", "float", "type", "detach", "__add__", "__radd__", "__iadd__",
-    "__sub__", "__rsub__", "__isub__", "__mul__", "__rmul__", "__imul__", "__truediv__", "__pow__", "__neg__",
-    "type_as", "softmax", "log_softmax", "log",
-}  # fmt: skip
-_PARTS = {"chunk", "split", "unbind", "narrow", "split_with_sizes", "tensor_split"}
-_POOLS = {"max_pool2d", "_max_pool2d", "max_pool2d_with_indices", "_max_pool2d_with_indices", "avg_pool2d"}
-_REDUCED = {"mean", "sum", "amax", "amin", "max", "var", "std", "norm", "logsumexp", "var_mean"}
 
 
 class _Arithmetic(Calls):
@@ -189,127 +173,105 @@ class _Arithmetic(Calls):
         return Traced(mark.reach, mark.reason)
 
     def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        marked = [(each, self._marks[each]) for each in _tensors((args, kwargs)) if each in self._marks]
-        shapes = [tuple(each.shape) for each, _ in marked]  # before an in-place function changes them
+        inputs = [tensor for tensor in _tensors((args, kwargs)) if tensor in self._marks]
+        marks = [self._marks[tensor] for tensor in inputs]
+        shapes = [tuple(tensor.shape) for tensor in inputs]  # before an in-place function changes them
         out = func(*args, **kwargs)
-        made = [args[0]] if func.__name__ == "__setitem__" and marked else list(_tensors(out))
-        for tensor in made if marked else ():
-            own = _Made(func.__name__, args, kwargs, [mark for _, mark in marked], shapes, tensor)
-            self._marks[tensor] = _next(own)
+        if inputs:
+            for tensor in [args[0]] if func.__name__ == "__setitem__" else _tensors(out):
+                self._marks[tensor] = _mark_of(
+                    _Operation(func.__name__, args, kwargs, marks, shapes, tuple(tensor.shape))
+                )
         return out
 
 
-def _tensors(given: Any) -> Iterator[Tensor]:
-    if isinstance(given, Tensor):
-        yield given
-    elif isinstance(given, Mapping):
-        yield from _tensors(list(given.values()))
-    elif isinstance(given, list | tuple):
-        for each in given:
-            yield from _tensors(each)
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        yield from _tensors(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
 
 
-class _Made(NamedTuple):
-    """A tensor that a function made of marked ones of ``shapes``."""
+class _Operation(NamedTuple):
+    """A call of the function ``name`` on tensors with ``marks``, of ``shapes`` before it, that gave one of ``out``."""
 
-    name: str  # of the function
+    name: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     marks: list[_Mark]
     shapes: list[tuple[int, ...]]
-    out: Tensor
+    out: tuple[int, ...]
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        return self.kwargs.get(name, self.args[place] if len(self.args) > place else default)
 
 
-def _next(made: _Made) -> _Mark:
-    """The mark of what a function made."""
-    name, args, kwargs, marks, shapes, out = made
-    known = [mark for mark in marks if mark.reach is not None]
-    lost = next((mark for mark in marks if mark.reach is None and mark != _WHOLE), None)
-    if lost is not None:
-        return lost
-    if not known:
+def _mark_of(op: _Operation) -> _Mark:
+    """The mark of what a function gave."""
+    opaque = [mark for mark in op.marks if mark.reach is None and mark != _WHOLE]
+    if opaque:
+        return opaque[0]
+    grids = sum(mark.reach is not None for mark in op.marks)
+    if not grids:
         return _WHOLE
-    first, shape = marks[0], shapes[0]
-    found: _Mark | None = None
-    if name in _POINTWISE or name in ("cat", "concat", "concatenate"):
-        found = _merged(made)
-    elif first.reach is None or len(known) > 1:
-        found = None
-    elif name in ("conv2d", *_POOLS) and first.axes == (2, 3):
-        found = _windowed(name, args, kwargs, first)
-    elif name in ("adaptive_avg_pool2d", "adaptive_max_pool2d", "_adaptive_max_pool2d") and first.axes == (2, 3):
-        found = _adaptive(first, shape, tuple(out.shape))
-    elif name in _REDUCED:
-        found = _reduced(first, shape, tuple(out.shape), args, kwargs)
-    elif name in ("permute", "transpose", "swapaxes"):
-        found = _turned(name, first, args, kwargs, out.ndim)
-    elif name == "pad" and first.axes[1] < out.ndim:
-        found = _padded(first, args, kwargs, out.ndim)
-    elif name == "__getitem__":
-        found = _sliced(first, shape, args[1], tuple(out.shape))
-    elif name in ("linear", "layer_norm"):
-        normed = len(args[1]) if name == "layer_norm" and len(args) > 1 else 1
-        found = first if max(first.axes) < len(shape) - normed else None
-    elif name in ("group_norm", "instance_norm"):
-        found = first._replace(reach=first.reach._replace(gated=True))
-    elif name in _PARTS or name in ("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "expand"):
-        found = _kept(first, shape, tuple(out.shape))
-    return found or _Mark(None, (-1, -1), f"through {name}, which the arithmetic of convolutions does not cover")
+    rule = _RULES.get(op.name)
+    covers = rule is _join or (grids == 1 and op.marks[0].reach is not None)
+    mark = rule(op) if rule is not None and covers else None
+    return mark or _Mark(None, (-1, -1), f"through {op.name}, which the arithmetic of convolutions does not cover")
 
 
-def _merged(made: _Made) -> _Mark | None:
+def _join(op: _Operation) -> _Mark | None:
     """The box around all operands; one that is broadcast over the grid is a gate."""
-    name, args, kwargs, marks, shapes, out = made
-    full, gated, axes = [], False, None
-    for mark, shape in zip(marks, shapes, strict=True):
-        if mark.reach is None:
+    stacks, ndim = "cat" in op.name, len(op.out)
+    reaches: list[Reach] = []
+    gated, axes = False, None
+    for mark, shape in zip(op.marks, op.shapes, strict=True):
+        shift = ndim - len(shape)
+        if mark.reach is None or (not stacks and any(shape[axis] < op.out[axis + shift] for axis in mark.axes)):
             gated = True
             continue
-        own = tuple(axis + out.ndim - len(shape) for axis in mark.axes)
-        if (
-            any(shape[axis] < out.shape[there] for axis, there in zip(mark.axes, own, strict=True))
-            and "cat" not in name
-        ):
-            gated = True
-            continue
-        if axes not in (None, own):
+        place = (mark.axes[0] + shift, mark.axes[1] + shift)
+        if axes not in (None, place):
             return None
-        axes = own
-        full.append(mark.reach)
-    if "cat" in name:
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
-        if gated or axes is None or dim % out.ndim in axes:
-            return None
-    if not full:
-        return _WHOLE
-    if name in ("softmax", "log_softmax"):
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if dim is None or dim % out.ndim in (axes or ()):
-            return None
-    if len({reach.stride for reach in full}) > 1:
+        axes = place
+        reaches.append(mark.reach)
+    if stacks and (gated or axes is None):
         return None
-    low = (min(reach.low[0] for reach in full), min(reach.low[1] for reach in full))
-    high = (max(reach.high[0] for reach in full), max(reach.high[1] for reach in full))
-    gated = gated or any(reach.gated for reach in full)
-    return _Mark(Reach(low, high, full[0].stride, gated), cast(Pair, axes))
+    if axes is None:
+        return _WHOLE
+    if stacks or "softmax" in op.name:
+        dim = op.argument(1, "dim", 0 if stacks else None)
+        if dim is None or dim % ndim in axes:
+            return None
+    if len({reach.stride for reach in reaches}) > 1:
+        return None
+    low = (min(reach.low[0] for reach in reaches), min(reach.low[1] for reach in reaches))
+    high = (max(reach.high[0] for reach in reaches), max(reach.high[1] for reach in reaches))
+    return _Mark(Reach(low, high, reaches[0].stride, gated or any(reach.gated for reach in reaches)), axes)
 
 
-def _windowed(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], mark: _Mark) -> _Mark | None:
-    """A convolution's or a pooling's windows: kernel, stride, padding and dilation, given by place or by name."""
-    order = {
-        "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation"),
-        "avg_pool2d": ("input", "kernel_size", "stride", "padding"),
-    }.get(name, ("input", "kernel_size", "stride", "padding", "dilation"))
-    given = {**dict(zip(order, args, strict=False)), **kwargs}
-    kernel = tuple(given["weight"].shape[2:]) if name == "conv2d" else _pair(given["kernel_size"])
-    stride = given.get("stride")
-    strides = _pair(stride) if stride not in (None, [], ()) else ((1, 1) if name == "conv2d" else kernel)
-    dilation, padding = _pair(given.get("dilation", 1)), given.get("padding", 0)
+def _slide(op: _Operation) -> _Mark | None:
+    """A convolution's or a pooling's windows: kernel, stride, padding and dilation, by place or by name."""
+    mark, convolves = op.marks[0], op.name == "conv2d"
+    if mark.axes != (2, 3):
+        return None
+    if convolves:
+        order = ["input", "weight", "bias", "stride", "padding", "dilation"]
+    else:
+        order = ["input", "kernel_size", "stride", "padding", *(["dilation"] if op.name != "avg_pool2d" else [])]
+    settings = {**dict(zip(order, op.args, strict=False)), **op.kwargs}
+    kernel = tuple(settings["weight"].shape[2:]) if convolves else _pair(settings["kernel_size"])
+    stride = settings.get("stride")
+    strides = _pair(stride) if stride not in (None, [], ()) else ((1, 1) if convolves else kernel)
+    dilation, padding = _pair(settings.get("dilation", 1)), settings.get("padding", 0)
     if padding == "same":  # of an even window one pixel more at the end
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     before = _pair(0 if padding == "valid" else padding)
     reach = cast(Reach, mark.reach)
-    low, high, jump = ([*each] for each in (reach.low, reach.high, reach.stride))
+    low, high, jump = list(reach.low), list(reach.high), list(reach.stride)
     for axis in (0, 1):
         low[axis] -= jump[axis] * before[axis]
         high[axis] += jump[axis] * (dilation[axis] * (kernel[axis] - 1) - before[axis])
@@ -318,82 +280,115 @@ def _windowed(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], mark: _
 
 
 def _pair(value: Any) -> Pair:
-    both = (value, value) if isinstance(value, int) else tuple(value) * (2 if len(value) == 1 else 1)
-    return int(both[0]), int(both[1])
+    pair = (value, value) if isinstance(value, int) else tuple(value) * (2 if len(value) == 1 else 1)
+    return int(pair[0]), int(pair[1])
 
 
-def _adaptive(mark: _Mark, shape: Sequence[int], out: Sequence[int]) -> _Mark | None:
+def _adapt(op: _Operation) -> _Mark | None:
     """A pooling to a fixed size: over the whole grid, or in equal windows."""
-    if tuple(out[2:]) == (1, 1):
-        return _WHOLE
-    if any(before % after for before, after in zip(shape[2:], out[2:], strict=True)):
+    if op.marks[0].axes != (2, 3):
         return None
-    kernel = [before // after for before, after in zip(shape[2:], out[2:], strict=True)]
-    return _windowed("avg_pool2d", (None, kernel), {}, mark)
+    if op.out[2:] == (1, 1):
+        return _WHOLE
+    sides = list(zip(op.shapes[0][2:], op.out[2:], strict=True))
+    if any(before % after for before, after in sides):
+        return None
+    kernel = [before // after for before, after in sides]
+    return _slide(op._replace(name="avg_pool2d", args=(None, kernel), kwargs={}))
 
 
-def _reduced(
-    mark: _Mark, shape: Sequence[int], out: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> _Mark | None:
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+def _reduce(op: _Operation) -> _Mark | None:
+    mark, shape, dim = op.marks[0], op.shapes[0], op.argument(1, "dim")
     if dim is None:
         return _WHOLE
-    dims = {each % len(shape) for each in ([dim] if isinstance(dim, int) else dim)}
+    dims = {axis % len(shape) for axis in ([dim] if isinstance(dim, int) else dim)}
     if dims & set(mark.axes):
         return _WHOLE if set(mark.axes) <= dims else None
-    lost = 0 if len(out) == len(shape) else 1
-    rows, columns = (axis - lost * sum(each < axis for each in dims) for axis in mark.axes)
+    fewer = 0 if len(op.out) == len(shape) else 1
+    rows, columns = (axis - fewer * sum(other < axis for other in dims) for axis in mark.axes)
     return mark._replace(axes=(rows, columns))
 
 
-def _turned(name: str, mark: _Mark, args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> _Mark:
-    if name == "permute":
-        given = kwargs.get("dims", args[1:])
-        flat = given[0] if len(given) == 1 and not isinstance(given[0], int) else given
-        order = [each % ndim for each in flat]
+def _permute(op: _Operation) -> _Mark:
+    mark, ndim = op.marks[0], len(op.out)
+    if op.name == "permute":
+        dims = op.kwargs.get("dims", op.args[1:])
+        order = [dim % ndim for dim in (dims if len(dims) > 1 or isinstance(dims[0], int) else dims[0])]
     else:
-        one, two = (each % ndim for each in (args[1:3] or (kwargs["dim0"], kwargs["dim1"])))
+        first, second = (dim % ndim for dim in (op.args[1:3] or (op.kwargs["dim0"], op.kwargs["dim1"])))
         order = list(range(ndim))
-        order[one], order[two] = two, one
+        order[first], order[second] = second, first
     return mark._replace(axes=(order.index(mark.axes[0]), order.index(mark.axes[1])))
 
 
-def _padded(mark: _Mark, args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> _Mark:
+def _pad(op: _Operation) -> _Mark:
     """Pixels before and after, last axis first, as ``torch.nn.functional.pad`` takes them."""
-    amounts = list(kwargs.get("pad", args[1] if len(args) > 1 else ()))
-    before = {ndim - 1 - i: amounts[2 * i] for i in range(len(amounts) // 2)}
-    return _shifted(mark, [-before.get(axis, 0) for axis in mark.axes], (1, 1))
+    amounts = list(op.argument(1, "pad", ()))
+    before = {len(op.out) - 1 - i: amounts[2 * i] for i in range(len(amounts) // 2)}
+    return _shift(op.marks[0], [-before.get(axis, 0) for axis in op.marks[0].axes], (1, 1))
 
 
-def _sliced(mark: _Mark, shape: Sequence[int], index: Any, out: Sequence[int]) -> _Mark | None:
+def _slice(op: _Operation) -> _Mark | None:
     """Slices with steps along the grid; anything along the other axes that leaves their number alone."""
+    mark, shape, index = op.marks[0], op.shapes[0], op.args[1]
     parts = list(index) if isinstance(index, tuple) else [index]
     if any(part is Ellipsis for part in parts):
         place = next(i for i, part in enumerate(parts) if part is Ellipsis)
         parts[place : place + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
     parts += [slice(None)] * (len(shape) - len(parts))
     if len(parts) != len(shape) or not all(isinstance(part, slice) for part in parts):
-        return _kept(mark, shape, out)
-    ranges = [range(*parts[axis].indices(shape[axis])) for axis in mark.axes]
-    return _shifted(mark, [each.start for each in ranges], (ranges[0].step, ranges[1].step))
+        return _view(op)
+    rows, columns = (range(*parts[axis].indices(shape[axis])) for axis in mark.axes)
+    return _shift(mark, [rows.start, columns.start], (rows.step, columns.step))
 
 
-def _shifted(mark: _Mark, starts: Sequence[int], steps: Pair) -> _Mark:
+def _shift(mark: _Mark, starts: Sequence[int], steps: Pair) -> _Mark:
     reach = cast(Reach, mark.reach)
-    moved = [start * stride for start, stride in zip(starts, reach.stride, strict=True)]
-    low, high = (_pair([edge[0] + moved[0], edge[1] + moved[1]]) for edge in (reach.low, reach.high))
+    offsets = [start * stride for start, stride in zip(starts, reach.stride, strict=True)]
+    low, high = (_pair([edge[0] + offsets[0], edge[1] + offsets[1]]) for edge in (reach.low, reach.high))
     stride = (reach.stride[0] * steps[0], reach.stride[1] * steps[1])
     return mark._replace(reach=Reach(low, high, stride, reach.gated))
 
 
-def _kept(mark: _Mark, shape: Sequence[int], out: Sequence[int]) -> _Mark | None:
+def _mix_last(op: _Operation) -> _Mark | None:
+    """Over the last axes, which must not be the grid's."""
+    axes = len(op.args[1]) if op.name == "layer_norm" and len(op.args) > 1 else 1
+    return op.marks[0] if max(op.marks[0].axes) < len(op.shapes[0]) - axes else None
+
+
+def _gate(op: _Operation) -> _Mark:
+    return op.marks[0]._replace(reach=cast(Reach, op.marks[0].reach)._replace(gated=True))
+
+
+def _view(op: _Operation) -> _Mark | None:
     """Another view: the grid's axes stay where everything from them on, or everything up to them, has its length."""
-    if tuple(shape) == tuple(out):
-        return mark
-    rows, columns = mark.axes
+    mark, shape, out = op.marks[0], op.shapes[0], op.out
     behind = len(shape) - min(mark.axes)
-    if len(out) >= behind and tuple(out[-behind:]) == tuple(shape[-behind:]):
+    if len(out) >= behind and out[-behind:] == shape[-behind:]:
         shift = len(out) - len(shape)
-        return mark._replace(axes=(rows + shift, columns + shift))
+        return mark._replace(axes=(mark.axes[0] + shift, mark.axes[1] + shift))
     before = max(mark.axes) + 1
-    return mark if tuple(out[:before]) == tuple(shape[:before]) else None
+    return mark if out[:before] == shape[:before] else None
+
+
+_NAMES: dict[Callable[[_Operation], _Mark | None], str] = {
+    _join: """
+        relu relu_ relu6 silu silu_ gelu hardtanh hardtanh_ hardswish hardswish_ hardsigmoid hardsigmoid_ sigmoid
+        sigmoid_ tanh tanh_ softplus mish leaky_relu leaky_relu_ elu elu_ selu celu prelu clamp clamp_ threshold exp
+        abs neg sqrt rsqrt pow square dropout feature_dropout alpha_dropout dropout2d batch_norm add add_ sub sub_ mul
+        mul_ div div_ rsub maximum minimum where lerp addcmul clone contiguous to float type detach __add__ __radd__
+        __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __pow__ __neg__ type_as softmax
+        log_softmax log cat concat concatenate""",
+    _slide: "conv2d max_pool2d _max_pool2d max_pool2d_with_indices _max_pool2d_with_indices avg_pool2d",
+    _adapt: "adaptive_avg_pool2d adaptive_max_pool2d _adaptive_max_pool2d",
+    _reduce: "mean sum amax amin max var std norm logsumexp var_mean",
+    _permute: "permute transpose swapaxes",
+    _pad: "pad",
+    _slice: "__getitem__",
+    _mix_last: "linear layer_norm",
+    _gate: "group_norm instance_norm",
+    _view: """
+        view reshape flatten unflatten unsqueeze squeeze expand chunk split unbind narrow split_with_sizes
+        tensor_split""",
+}
+_RULES = {name: rule for rule, names in _NAMES.items() for name in names.split()}
