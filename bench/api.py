@@ -27,7 +27,7 @@ from assay.core.errors import AssayError, unknown
 from assay.core.tables import Table
 from assay.explain import EXPLAINERS, Explainer
 from assay.explain.metrics import METRICS, Metric
-from assay.reports.stored import Results
+from assay.reports.run.reader import Run as Results
 from assay.synthesis import SYNTHESES
 from assay.synthesis.base import Synthesis
 

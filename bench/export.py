@@ -42,7 +42,7 @@ def export(
     from assay.bench.cli import say
     from assay.bench.store import StoreError
     from assay.reports.export import check_figures, save_figures, save_tables
-    from assay.reports.site.gathered import gather
+    from assay.reports.context import gather
     from assay.reports.site.plots import all_plots
 
     forms, drawn = (() if chosen in (("none",), ("",)) else chosen for chosen in (format, figures))

@@ -12,7 +12,7 @@ from assay.bench import learned, moved, painted, remade
 from assay.bench.attacked import QUERIES
 from assay.bench.cells import Cell, metric_name
 from assay.bench.models import Subject
-from assay.reports.shortcut import SHARE
+from assay.reports.kinds.shortcut import SHARE
 
 
 def attack_facts(attack: Attack, goal: str | int) -> dict[str, Any]:

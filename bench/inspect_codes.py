@@ -21,7 +21,7 @@ from assay.core.errors import AssayError
 from assay.explain.learned import codes as measured
 from assay.explain.learned.units import Dissection, dissect, unit_masks
 from assay.explain.metrics.sanity import randomize
-from assay.reports import learned_codes as figures
+from assay.reports.drawing import codes as figures
 
 QUERIES = 6  # pictures whose neighbours are shown
 THUMBNAILS = 400  # at most

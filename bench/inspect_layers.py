@@ -20,8 +20,8 @@ from assay.explain.learned import filters as weights
 from assay.explain.learned.activations import lives, strongest_channels
 from assay.explain.learned.fields import LayerField, growth, spread_layers
 from assay.explain.learned.patches import Top, cell_field, crop, strongest
-from assay.reports import learned
-from assay.reports.look import LIGHT, Plot, themed
+from assay.reports.drawing import layers as learned
+from assay.reports.drawing.theme import LIGHT, Plot, themed
 
 BATCH = 50
 SHOWN = 128  # filters, at most

@@ -17,7 +17,7 @@ from assay.core.targets import Logit
 from assay.explain.base import Explainer
 from assay.explain.metrics.localisation import mass_share
 from assay.explain.metrics.parts import shortcut_effect
-from assay.reports.shortcut import SHARE, detection
+from assay.reports.kinds.shortcut import SHARE, detection
 
 TRUTH = "redrawing"  # the method of the rows that hold the true effect
 
@@ -105,7 +105,7 @@ def shortcut_detection(
     seed: int = 0,
     setup: Setup | None = None,
 ) -> pd.DataFrame:
-    """``assay.reports.shortcut.detection`` of these explainers and of the true effect, measured here and now.
+    """``assay.reports.kinds.shortcut.detection`` of these explainers and of the true effect, measured here and now.
 
     Both models see the same ``limit`` images, in which the background agrees with the label as it did in the suspect's
     training. A method that is not applicable to the models has no row.

@@ -31,7 +31,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError, unknown
 from assay.core.layers import activations
 from assay.core.targets import Channel, LayerNorm2, Logit, Margin, Neuron, Probability, Target
-from assay.reports.synthesis import depths as depths_figure
+from assay.reports.drawing.layers import depths as depths_figure
 from assay.synthesis import SYNTHESES
 from assay.synthesis.base import Art, FromSample
 from assay.synthesis.dream import DeepDream

@@ -1,4 +1,4 @@
-"""Stored results -> tables, figures and a page. Reads only what is on disk and never loads torch.
+"""Stored run -> tables, figures and a page. Reads only what is on disk and never loads torch.
 
 - ``load``: a run's rows, failures and facts (``stored``)
 - ``tables``: the pandas tables (``frames``, ``ranking``, ``curves``, ``transfer``, ``checks``; attacks
@@ -9,8 +9,8 @@
 - ``names``: methods, models and data sets in few words
 """
 
-from assay.reports.frames import tables
+from assay.reports.run.tables import tables
 from assay.reports.site.pages import write
-from assay.reports.stored import Results, load
+from assay.reports.run.reader import Run, load
 
-__all__ = ["Results", "load", "tables", "write"]
+__all__ = ["Run", "load", "tables", "write"]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from assay.core.errors import AssayError, unknown
 from assay.reports import paper
-from assay.reports.look import LIGHT, Look, Plot, themed
+from assay.reports.drawing.theme import LIGHT, Look, Plot, themed
 
 PAGE = 500  # rows that one can still read
 FEW = 8  # figures that are drawn faster than a second process starts

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
-from assay.reports import names
+from assay.reports.run import labels as names
 
 MODELS = ("model", "source", "victim", "suspect_model", "sound_model")
 METHODS = ("method", "other", "attack", "best_explainer", "best_control")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from assay.core.errors import AssayError
 from assay.core.tables import number
-from assay.reports.intervals import LEVEL, RESAMPLES
+from assay.reports.run.intervals import LEVEL, RESAMPLES
 
 if TYPE_CHECKING:
     from assay.bench.plugin.measure import Measured

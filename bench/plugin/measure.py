@@ -25,7 +25,7 @@ from assay.bench.settings import make_setup
 from assay.core.errors import AssayError, unknown
 from assay.explain import EXPLAINERS, Explainer
 from assay.explain.metrics import METRICS, Metric
-from assay.reports.intervals import estimate
+from assay.reports.run.intervals import estimate
 
 LIMIT = 100  # images of a data set that a spec names
 CRAFT = 200  # other images that a universal attack learns from

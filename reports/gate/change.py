@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from assay.reports import names
+from assay.reports.run import labels as names
 from assay.reports.gate.art import Cell, Key, Picture
 from assay.reports.gate.distil import Distilled
 from assay.reports.gate.likeness import Measures

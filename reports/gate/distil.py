@@ -13,8 +13,8 @@ from assay.core.errors import AssayError
 from assay.reports.gate import art, baseline, proofs
 from assay.reports.gate.art import Key, Picture
 from assay.reports.gate.baseline import CELL, ROWS
-from assay.reports.stored import Results
-from assay.reports.stored import load as load_run
+from assay.reports.run.reader import Run
+from assay.reports.run.reader import load as load_run
 
 SCHEMAS = (1,)  # of runs that this version compares
 METRIC = ("direction", "unit", "statistic", "interval")
@@ -44,24 +44,24 @@ def load(path: Path) -> Distilled:
     return distil(load_run(path))
 
 
-def distil(results: Results) -> Distilled:
+def distil(run: Run) -> Distilled:
     """Everything that a check compares, at the size at which the run stored it."""
     pictures: dict[Key, Picture] = {}
     unreadable = []
-    for cell in results.info["cells"]:
-        if not (results.path / "cells" / f"{cell['id']}.parquet").is_file():
+    for cell in run.info["cells"]:
+        if not (run.path / "cells" / f"{cell['id']}.parquet").is_file():
             continue
         try:
-            pictures.update(art.pictures(results.path / "art" / cell["id"], cell))
+            pictures.update(art.pictures(run.path / "art" / cell["id"], cell))
         except art.UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             unreadable.append((Key(cell["model"], cell["data"], cell["kind"], cell["method"], "", ""), reason))
-    pictures.update(proofs.read(results))
+    pictures.update(proofs.read(run))
     return _checked(
         Distilled(
-            path=results.path,
-            facts=_facts(results),
-            rows=_rows(results),
+            path=run.path,
+            facts=_facts(run),
+            rows=_rows(run),
             pictures=pictures,
             unreadable=tuple(unreadable),
         )
@@ -95,8 +95,8 @@ def _checked(distilled: Distilled) -> Distilled:
     return distilled
 
 
-def _facts(results: Results) -> dict[str, Any]:
-    info = results.info
+def _facts(run: Run) -> dict[str, Any]:
+    info = run.info
     models = info.get("models") or {}
     return {
         "schema": info.get("schema"),
@@ -112,12 +112,12 @@ def _facts(results: Results) -> dict[str, Any]:
             for name, facts in (info.get("data") or {}).items()
         },
         "metrics": {
-            name: {key: results.metric(name)[key] for key in METRIC}
-            for name in sorted({*(info.get("metrics") or {}), *results.rows["metric"].unique()} - {""})
+            name: {key: run.metric(name)[key] for key in METRIC}
+            for name in sorted({*(info.get("metrics") or {}), *run.rows["metric"].unique()} - {""})
         },
         "cells": [
             {**{key: cell[key] for key in CELL}, "state": state, **({"reason": reason} if reason else {})}
-            for cell, state, reason in _states(results)
+            for cell, state, reason in _states(run)
         ],
     }
 
@@ -128,25 +128,25 @@ def _model(facts: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **{key: card[key] for key in NORMALISATION if key in card}}
 
 
-def _states(results: Results) -> Iterable[tuple[dict[str, str], str, str]]:
+def _states(run: Run) -> Iterable[tuple[dict[str, str], str, str]]:
     """Each listed cell: done, skipped or failed as a whole and why, or missing."""
-    lost = results.failures[results.failures["image"] == ""]
+    lost = run.failures[run.failures["image"] == ""]
     whole = {tuple(row[:4]): (row[4], row[5]) for row in lost[[*CELL, "status", "flags"]].itertuples(index=False)}
-    missing = {cell["id"] for cell in results.missing}
-    for cell in results.info["cells"]:
+    missing = {cell["id"] for cell in run.missing}
+    for cell in run.info["cells"]:
         if cell["id"] in missing:
             yield cell, "missing", ""
-        elif (results.path / "failed" / f"{cell['id']}.parquet").is_file() and not (
-            results.path / "cells" / f"{cell['id']}.parquet"
+        elif (run.path / "failed" / f"{cell['id']}.parquet").is_file() and not (
+            run.path / "cells" / f"{cell['id']}.parquet"
         ).is_file():
             yield cell, *whole.get(tuple(cell[key] for key in CELL), ("failed", ""))
         else:
             yield cell, "done", ""
 
 
-def _rows(results: Results) -> pd.DataFrame:
-    frames = [frame[[*ROWS]] for frame in (results.rows, results.failures) if len(frame)]
-    rows = pd.concat(frames) if frames else results.rows[[*ROWS]]
+def _rows(run: Run) -> pd.DataFrame:
+    frames = [frame[[*ROWS]] for frame in (run.rows, run.failures) if len(frame)]
+    rows = pd.concat(frames) if frames else run.rows[[*ROWS]]
     rows = rows[rows["metric"] != ""]
     rows = rows.assign(value=rows["value"].astype(np.float32), label=rows["label"].fillna(-1).astype(np.int32))
     return rows.sort_values([*CELL, "metric", "image"], kind="stable", ignore_index=True)

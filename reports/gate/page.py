@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.reports.gate.art import SORTS, Array
 from assay.reports.gate.change import Change, Compared, Verdict, Words, plural
-from assay.reports.pictures import Album, Picture
+from assay.reports.drawing.album import Album, Picture
 from assay.reports.templating import environment
 
 SHOWN = 60  # pictures beyond tolerance on the page

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from assay.core.errors import AssayError
-from assay.reports import pictures
+from assay.reports.drawing import album as pictures
 from assay.reports.gate.art import UNREADABLE, Cell, Key, Picture, thinned
-from assay.reports.stored import Results
+from assay.reports.run.reader import Run
 
 FOLDER = Path("report") / "proofs"
 INDEX = "proofs.json"
@@ -26,13 +26,13 @@ SIDE = 32  # pixels: the largest side of a tile; a colour map is seen in few
 Pixels = NDArray[np.uint8]
 
 
-def write(results: Results, folder: Path) -> None:
+def write(run: Run, folder: Path) -> None:
     """Render the sheets of a run into a folder (RUN/report/proofs), replacing those that are there."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     index = []
-    for cell in results.cells("gallery"):
-        tiles = _tiles(results, cell)
+    for cell in run.cells("gallery"):
+        tiles = _tiles(run, cell)
         if not tiles:
             continue
         sheet = np.concatenate(list(tiles.values()), axis=1)
@@ -42,13 +42,13 @@ def write(results: Results, folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read(results: Results) -> dict[Key, Picture]:
+def read(run: Run) -> dict[Key, Picture]:
     """The proofs that the run's report holds, as they were rendered then; rendered now where there are none."""
-    folder = results.path / FOLDER
+    folder = run.path / FOLDER
     found: dict[Key, Picture] = {}
     if not (folder / INDEX).is_file():
-        for cell in results.cells("gallery"):
-            for name, tile in _tiles(results, cell).items():
+        for cell in run.cells("gallery"):
+            for name, tile in _tiles(run, cell).items():
                 found[_key(cell, name)] = _proof(name, tile)
         return found
     try:
@@ -61,14 +61,14 @@ def read(results: Results) -> dict[Key, Picture]:
             for name, tile in zip(names, np.split(sheet, len(names), axis=1), strict=True):
                 found[_key(entry, name)] = _proof(name, tile)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AssayError(f"cannot read {folder}: {error}; write it again: assay report {results.path}") from error
+        raise AssayError(f"cannot read {folder}: {error}; write it again: assay report {run.path}") from error
     return found
 
 
-def _tiles(results: Results, cell: Mapping[str, str]) -> dict[str, Pixels]:
+def _tiles(run: Run, cell: Mapping[str, str]) -> dict[str, Pixels]:
     """The tiles of one gallery by explainer; none where its art cannot be read, which the arrays' check says."""
     try:
-        arrays, meta = pictures.art(results, dict(cell), "gallery.npz")
+        arrays, meta = pictures.art(run, dict(cell), "gallery.npz")
         if not len(arrays["images"]):
             return {}
         image, attacked = (_coloured(arrays[name][0]) for name in ("images", "adversarial"))

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from assay.reports import ranking
-from assay.reports.intervals import Estimate, wilson
-from assay.reports.pictures import Picture
+from assay.reports.run import ranking
+from assay.reports.run.intervals import Estimate, wilson
+from assay.reports.drawing.album import Picture
 from assay.reports.site.gathered import Gathered
 from assay.reports.site.notes import pretty
 
@@ -37,11 +37,11 @@ class Sample(NamedTuple):
 def pages(found: Gathered) -> Iterator[tuple[str, dict[str, Any]]]:
     """File and context of each data set's page."""
     for data, label in found.specs.items():
-        facts = (found.results.info.get("data") or {}).get(data) or {}
+        facts = (found.run.info.get("data") or {}).get(data) or {}
         classes = list(map(str, facts.get("classes") or []))
         told = [("Spec", data), ("Images", facts.get("n")), ("Classes", len(classes) or None)]
         told += [("Digest", facts.get("digest"))]
-        rows = found.results.rows
+        rows = found.run.rows
         clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy") & (rows["data"] == data)]
         yield (
             found.files.data[data],
@@ -86,7 +86,7 @@ def _hard(found: Gathered, data: str, clean: pd.DataFrame) -> Iterator[Hard]:
     """Images that most models have wrong, then those that most lose within the ranking's budget."""
     wrong = (clean["value"] == 0).groupby(clean["image"]).sum()
     models = clean.groupby("image")["model"].nunique()
-    attacked = ranking.survivors(found.results, data)
+    attacked = ranking.survivors(found.run, data)
     limit = ranking.budget(attacked)
     attacked = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
     fallen = attacked.groupby(["image", "model"])["value"].min() == 0

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from assay.reports import names
-from assay.reports.stored import Results
-from assay.reports.transfer import split
+from assay.reports.run import labels as names
+from assay.reports.run.reader import Run
+from assay.reports.kinds.transfer import split
 
 LONGEST = 48  # letters of a name in a file's name
 KINDS = {
@@ -34,31 +34,31 @@ class Files:
     methods: dict[tuple[str, str], str]
 
     @classmethod
-    def of(cls, results: Results) -> "Files":
+    def of(cls, run: Run) -> "Files":
         """The pages that a run needs, the same for the same run."""
         used = dict.fromkeys(
-            (cell["kind"], method_of(results, cell["kind"], cell["method"]))
-            for cell in results.info["cells"]
+            (cell["kind"], method_of(run, cell["kind"], cell["method"]))
+            for cell in run.info["cells"]
             if cell["kind"] in KINDS
         )
         brief = names.short((method for _, method in used), always=("norm", "eps"))
         labels = [f"{kind} {brief[method]}" for kind, method in used]
         return cls(
-            models=_files("model", results.models, names.models(results.models).values()),
-            data=_files("data", results.data, names.data(results.data).values()),
+            models=_files("model", run.models, names.models(run.models).values()),
+            data=_files("data", run.data, names.data(run.data).values()),
             methods=dict(zip(used, _files("method", [f"{k}\x1f{m}" for k, m in used], labels).values(), strict=True)),
         )
 
 
-def method_of(results: Results, kind: str, method: str) -> str:
+def method_of(run: Run, kind: str, method: str) -> str:
     """The method that a row's text is of.
 
     What an attack did to other models is the attack's. Where rows fill in a layer or a number of steps, it is the
     method of a cell of that kind and class that differs in the fewest settings.
     """
     if kind == "transfer":
-        return split(method, list(results.info.get("attacks") or {}))[0]
-    cells = dict.fromkeys(cell["method"] for cell in results.info["cells"] if cell["kind"] == kind)
+        return split(method, list(run.info.get("attacks") or {}))[0]
+    cells = dict.fromkeys(cell["method"] for cell in run.info["cells"] if cell["kind"] == kind)
     if method in cells:
         return method
     mine = names.read(method)

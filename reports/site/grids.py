@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from assay.reports.ranking import worth
-from assay.reports.stored import Results
+from assay.reports.run.ranking import worth
+from assay.reports.run.reader import Run
 
 BETTER = {"higher": "↑", "lower": "↓"}
 FIRST = (  # columns of a table; then quality, then the rest
@@ -51,7 +51,7 @@ class Grid(NamedTuple):
 
 
 def grid(
-    results: Results,
+    run: Run,
     summary: pd.DataFrame,
     by: str,
     head: str,
@@ -67,11 +67,11 @@ def grid(
     at = {(row[by], row["metric"]): row for row in summary.to_dict("records")}
     columns = []
     for metric in metrics:
-        facts = results.metric(metric)
+        facts = run.metric(metric)
         columns.append(Column(metric, BETTER.get(facts["direction"], ""), facts["meaning"]))
     lines = []
     for name in there:
-        rows = [(at.get((name, metric)), results.metric(metric)["unit"]) for metric in metrics]
+        rows = [(at.get((name, metric)), run.metric(metric)["unit"]) for metric in metrics]
         lines.append(Line(label(name), file(name), name, [number(row, unit) for row, unit in rows]))
     return Grid(head, columns, lines)
 

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from assay.reports import names
+from assay.reports.run import labels as names
 from assay.reports.site.files import KINDS, method_of
 from assay.reports.site.gathered import Gathered
 from assay.reports.site.grids import Grid, grid
 from assay.reports.site.notes import costs, pretty, records
-from assay.reports.stored import COSTS
-from assay.reports.words import FLAGS
+from assay.reports.run.reader import COSTS
+from assay.reports.run.glossary import FLAGS
 
 
 class Entry(NamedTuple):
@@ -43,7 +43,7 @@ def entries(found: Gathered) -> list[tuple[str, list[Entry]]]:
 
 def about(found: Gathered, method: str) -> str:
     """The first sentence of the method's own documentation, where the run knows it."""
-    known: dict[str, Any] = found.results.info.get("methods") or {}
+    known: dict[str, Any] = found.run.info.get("methods") or {}
     return str(known.get(names.read(method).name) or "").replace("``", "")
 
 
@@ -64,7 +64,7 @@ def pages(found: Gathered) -> Iterator[tuple[str, dict[str, Any]]]:
                 "about": about(found, method),
                 "settings": [(key, pretty(value)) for key, value in parsed.settings.items()],
                 "goal": parsed.goal,
-                "facts": (found.results.info.get("attacks") or {}).get(method) if kind == "attack" else None,
+                "facts": (found.run.info.get("attacks") or {}).get(method) if kind == "attack" else None,
                 "cost": cost.get((kind, method)),
                 "on": list(_tables(found, kind, rows)),
                 "flags": _flags(rows),
@@ -76,19 +76,19 @@ def pages(found: Gathered) -> Iterator[tuple[str, dict[str, Any]]]:
 def _own(found: Gathered, rows: pd.DataFrame) -> "pd.Series[str]":
     """The method that each row is of; see ``method_of``."""
     pairs = list(zip(rows["kind"], rows["method"], strict=True))
-    known = {pair: method_of(found.results, *pair) for pair in dict.fromkeys(pairs)}
+    known = {pair: method_of(found.run, *pair) for pair in dict.fromkeys(pairs)}
     return pd.Series([known[pair] for pair in pairs], rows.index, dtype="object")
 
 
 def _tables(found: Gathered, kind: str, rows: pd.DataFrame) -> Iterator[On]:
     marks = found.marks
-    for data in [*found.results.data, ""]:
+    for data in [*found.run.data, ""]:
         here = rows[rows["data"] == data]
         for text, group in here.groupby("method"):
             made = _what(found, kind, str(text), list(here["method"].unique()))
             order = [model for model in marks if model in set(group["model"])]
             table = grid(
-                found.results,
+                found.run,
                 group,
                 "model",
                 "Model",

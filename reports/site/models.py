@@ -6,17 +6,18 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from assay.reports import names, pictures
-from assay.reports.checks import FAILED
-from assay.reports.facts import Facts, all_facts, outcomes
-from assay.reports.intervals import Estimate, wilson
-from assay.reports.pictures import Picture
+from assay.reports.run import labels as names
+from assay.reports.drawing import album as pictures
+from assay.reports.run.cross_attack_checks import FAILED
+from assay.reports.run.outcomes import Facts, all_facts, outcomes
+from assay.reports.run.intervals import Estimate, wilson
+from assay.reports.drawing.album import Picture
 from assay.reports.site.files import method_of
 from assay.reports.site.gathered import Gathered
 from assay.reports.site.grids import Grid, grid
 from assay.reports.site.notes import pretty, records
 from assay.reports.site.plots import Inside, Shown, insides
-from assay.reports.transfer import split
+from assay.reports.kinds.transfer import split
 
 MAIN = ("spec", "about", "arch", "architecture", "parameters", "input_size", "accuracy", "digest")
 WORST = 8  # images that are shown as the easiest to fool
@@ -60,7 +61,7 @@ class On(NamedTuple):
 
 def facts(found: Gathered, model: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What ``run.json`` tells of a model, as names and texts: the main facts, and the rest of its card."""
-    known: dict[str, Any] = (found.results.info.get("models") or {}).get(model, {})
+    known: dict[str, Any] = (found.run.info.get("models") or {}).get(model, {})
     card = known.get("card")
     told: dict[str, Any] = dict(card) if isinstance(card, dict) else {}
     told |= {key: known.get(key) for key in ("spec", "parameters", "input_size", "digest")}
@@ -80,10 +81,10 @@ def _short(value: object) -> bool:
 
 def pages(found: Gathered, shown: dict[str, Shown]) -> Iterator[tuple[str, dict[str, Any]]]:
     """File and context of each model's page."""
-    happened = outcomes(found.results)
-    known = all_facts(found.results, happened["method"])
+    happened = outcomes(found.run)
+    known = all_facts(found.run, happened["method"])
     inner = list(insides(found))
-    flagged = found.results.rows[found.results.rows["flags"] != ""]
+    flagged = found.run.rows[found.run.rows["flags"] != ""]
     failures = found.tables["failures"]
     for model, mark in found.marks.items():
         main, rest = facts(found, model)
@@ -94,7 +95,7 @@ def pages(found: Gathered, shown: dict[str, Shown]) -> Iterator[tuple[str, dict[
                 "name": model,
                 "facts": main,
                 "more": rest,
-                "on": [_on(found, model, i, data, happened, known, shown) for i, data in enumerate(found.results.data)],
+                "on": [_on(found, model, i, data, happened, known, shown) for i, data in enumerate(found.run.data)],
                 "classes": [one for one in found.classes if one.model == model],
                 "nothing": [one for one in found.nothing if one.model == model],
                 "insides": [(_about(found, one), _drawn(one, shown)) for one in inner if one.model == model],
@@ -139,7 +140,7 @@ def _on(
         data=data,
         label=found.specs[data],
         rank=rank[0] if rank else None,
-        share=bool(rank) and found.results.metric(rank[0]["quality_metric"])["unit"] == "share",
+        share=bool(rank) and found.run.metric(rank[0]["quality_metric"])["unit"] == "share",
         curve=shown.get(f"d{place}-own{ordered.index(model)}") if model in ordered else None,
         attacks=_methods(found, data, model, "attack", "Attack"),
         transfer=_methods(found, data, model, "transfer", "Attack on another model"),
@@ -162,27 +163,27 @@ def _methods(found: Gathered, data: str, model: str, kind: str, head: str) -> Gr
     def label(method: str) -> str:
         if kind != "transfer":
             return found.short(method)
-        attack, source = split(method, list(found.results.info.get("attacks") or {}))
+        attack, source = split(method, list(found.run.info.get("attacks") or {}))
         return f"{found.short(attack)}, made on {found.marks[source].label if source in found.marks else source}"
 
     def file(method: str) -> str:
-        return files.get((kind, method_of(found.results, kind, method)), "")
+        return files.get((kind, method_of(found.run, kind, method)), "")
 
-    return grid(found.results, rows, "method", head, label, file)
+    return grid(found.run, rows, "method", head, label, file)
 
 
 def _by_class(found: Gathered, data: str, model: str, mine: pd.DataFrame) -> list[ByClass]:
     """Worst case within the ranking's budget, over images on which no attack failed."""
-    rows = found.results.rows
+    rows = found.run.rows
     rows = rows[(rows["data"] == data) & (rows["model"] == model)]
     clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy")].dropna(subset="label")
     ranked = found.tables["ranking"]
     at = ranked[(ranked["data"] == data) & (ranked["model"] == model)]
     limit = None if not len(at) or math.isnan(at["eps"].iloc[0]) else (at["norm"].iloc[0], at["eps"].iloc[0])
-    facts_of = all_facts(found.results, mine["method"])
+    facts_of = all_facts(found.run, mine["method"])
     within = [m for m, one in facts_of.items() if limit == (one.norm, one.eps) and not one.goal] if limit else []
     held = rows[(rows["metric"] == "robust_accuracy") & rows["method"].isin(within)].groupby("image")["value"].min()
-    classes = ((found.results.info.get("data") or {}).get(data) or {}).get("classes") or []
+    classes = ((found.run.info.get("data") or {}).get(data) or {}).get("classes") or []
     lines = []
     for label, group in clean.groupby("label"):
         left = held.reindex(group["image"]).dropna()
@@ -207,7 +208,7 @@ def _easy(found: Gathered, data: str, mine: pd.DataFrame, known: dict[str, Facts
 
 def _wrong(found: Gathered, data: str, model: str) -> Iterator[Easy]:
     """The images that the model has wrong without any attack, the most confident first."""
-    rows = found.results.rows
+    rows = found.run.rows
     rows = rows[(rows["data"] == data) & (rows["model"] == model) & (rows["kind"] == "clean")]
     wide = rows.pivot_table(index="image", columns="metric", values="value", aggfunc="first")
     if not {"accuracy", "confidence"} <= set(wide):

@@ -5,26 +5,26 @@ from typing import Any
 
 import pandas as pd
 
-from assay.reports.facts import all_facts
-from assay.reports.stored import Results
-from assay.reports.words import OWN
+from assay.reports.run.outcomes import all_facts
+from assay.reports.run.reader import Run
+from assay.reports.run.glossary import OWN
 
 
-def glossary(results: Results) -> list[dict[str, str]]:
+def glossary(run: Run) -> list[dict[str, str]]:
     """Every metric that the run knows: name, direction, unit, statistic, interval and meaning."""
     used = (
-        set(results.rows["metric"].unique())
-        | set(results.failures["metric"].unique())
-        | set(results.info.get("metrics") or {})
+        set(run.rows["metric"].unique())
+        | set(run.failures["metric"].unique())
+        | set(run.info.get("metrics") or {})
     )
-    own = OWN if any(found.minimal for found in all_facts(results, results.rows["method"]).values()) else {}
-    facts = ((name, own.get(name) or results.metric(name)) for name in sorted((used | set(own)) - {""}, key=str.lower))
+    own = OWN if any(found.minimal for found in all_facts(run, run.rows["method"]).values()) else {}
+    facts = ((name, own.get(name) or run.metric(name)) for name in sorted((used | set(own)) - {""}, key=str.lower))
     return [{"name": name, **found, "meaning": sentence(found["meaning"])} for name, found in facts]
 
 
-def provenance(results: Results) -> list[tuple[str, str]]:
+def provenance(run: Run) -> list[tuple[str, str]]:
     """Where the run comes from, as names and texts."""
-    info = results.info
+    info = run.info
     code = info.get("code") or {}
     commit = str(code.get("commit") or "unknown") + (" with uncommitted changes" if code.get("dirty") else "")
     facts = [

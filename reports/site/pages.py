@@ -10,20 +10,25 @@ import jinja2
 import pandas as pd
 
 from assay.core.errors import AssayError
-from assay.reports import checks, flags, learned_models, names, pictures, remade
-from assay.reports.attacked import percent
-from assay.reports.findings import Finding, findings
+from assay.reports.run import cross_attack_checks as checks
+from assay.reports.run import flags
+from assay.reports.kinds import learned as learned_models
+from assay.reports.run import labels as names
+from assay.reports.drawing import album as pictures
+from assay.reports.drawing import reconstruction as remade
+from assay.reports.run.attack_findings import percent
+from assay.reports.run.findings import Finding, findings
 from assay.reports.gate import proofs
-from assay.reports.intervals import Estimate
-from assay.reports.look import Identity
-from assay.reports.places import Place
+from assay.reports.run.intervals import Estimate
+from assay.reports.drawing.theme import Identity
+from assay.reports.run.places import Place
 from assay.reports.site import datasets, methods, models, notes
 from assay.reports.site.gathered import Gathered, gather
 from assay.reports.site.notes import records
 from assay.reports.site.plots import Shown, all_plots, compared, draw
-from assay.reports.stored import Results, load
+from assay.reports.run.reader import Run, load
 from assay.reports.templating import TEMPLATES, environment
-from assay.reports.words import FLAGS, STATUSES
+from assay.reports.run.glossary import FLAGS, STATUSES
 
 STATIC = ("report.css", "report.js")
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
@@ -75,13 +80,13 @@ def write(run: Path, jobs: int | None = None) -> Path:
     Raises ``AssayError`` without a run, and for a folder that cannot be written.
     """
     run = Path(run)
-    results = load(run)
+    run = load(run)
     report, beside = run / "report", run / "report.part"
     try:
         shutil.rmtree(beside, ignore_errors=True)
         for folder in ("figures", "pictures"):
             (beside / folder).mkdir(parents=True)
-        _write(results, beside, jobs)
+        _write(run, beside, jobs)
         if report.exists():
             shutil.rmtree(report)
         beside.replace(report)
@@ -90,9 +95,9 @@ def write(run: Path, jobs: int | None = None) -> Path:
     return report / "index.html"
 
 
-def _write(results: Results, report: Path, jobs: int | None) -> None:
-    found = gather(results, report / "pictures")
-    _write_tables(found.tables, results.path / "tables")
+def _write(run: Run, report: Path, jobs: int | None) -> None:
+    found = gather(run, report / "pictures")
+    _write_tables(found.tables, run.path / "tables")
     shown = draw(all_plots(found), report / "figures", jobs)
     for name in STATIC:
         shutil.copyfile(TEMPLATES / name, report / name)
@@ -102,7 +107,7 @@ def _write(results: Results, report: Path, jobs: int | None) -> None:
     for page in pages:
         text = templates.get_template(page.template).render(page=page, **common, **page.context)
         (report / page.file).write_text(text, encoding="utf-8", errors="replace")
-    proofs.write(results, report / proofs.FOLDER.name)
+    proofs.write(run, report / proofs.FOLDER.name)
 
 
 def _write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
@@ -127,7 +132,7 @@ def _common(found: Gathered, pages: list[Page]) -> dict[str, Any]:
     """What every page may use; the navigation leads to those that have no owner."""
     return {
         "nav": [(page.file, page.title) for page in pages if "-" not in page.file],
-        "info": found.results.info,
+        "info": found.run.info,
         "marks": found.marks,
         "specs": found.specs,
         "files": found.files,
@@ -140,14 +145,14 @@ def _common(found: Gathered, pages: list[Page]) -> dict[str, Any]:
 
 
 def _pages(found: Gathered, shown: dict[str, Shown]) -> Iterator[Page]:
-    tables, info = found.tables, found.results.info
-    sections = [_section(found, data, f"d{i}", shown) for i, data in enumerate(found.results.data)]
+    tables, info = found.tables, found.run.info
+    sections = [_section(found, data, f"d{i}", shown) for i, data in enumerate(found.run.data)]
     told = [section for section in sections if section.table or any(section.figures.values())]
     failures = tables["failures"].to_dict("records")
-    raised = flags.counted(found.results, tables["summary"])
+    raised = flags.counted(found.run, tables["summary"])
     by_model = list(models.pages(found, shown))
     by_data, by_method = list(datasets.pages(found)), list(methods.pages(found))
-    done = sum((found.results.path / "cells" / f"{cell['id']}.parquet").is_file() for cell in info["cells"])
+    done = sum((found.run.path / "cells" / f"{cell['id']}.parquet").is_file() for cell in info["cells"])
     counts = {"cells": len(info["cells"]), "done": done, "failures": failures, "flags": raised}
     yield Page("index.html", "Overview", "index.html", {"sections": told, "facts": _brief(found), **counts})
     titles = {"robustness": "Robustness", "transfer": "Transfer", "explanations": "Explanations"}
@@ -173,8 +178,8 @@ def _pages(found: Gathered, shown: dict[str, Shown]) -> Iterator[Page]:
             "known_flags": sorted({**FLAGS, **(info.get("flags") or {})}.items()),
         },
     )
-    yield Page("glossary.html", "Glossary", "glossary.html", {"glossary": notes.glossary(found.results)})
-    yield Page("provenance.html", "Provenance", "provenance.html", {"facts": notes.provenance(found.results)})
+    yield Page("glossary.html", "Glossary", "glossary.html", {"glossary": notes.glossary(found.run)})
+    yield Page("provenance.html", "Provenance", "provenance.html", {"facts": notes.provenance(found.run)})
     for file, context in by_model:
         yield Page(file, found.marks[context["name"]].label, "model.html", context)
     for file, context in by_data:
@@ -185,13 +190,13 @@ def _pages(found: Gathered, shown: dict[str, Shown]) -> Iterator[Page]:
 
 def _brief(found: Gathered) -> list[tuple[str, str]]:
     wanted = ("Command", "Created", "Code")
-    return [(name, value) for name, value in notes.provenance(found.results) if name in wanted]
+    return [(name, value) for name, value in notes.provenance(found.run) if name in wanted]
 
 
 def _section(found: Gathered, data: str, key: str, shown: dict[str, Shown]) -> Section:
-    results, tables, marks = found.results, found.tables, found.marks
+    run, tables, marks = found.run, found.tables, found.marks
     rows = tables["ranking"][tables["ranking"]["data"] == data]
-    facts = (results.info.get("data") or {}).get(data, {})
+    facts = (run.info.get("data") or {}).get(data, {})
     budget = rows.dropna(subset="eps")
     plots = compared(found, data, key)
     pairs = tables["transfer"][tables["transfer"]["data"] == data]
@@ -199,7 +204,7 @@ def _section(found: Gathered, data: str, key: str, shown: dict[str, Shown]) -> S
         label=found.specs[data],
         spec=data,
         n=facts.get("n"),
-        findings=findings(results, tables["ranking"], data, marks, tables),
+        findings=findings(run, tables["ranking"], data, marks, tables),
         table=_ranked(found, rows),
         limit=names.ball(str(budget["norm"].iloc[0]), float(budget["eps"].iloc[0])) if len(budget) else "",
         metric=next((metric for metric in rows["quality_metric"] if metric), ""),
@@ -221,10 +226,10 @@ def _checked(found: pd.DataFrame, data: str, marks: dict[str, Identity]) -> Chec
 
 
 def _ranked(found: Gathered, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    results, checked = found.results, found.tables["checks"]
+    run, checked = found.run, found.tables["checks"]
     doubted = checked[checked["state"] == checks.FAILED].groupby(["data", "model"]).size().to_dict()
     brief = names.short(pd.concat([rows["best_explainer"], rows["best_control"]]))
-    facts = results.info.get("models") or {}
+    facts = run.info.get("models") or {}
     return [
         {
             "mark": found.marks[row["model"]],
@@ -238,7 +243,7 @@ def _ranked(found: Gathered, rows: pd.DataFrame) -> list[dict[str, Any]]:
             "explainer": brief[row["best_explainer"]],
             "control": brief[row["best_control"]],
             "control_quality": row["control_quality"],
-            "share": results.metric(row["quality_metric"])["unit"] == "share",
+            "share": run.metric(row["quality_metric"])["unit"] == "share",
         }
         for row in rows.to_dict("records")
     ]

@@ -7,21 +7,19 @@ from typing import NamedTuple
 
 import joblib
 
-from assay.reports import (
-    figures,
-    highlights,
-    landscape,
-    learned_models,
-    moved,
-    quality,
-    queries,
-    radii,
-    remade,
-    shortcut,
-    standing,
-    transfer,
-)
-from assay.reports.look import Plot, save
+from assay.reports.drawing import attack_figures as figures
+from assay.reports.drawing import model_curves as highlights
+from assay.reports.kinds import landscape
+from assay.reports.kinds import learned as learned_models
+from assay.reports.kinds import map_shift as moved
+from assay.reports.drawing import explainer_scores as quality
+from assay.reports.drawing import query_curves as queries
+from assay.reports.drawing import robustness_curves as radii
+from assay.reports.drawing import reconstruction as remade
+from assay.reports.kinds import shortcut
+from assay.reports.drawing import explainer_ranks as standing
+from assay.reports.kinds import transfer
+from assay.reports.drawing.theme import Plot, save
 from assay.reports.site.gathered import Gathered
 
 FEW = 16  # figures that are drawn faster than a second process starts
@@ -51,19 +49,19 @@ Compared = dict[str, list[Plot]]
 
 def compared(found: Gathered, data: str, key: str) -> Compared:
     """Figures that compare models on one data set, by what they are about."""
-    results, tables, marks = found.results, found.tables, found.marks
+    run, tables, marks = found.run, found.tables, found.marks
     summary, ranked = tables["summary"], tables["ranking"]
-    heat = quality.figures(results, summary, ranked, data, marks, key)
+    heat = quality.figures(run, summary, ranked, data, marks, key)
     pairs = [plot for plot in heat if plot.name.endswith("robust-quality")]
-    attacked = figures.figures(results, summary, data, marks, key)
+    attacked = figures.figures(run, summary, data, marks, key)
     return {
-        "attacks": [*radii.figures(results, tables, data, marks, key), *attacked],
+        "attacks": [*radii.figures(run, tables, data, marks, key), *attacked],
         "transfer": transfer.figures(tables["transfer"], data, marks, key),
-        "queries": queries.figures(results, data, marks, key),
+        "queries": queries.figures(run, data, marks, key),
         "around": landscape.figures(found.lands, summary, data, marks, key),
         "strength": radii.optimality(tables["optimality"], data, marks, key),
         "explanations": [*(plot for plot in heat if plot not in pairs), *standing.figures(tables, data, key)],
-        "moved": moved.figures(results, found.moved, data, marks, key),
+        "moved": moved.figures(run, found.moved, data, marks, key),
         "shortcut": shortcut.figures(tables["shortcut"], data, marks, key),
         "together": pairs,
         "learned": learned_models.compared(found.learned, data, marks, key),
@@ -88,7 +86,7 @@ def own(found: Gathered, data: str, key: str) -> dict[str, Plot]:
 def all_plots(found: Gathered) -> list[Plot]:
     """The figures of the whole report, each once."""
     plots = [*remade.textures(found.remade), *(plot for inside in insides(found) for plot in inside.plots)]
-    for i, data in enumerate(found.results.data):
+    for i, data in enumerate(found.run.data):
         plots += [plot for group in compared(found, data, f"d{i}").values() for plot in group]
         plots += own(found, data, f"d{i}").values()
     return plots

@@ -201,7 +201,7 @@ def test_the_direction_of_a_metric(base: Path, tmp_path: Path, monkeypatch: pyte
 def test_another_colour_map(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = {"inferno": mpl.colormaps["viridis"], "coolwarm": mpl.colormaps["coolwarm"]}
     old = load(base)
-    monkeypatch.setattr("assay.reports.pictures.mpl", SimpleNamespace(colormaps=maps))
+    monkeypatch.setattr("assay.reports.drawing.album.mpl", SimpleNamespace(colormaps=maps))
     verdict = compare(old, load(base))
     assert {change.what for change in verdict.regressions} == {"proof"}
     where = "zoo:resnet on scenes, gallery of 2: PGD L∞ 4/255"

@@ -14,7 +14,7 @@ from assay.bench.models import load
 from assay.bench.zoo.recipes import RECIPES
 from assay.explain import EXPLAINERS, Logit
 from assay.explain.metrics import MassAccuracy
-from assay.reports.intervals import estimate
+from assay.reports.run.intervals import estimate
 
 ROBUST = ("repvgg-robust", "repvgg-fgsm", "repvgg-trades")
 CONVOLUTIONAL = ("repvgg", "resnet", "efficientnet", "convnext", *ROBUST)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from assay.reports.names import read
+from assay.reports.run.labels import read
 from tests.reports import made
 
 METRICS: dict[str, dict[str, str]] = {

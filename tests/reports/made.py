@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.reports.names import read
+from assay.reports.run.labels import read
 
 Array = NDArray[np.float64]
 Q = (100, 200, 500, 1000, 2000, 5000)

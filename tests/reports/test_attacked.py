@@ -12,11 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from assay import reports
-from assay.reports import attacked, landscape, queries, radii, ranking, transfer
-from assay.reports.facts import WORST, facts, outcomes
-from assay.reports.look import LIGHT, Identity, Plot, identities, themed
-from assay.reports.pictures import Album
-from assay.reports.stored import Results
+from assay.reports.run import attack_findings as attacked
+from assay.reports.kinds import landscape
+from assay.reports.drawing import query_curves as queries
+from assay.reports.drawing import robustness_curves as radii
+from assay.reports.run import ranking
+from assay.reports.kinds import transfer
+from assay.reports.run.outcomes import WORST, facts, outcomes
+from assay.reports.drawing.theme import LIGHT, Identity, Plot, identities, themed
+from assay.reports.drawing.album import Album
+from assay.reports.run.reader import Results
 from tests.reports import made
 from tests.reports.builder import Builder
 from tests.reports.site import Site

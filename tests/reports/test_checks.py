@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from assay import reports
-from assay.reports import checks
-from assay.reports.facts import Facts
+from assay.reports.run import cross_attack_checks as checks
+from assay.reports.run.outcomes import Facts
 from tests.reports import made
 from tests.reports.builder import Builder
 

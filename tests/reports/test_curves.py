@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.reports import curves, transfer
-from assay.reports.facts import WORST, Facts
+from assay.reports.run import curves
+from assay.reports.kinds import transfer
+from assay.reports.run.outcomes import WORST, Facts
 
 INF = math.inf
 

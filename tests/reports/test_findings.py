@@ -2,10 +2,10 @@ import pandas as pd
 import pytest
 
 from assay import reports
-from assay.reports.attacked import listed
-from assay.reports.findings import findings
-from assay.reports.look import identities
-from assay.reports.ranking import COLUMNS
+from assay.reports.run.attack_findings import listed
+from assay.reports.run.findings import findings
+from assay.reports.drawing.theme import identities
+from assay.reports.run.ranking import COLUMNS
 from tests.reports.builder import Builder
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from assay.reports.intervals import Estimate, estimate, overlap
+from assay.reports.run.intervals import Estimate, estimate, overlap
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 20), (7, 20), (62, 100), (1000, 1000)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from assay.reports import learned
-from assay.reports.look import DARK, LIGHT, Look, Plot, themed
+from assay.reports.drawing import layers as learned
+from assay.reports.drawing.theme import DARK, LIGHT, Look, Plot, themed
 
 
 def drawn(plot: Plot, look: Look = LIGHT) -> Figure:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from assay.reports.learned_codes import (
+from assay.reports.drawing.codes import (
     RIGHT,
     WRONG,
     Found,
@@ -20,7 +20,7 @@ from assay.reports.learned_codes import (
     similarity,
     thumbnails,
 )
-from assay.reports.look import DARK, LIGHT, themed
+from assay.reports.drawing.theme import DARK, LIGHT, themed
 
 RANDOM = np.random.default_rng(0)
 

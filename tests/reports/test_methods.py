@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from assay.reports import methods
-from assay.reports.stored import Results
+from assay.reports.run import explainer_statistics as methods
+from assay.reports.run.reader import Results
 
 IMAGES = 40
 METHODS = ("Good()", "Fair()", "Poor()", "RandomMap()", "CenterMap()")

@@ -1,6 +1,6 @@
 import pytest
 
-from assay.reports import names
+from assay.reports.run import labels as names
 
 PGD = "PGD(norm={norm!r}, eps={eps!r}, steps={steps}, step=None, restarts=1, random_start=True)"
 

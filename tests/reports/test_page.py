@@ -12,8 +12,9 @@ from PIL import Image
 
 from assay import reports
 from assay.core.errors import AssayError
-from assay.reports import figures, pictures
-from assay.reports.look import LIGHT, identities, spread, themed
+from assay.reports.drawing import attack_figures as figures
+from assay.reports.drawing import album as pictures
+from assay.reports.drawing.theme import LIGHT, identities, spread, themed
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
 from tests.reports.site import Site
 

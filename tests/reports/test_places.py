@@ -5,7 +5,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from assay import reports
-from assay.reports.places import Place, places
+from assay.reports.run.places import Place, places
 from tests.reports.builder import ATTACKS, Builder
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from assay.reports.ranking import budget, worst_case
+from assay.reports.run.ranking import budget, worst_case
 
 
 def survivors(outcomes: dict[str, list[float]], norm: str = "linf", eps: float = 0.1) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from assay.reports.shortcut import SHARE, detection
+from assay.reports.kinds.shortcut import SHARE, detection
 
 
 def rows(**shares: tuple[list[float], list[float]]) -> pd.DataFrame:

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.reports import methods, shortcut, standing
-from assay.reports.look import LIGHT, identities, themed
+from assay.reports.run import explainer_statistics as methods
+from assay.reports.kinds import shortcut
+from assay.reports.drawing import explainer_ranks as standing
+from assay.reports.drawing.theme import LIGHT, identities, themed
 from tests.reports.test_methods import frame, made, results
 
 

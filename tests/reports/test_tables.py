@@ -10,8 +10,8 @@ import pytest
 
 from assay import reports
 from assay.core.errors import AssayError
-from assay.reports import ranking
-from assay.reports.names import read
+from assay.reports.run import ranking
+from assay.reports.run.labels import read
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
 
 SMALL = {"models": ("zoo:a", "zoo:b"), "images": 12, "kinds": ("clean", "attack", "explain")}

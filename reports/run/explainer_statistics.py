@@ -1,0 +1,216 @@
+"""Which explainer is better, and how sure that is: paired by image, tested against the controls first.
+
+A method is ranked only where it beats every control map: Wilcoxon's signed-rank test, one-sided, against each of them,
+the largest p-value kept and corrected after Holm over the methods. Methods are told apart where Friedman's test says
+that they differ at all, by two-sided Wilcoxon tests corrected after Holm over the pairs (Demsar 2006, JMLR 7:1-30).
+"""
+
+import gc
+import hashlib
+import warnings
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from assay.reports.run.intervals import LEVEL, RESAMPLES
+from assay.reports.run.labels import read
+from assay.reports.run.reader import Run
+
+ALPHA = 1 - LEVEL
+FEWEST = 6  # images: of fewer no two-sided signed-rank test falls below the level
+METHODS = [
+    *("data", "metric", "method", "control", "models", "images", "value", "low", "high"),
+    *("rank", "rank_low", "rank_high", "p_controls", "p_friedman"),
+]
+PAIRS = ["data", "metric", "method", "other", "images", "better", "worse", "p", "p_holm", "differs"]
+AGREEMENT = ["data", "metric", "other", "methods", "tau", "p"]
+
+Matrix = NDArray[np.float64]
+
+
+class Scores(NamedTuple):
+    """One metric of one data set: each image's mean over the models that have it right."""
+
+    data: str
+    metric: str
+    table: pd.DataFrame  # images x methods, complete
+    models: int
+    sign: int  # 1 where higher is better, -1 where lower is
+    statistic: str  # over images
+    gate: bool  # whether only what beats the controls is ranked: by some metrics a map that ignores the model is best
+    lost: bool  # a control without a score, so that nothing can be said to beat it
+
+    @property
+    def names(self) -> list[str]:
+        return [str(name) for name in self.table]
+
+    @property
+    def control(self) -> NDArray[np.bool_]:
+        return np.array([read(name).control for name in self.names])
+
+
+def scores(run: Run) -> list[Scores]:
+    """What can be compared: images that the model has right and that every method has a finite score on.
+
+    Where a model is wrong, a heatmap of the label need not lie on the object. A method that has a score on no more than
+    half of the pairs of model and image (it does not apply to the model, or is undefined) would cost the others theirs;
+    it is not compared, and where it is a control nothing is ranked.
+    """
+    rows = run.rows
+    keys = ["model", "data", "image"]
+    clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy")]
+    wrong = pd.MultiIndex.from_frame(clean.loc[clean["value"] == 0, keys])
+    rows = rows[(rows["kind"] == "explain") & (rows["metric"] != "") & np.isfinite(rows["value"])]
+    rows = rows[~pd.MultiIndex.from_frame(rows[keys]).isin(wrong)]
+    found = []
+    for (data, metric), group in rows.groupby(["data", "metric"]):
+        facts = run.metric(str(metric))
+        if facts["direction"] not in ("higher", "lower"):
+            continue
+        wide = group.pivot_table(index=["model", "image"], columns="method", values="value")
+        often = wide.notna().mean() > 0.5
+        lost = any(read(str(name)).control for name in wide.columns[~often])
+        wide = wide.loc[:, often].dropna()
+        if wide.shape[1] >= 2 and len(wide):
+            table = wide.groupby("image").mean()
+            models = wide.index.get_level_values("model").nunique()
+            sign = 1 if facts["direction"] == "higher" else -1
+            gate = facts.get("gate", "controls") == "controls"
+            found.append(Scores(str(data), str(metric), table, models, sign, facts["statistic"], gate, lost))
+    return found
+
+
+def methods(found: list[Scores]) -> pd.DataFrame:
+    """One row a data set, metric and method: its value, its rank among those that beat the controls, and how sure.
+
+    ``rank`` is 1 for the best; NaN without controls to beat, or where one of them is not beaten. By a metric that knows
+    no such gate all methods are ranked, and ``p_controls`` is NaN; else it is corrected. ``rank_low`` and ``rank_high``
+    hold the middle 95 % of the ranks over resampled images.
+    """
+    records = []
+    for each in found:
+        beaten, p_controls = _against_controls(each)
+        values, ranks = _resampled(each, beaten)
+        value = _statistic(each.table.to_numpy(), each.statistic)
+        rank = _ranks(each.sign * value[None], beaten)[0]
+        low, high = _middle(values)
+        rank_low, rank_high = _middle(ranks)
+        friedman = _friedman(each.table.to_numpy()[:, ~each.control])
+        for i, (name, control) in enumerate(zip(each.names, each.control.tolist(), strict=True)):
+            known = (each.data, each.metric, name, control, each.models, len(each.table), value[i], low[i], high[i])
+            sure = (rank[i], rank_low[i], rank_high[i], p_controls[i], np.nan if control else friedman)
+            records.append((*known, *sure))
+    return pd.DataFrame(records, columns=METHODS)
+
+
+def pairs(found: list[Scores]) -> pd.DataFrame:
+    """One row a data set, metric and pair of methods, controls left out: on how many images each is better, and p.
+
+    ``p`` is NaN where Friedman's test over all methods finds no difference: then no pair is looked at.
+    """
+    records = []
+    for each in found:
+        names = [name for name in each.names if not read(name).control]
+        at = list(combinations(names, 2))
+        table = each.sign * each.table
+        gaps = [(table[one] - table[other]).to_numpy() for one, other in at]
+        differ = len(names) < 3 or _friedman(table[names].to_numpy()) < ALPHA
+        p = np.array([_wilcoxon(gap) if differ else np.nan for gap in gaps])
+        held = _holm(p)
+        for (one, other), gap, raw, corrected in zip(at, gaps, p, held, strict=True):
+            counts = int((gap > 0).sum()), int((gap < 0).sum())
+            records.append(
+                (each.data, each.metric, one, other, len(gap), *counts, raw, corrected, bool(corrected < ALPHA))
+            )
+    return pd.DataFrame(records, columns=PAIRS)
+
+
+def agreement(found: list[Scores]) -> pd.DataFrame:
+    """Kendall's tau between two metrics over the methods that both score, controls included; high is agreement.
+
+    Each metric counts in its own direction, so that 1 means that they prefer the same methods.
+    """
+    records = []
+    for one, other in combinations(found, 2):
+        both = [name for name in one.table if name in other.table]
+        if one.data == other.data and len(both) >= 3:
+            first, second = (s.sign * _statistic(s.table[both].to_numpy(), s.statistic) for s in (one, other))
+            tau = stats.kendalltau(first, second)
+            records.append((one.data, one.metric, other.metric, len(both), tau.statistic, tau.pvalue))
+    return pd.DataFrame(records, columns=AGREEMENT)
+
+
+def _against_controls(each: Scores) -> tuple[NDArray[np.bool_], Matrix]:
+    """Which methods beat every control, and their corrected p-values; NaN for the controls."""
+    control = each.control
+    table = each.sign * each.table.to_numpy()
+    p = np.full(len(control), np.nan)
+    if not each.gate:
+        return ~control, p
+    if control.any() and not each.lost:
+        for i in np.flatnonzero(~control):
+            p[i] = max(_wilcoxon(table[:, i] - table[:, j], "greater") for j in np.flatnonzero(control))
+    p = _holm(p)
+    return p < ALPHA, p
+
+
+def _wilcoxon(gaps: Matrix, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
+    """The p-value of the signed-rank test that paired differences lie around 0; equal pairs count for both sides."""
+    if len(gaps) < FEWEST or not gaps.any():
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties the normal approximation takes care
+        return float(stats.wilcoxon(gaps, zero_method="zsplit", alternative=alternative).pvalue)
+
+
+def _holm(p: Matrix) -> Matrix:
+    """Corrected after Holm 1979; NaN stays."""
+    held, known = p.copy(), ~np.isnan(p)
+    if known.any():
+        gc.freeze()  # multipletests collects garbage at every call, which takes a thousand times as long as its work
+        held[known] = multipletests(p[known], method="holm")[1]
+        gc.unfreeze()
+    return held
+
+
+def _friedman(table: Matrix) -> float:
+    """The p-value that the columns differ (Friedman 1937); NaN with fewer than three, 1 where all are equal."""
+    if table.shape[1] < 3 or len(table) < 2:
+        return np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = float(stats.friedmanchisquare(*table.T).pvalue)
+    return 1.0 if np.isnan(p) else p
+
+
+def _resampled(each: Scores, ranked: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
+    """Values and ranks (resamples, methods) over images drawn again with replacement, all methods on the same ones."""
+    table = each.table.to_numpy()
+    seed = hashlib.sha256(f"{each.data}\x1f{each.metric}".encode()).digest()[:8]
+    rng = np.random.default_rng(int.from_bytes(seed))
+    chosen = rng.integers(len(table), size=(RESAMPLES, len(table)))
+    values = np.stack([_statistic(table[rows], each.statistic) for rows in chosen])
+    return values, _ranks(each.sign * values, ranked)
+
+
+def _statistic(table: Matrix, statistic: str) -> Matrix:
+    found: Matrix = np.median(table, 0) if statistic == "median" else table.mean(0)
+    return found
+
+
+def _ranks(values: Matrix, ranked: NDArray[np.bool_]) -> Matrix:
+    """1 for the largest of each row among the ``ranked`` columns, equal ones sharing their mean; NaN elsewhere."""
+    ranks = np.full(values.shape, np.nan)
+    if ranked.any():
+        ranks[:, ranked] = stats.rankdata(-values[:, ranked].round(12), axis=1)
+    return ranks
+
+
+def _middle(values: Matrix) -> tuple[Matrix, Matrix]:
+    """The interval that holds the middle 95 % of each column."""
+    low, high = np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    return low, high

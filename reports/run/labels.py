@@ -1,0 +1,101 @@
+"""Methods, models and data sets in few words."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+
+from assay.reports.run.records import Method
+
+TURNS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)))
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+
+
+def short(methods: Iterable[Method], always: Collection[str] = ()) -> dict[str, str]:
+    """A short name for each method by its text: the class, and what differs between that class's methods.
+
+    Settings in ``always`` are named even where they do not differ. Names that would collide stay whole.
+    """
+    known = {method.text: method for method in methods}
+    groups = defaultdict(list)
+    for method in known.values():
+        groups[method.title].append(method)
+    names = {text: _short(method, groups[method.title], always) for text, method in known.items()}
+    count = Counter(names.values())
+    return {text: visible(name if count[name] == 1 else text) for text, name in names.items()}
+
+
+def radius(eps: float, norm: str = "linf") -> str:
+    """``4/255`` where an Linf radius is such a fraction, else four significant digits."""
+    steps = eps * 255
+    whole = abs(steps - round(steps)) < 1e-4 and round(steps) <= 32
+    half = abs(2 * steps - round(2 * steps)) < 1e-4 and steps <= 8
+    if eps > 0 and norm == "linf" and (whole or half):
+        return f"{round(2 * steps) / 2:g}/255"
+    return f"{eps:.4g}"
+
+
+def ball(norm: str, eps: float) -> str:
+    """A budget in words: ``L∞ 4/255``."""
+    return f"{NORMS.get(norm, norm)} {radius(eps, norm)}"
+
+
+def models(names: Iterable[str]) -> dict[str, str]:
+    """Model names without a module or a weights path where that leaves them distinct; long ones shortened."""
+    names = list(dict.fromkeys(names))
+    brief = [re.sub(r"^py:.*:|=.*$", "", name, flags=re.DOTALL) or name for name in names]
+    return {name: visible(label) for name, label in _distinct(names, [_clip(label, 28) for label in brief]).items()}
+
+
+def visible(text: str) -> str:
+    """Text whose controls, such as those that turn the order of what follows around, stand as a mark."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") or c in TURNS else c for c in text
+    )
+
+
+_LONG_PATH = re.compile(r"^(folder:).*[/\\](?=[^/\\])|(?<=[?&]root=)[^&]*[/\\](?=[^/\\&])")
+
+
+def data(specs: Iterable[str]) -> dict[str, str]:
+    """Data specs with a folder's path cut down to its last name where that leaves them distinct."""
+    specs = list(dict.fromkeys(specs))
+    brief = [re.sub(_LONG_PATH, lambda found: (found[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
+    return {spec: visible(label) for spec, label in _distinct(specs, brief).items()}
+
+
+def _short(method: Method, group: list[Method], always: Collection[str]) -> str:
+    words = [method.title]
+    for key in dict.fromkeys(key for other in group for key in other.settings):
+        differs = len({repr(other.settings.get(key)) for other in group}) > 1
+        if key in method.settings and (differs or key in always):
+            words.append(_setting(key, method.settings[key], method))
+    if method.goal:
+        words.append(f"→ {method.goal}")
+    return " ".join(words)
+
+
+def _setting(key: str, value: object, method: Method) -> str:
+    match value:
+        case bool():
+            return key if value else f"no {key}"
+        case int() | float() if key == "eps":
+            return radius(float(value), method.norm or "linf")
+        case str() if key == "norm":
+            return NORMS.get(value, value)
+        case float():
+            return f"{key} {value:.4g}"
+        case str():
+            return _clip(value, 24)
+        case list() if all(isinstance(item, str) for item in value):
+            return _clip(" + ".join(value), 48)
+    return f"{key} {_clip(str(value), 24)}"
+
+
+def _clip(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-(length // 2 - 1) :]}"
+
+
+def _distinct(full: list[str], brief: list[str]) -> dict[str, str]:
+    count = Counter(brief)
+    return {name: label if count[label] == 1 else name for name, label in zip(full, brief, strict=True)}

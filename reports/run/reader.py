@@ -1,0 +1,136 @@
+"""What a run left on disk, as frames."""
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from assay.core.errors import AssayError
+from assay.reports.run import labels
+from assay.reports.run import schema1
+from assay.reports.run.records import COSTS, ROW, SCHEMA, TEXT, Cell, Info, Method, Metric
+
+SCHEMAS = (1, SCHEMA)  # that this version reads
+COLUMNS = (*ROW, "method")
+ORDER = ("model", "data", "kind", "method", "source", "variant", "metric", "image", "value", "status", "flags")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Everything a report is made of; rows are those of the cells that ``run.json`` lists, in a fixed order."""
+
+    path: Path
+    rows: pd.DataFrame  # COLUMNS, status "ok"; ``method`` is the text of the cell's method
+    failures: pd.DataFrame  # COLUMNS, status "skipped" or "failed", the reason in flags
+    info: Info
+    missing: tuple[Cell, ...]  # listed cells that have neither rows nor a failure
+
+    def metric(self, name: str) -> Metric:
+        """What the metric's numbers are; plain defaults for one that the run does not describe."""
+        return self.info.metrics.get(name) or Metric()
+
+    def method(self, text: str) -> Method:
+        """The method of that text; nothing but its text where the run does not describe it."""
+        return self.info.methods.get(text) or Method(text=text)
+
+    def short(self, texts: Iterable[str], always: Collection[str] = ()) -> dict[str, str]:
+        """A short name for each method; see ``labels.short``."""
+        return labels.short([self.method(text) for text in dict.fromkeys(texts)], always)
+
+    @property
+    def models(self) -> list[str]:
+        """Names in the order of ``run.json``, then those that only rows mention."""
+        return _ordered(self.info.models, self.rows["model"], self.failures["model"])
+
+    @property
+    def data(self) -> list[str]:
+        """Data specs in the order of ``run.json``, then those that only rows mention."""
+        return _ordered(self.info.data, self.rows["data"], self.failures["data"])
+
+    def classes(self, data: str) -> list[str]:
+        """Names of the classes of a data set; none where the run does not know them."""
+        return [str(name) for name in self.info.data.get(data, {}).get("classes") or []]
+
+    def cells(self, kind: str) -> list[Cell]:
+        """The listed cells of one kind, by model, data set and method."""
+        return sorted((cell for cell in self.info.cells if cell.kind == kind), key=lambda cell: (*cell.key, cell.id))
+
+    def done(self, cell: Cell) -> bool:
+        """Whether the cell is measured."""
+        return (self.path / "cells" / f"{cell.id}.parquet").is_file()
+
+
+def load(run: Path) -> Run:
+    """Read RUN. Raises ``AssayError`` where there is no run, or a listed file cannot be read."""
+    run = Path(run)
+    if not run.is_dir():
+        raise AssayError(f"no run at {run}: there is no such folder")
+    info = _info(run / "run.json")
+    frames, missing = [], []
+    for cell in info.cells:
+        done, failed = (run / folder / f"{cell.id}.parquet" for folder in ("cells", "failed"))
+        if done.is_file() or failed.is_file():
+            frames.append(_shard(done if done.is_file() else failed, cell, info))
+        else:
+            missing.append(cell)
+    frames = [frame for frame in frames if len(frame)]
+    rows = _typed(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS)))
+    rows = rows.sort_values(list(ORDER), kind="stable", ignore_index=True)
+    fine = rows["status"] == "ok"
+    return Run(
+        path=run,
+        rows=rows[fine].reset_index(drop=True),
+        failures=rows[~fine].reset_index(drop=True),
+        info=info,
+        missing=tuple(missing),
+    )
+
+
+def _info(path: Path) -> Info:
+    if not path.is_file():
+        raise AssayError(f"no run at {path.parent}: it has no run.json")
+    try:
+        stored: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise TypeError("it is not an object")
+        if stored.get("schema") not in SCHEMAS:
+            known = " and ".join(map(str, SCHEMAS))
+            raise AssayError(f"{path} has schema {stored.get('schema')}, this version reads {known}; make the run again")
+        info = Info.from_json(schema1.migrate(stored) if stored.get("schema") == 1 else stored)
+    except AssayError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise AssayError(f"cannot read {path}: {error}") from None
+    for cell in info.cells:
+        if not re.fullmatch(r"[0-9A-Za-z_-]+", cell.id):
+            raise AssayError(f"cannot read {path}: {cell.id!r} is not a cell's id")
+    return info
+
+
+def _shard(path: Path, cell: Cell, info: Info) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise AssayError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
+    if "method" in frame:
+        frame = schema1.variants(frame, [cell], info.methods)
+    frame = frame.assign(cell=cell.id, method=cell.method).reindex(columns=list(COLUMNS))
+    return frame.astype({"value": "float64"})
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    names = (*TEXT, "method")
+    text = {name: frame[name].astype("object").where(frame[name].notna(), "").astype("str") for name in names}
+    numbers = {name: pd.to_numeric(frame[name]).astype("float64") for name in ("value", *COSTS)}
+    label = pd.to_numeric(frame["label"]).astype("Int64")
+    frame = frame.assign(**text, **numbers, label=label)
+    return frame.assign(status=frame["status"].mask(frame["status"] == "", "ok"))
+
+
+def _ordered(first: Iterable[str], *columns: "pd.Series[str]") -> list[str]:
+    names = list(first)
+    return [*names, *sorted({name for column in columns for name in column.unique() if name} - set(names))]
