@@ -73,8 +73,8 @@ class AttentionRollout(_Flow):
 
     @staticmethod
     def _follow(step: _Step, flow: Tensor) -> Tensor:
-        mixed = step.weights.mean(1) @ flow
-        return (mixed + flow) / 2 if mixed.shape == flow.shape else mixed
+        inflow = step.weights.mean(1) @ flow
+        return (inflow + flow) / 2 if inflow.shape == flow.shape else inflow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,28 +89,30 @@ class TransformerAttribution(_Flow):
 
     @staticmethod
     def _follow(step: _Step, flow: Tensor) -> Tensor:
-        mixed = (step.gradient * step.weights).clamp(min=0).mean(1) @ flow
-        return flow + mixed if mixed.shape == flow.shape else mixed
+        inflow = (step.gradient * step.weights).clamp(min=0).mean(1) @ flow
+        return flow + inflow if inflow.shape == flow.shape else inflow
 
 
 def _steps(model: nn.Module, images: Tensor, target: Target) -> list[_Step]:
     """The attentions that the target depends on, in the order of computation."""
-    with Attention() as seen:
-        handle = model.register_forward_pre_hook(lambda module, inputs: seen.passes.append([]))
+    with Attention() as attention:
+        handle = model.register_forward_pre_hook(lambda module, inputs: attention.passes.append([]))
         try:
             score = target(model, images.detach().requires_grad_(True))
         finally:
             handle.remove()
     # a target that is a sum makes one pass per term
-    every = [weights for calls in seen.passes for weights in calls if weights.requires_grad]
-    found = torch.autograd.grad(score.sum(), every, allow_unused=True) if every and score.requires_grad else []
-    gradients = {id(weights): gradient for weights, gradient in zip(every, found, strict=True)}
+    matrices = [weights for calls in attention.passes for weights in calls if weights.requires_grad]
+    derivatives = (
+        torch.autograd.grad(score.sum(), matrices, allow_unused=True) if matrices and score.requires_grad else []
+    )
+    gradients = {id(weights): gradient for weights, gradient in zip(matrices, derivatives, strict=True)}
     steps: list[_Step] = []
-    for calls in zip_longest(*seen.passes):
-        reached = [gradients[id(weights)] for weights in calls if gradients.get(id(weights)) is not None]
-        if reached:
+    for calls in zip_longest(*attention.passes):
+        terms = [gradients[id(weights)] for weights in calls if gradients.get(id(weights)) is not None]
+        if terms:
             weights = next(weights for weights in calls if weights is not None)
-            steps.append(_Step(weights.detach(), torch.stack(reached).sum(0)))
+            steps.append(_Step(weights.detach(), torch.stack(terms).sum(0)))
     _check(model, images, steps)
     return steps
 
@@ -123,8 +125,8 @@ def _check(model: nn.Module, images: Tensor, steps: Sequence[_Step]) -> None:
         shape = step.weights.shape
         whole = len(shape) == 4 and len(step.weights) == len(images)
         if not whole or shape[3] != tokens or (shape[2] != tokens and i < len(steps) - 1):
-            found = "within parts of the image" if not whole else f"{shape[2]} x {shape[3]} tokens after {tokens}"
-            raise NotApplicable(f"{_name(model)} has attention {found}, not of all tokens to all tokens")
+            kind = "within parts of the image" if not whole else f"{shape[2]} x {shape[3]} tokens after {tokens}"
+            raise NotApplicable(f"{_name(model)} has attention {kind}, not of all tokens to all tokens")
 
 
 def _name(model: nn.Module) -> str:

@@ -26,9 +26,9 @@ def _chunks(images: Tensor, samples: int, batch: int) -> Iterator[_Chunk]:
     """All samples of all images in passes of at most ``batch``; an image's samples come in their order."""
     for part in spans(len(images), batch):
         at = torch.arange(part.start, part.stop, device=images.device)
-        each = max(batch // len(at), 1)
-        for start in range(0, samples, each):
-            yield _Chunk(at, range(start, min(start + each, samples)))
+        per_pass = max(batch // len(at), 1)
+        for start in range(0, samples, per_pass):
+            yield _Chunk(at, range(start, min(start + per_pass, samples)))
 
 
 def _gradients(model: nn.Module, target: Target, at: Tensor, samples: Tensor) -> Tensor:
@@ -99,9 +99,9 @@ class _Noisy(Explainer):
         first, second = (torch.zeros_like(images, dtype=torch.float64) for _ in range(2))
         for at, samples in _chunks(images, self.samples, self.batch):
             noise = draws[at].normal((len(samples), *images.shape[1:])) * spread[at]
-            found = _gradients(model, target, at, images[at, None] + noise).double()
-            first[at] += found.sum(1) / self.samples
-            second[at] += found.square().sum(1) / self.samples
+            slopes = _gradients(model, target, at, images[at, None] + noise).double()
+            first[at] += slopes.sum(1) / self.samples
+            second[at] += slopes.square().sum(1) / self.samples
         return first, (second - first.square()).clamp(min=0)
 
 
@@ -148,14 +148,14 @@ class ExpectedGradients(Explainer):
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         heat = images.new_zeros(len(images), *images.shape[2:])
         for at, samples in _chunks(images, self.samples, self.batch):
-            points, blank = self._drawn(draws[at], len(samples), images.shape[1:])
+            points, blank = self._references(draws[at], len(samples), images.shape[1:])
             way = images[at, None] - blank
-            found = _gradients(model, target, at, blank + points * way)
-            heat[at] += (way * found).sum((1, 2)) / self.samples
+            slopes = _gradients(model, target, at, blank + points * way)
+            heat[at] += (way * slopes).sum((1, 2)) / self.samples
         return heat
 
-    def _drawn(self, draws: Draws, count: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    def _references(self, draws: Draws, count: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
         """Points (n, count, 1, 1, 1) and references (n, count, C, H or 1, W or 1), drawn sample by sample."""
-        each = shape if self.references == "noise" else (shape[0], 1, 1)
-        numbers = draws.uniform((count, 1 + int(np.prod(each))))
-        return numbers[:, :, :1, None, None], numbers[:, :, 1:].reshape(len(numbers), count, *each)
+        size = shape if self.references == "noise" else (shape[0], 1, 1)
+        numbers = draws.uniform((count, 1 + int(np.prod(size))))
+        return numbers[:, :, :1, None, None], numbers[:, :, 1:].reshape(len(numbers), count, *size)

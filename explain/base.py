@@ -39,11 +39,11 @@ class Explainer(ABC):
         check(self)
         check_images(images)
         images = images.detach()
-        wanted, streams = as_target(target, images), as_draws(draws, images)
+        target, streams = as_target(target, images), as_draws(draws, images)
         if len(images) == 0:
             return images.new_zeros(0, *images.shape[2:], dtype=torch.float32)
         with evaluating(model), matched(model, images):
-            return self.run(model, images, wanted, streams).detach().float()
+            return self.run(model, images, target, streams).detach().float()
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
         """What a reader of these heatmaps should know about the method on this model, as in the rows; mostly empty."""
@@ -55,10 +55,10 @@ class Explainer(ABC):
         A gap is a sum that misses by more than a twentieth what the method promises; two forward passes find it.
         """
         gap = completeness_gap(self, model, images, as_target(target, images), heat)
-        broken = ~heat.isfinite().flatten(1).all(1)
+        holes = ~heat.isfinite().flatten(1).all(1)
         return [
             "non-finite" if bad else "completeness-gap" if beyond else ""
-            for bad, beyond in zip(broken.tolist(), (gap > GAP).tolist(), strict=True)
+            for bad, beyond in zip(holes.tolist(), (gap > GAP).tolist(), strict=True)
         ]
 
     @abstractmethod
@@ -78,9 +78,9 @@ def completeness_gap(
         return heat.new_full((len(heat),), torch.nan, dtype=torch.float64)
     check(explainer)
     record: Any = explainer
-    both = torch.stack([images, baseline_of(images, record.baseline)], 1)
+    pairs = torch.stack([images, baseline_of(images, record.baseline)], 1)
     with evaluating(model):
-        values = grid_scores(model, target, images, 2, lambda owner, which: both[owner, which], batch).double()
+        values = grid_scores(model, target, images, 2, lambda owner, which: pairs[owner, which], batch).double()
     rise = values[:, 0] - values[:, 1]
     gap = (heat.double().sum((1, 2)) - rise).abs() / rise.abs()
     return torch.where(rise.abs() > NOISE * values.abs().amax(1), gap, torch.nan)
@@ -94,8 +94,8 @@ def as_target(target: Target | Tensor | int, images: Tensor) -> Target:
     n = len(images)
     if isinstance(target, Tensor):
         if target.dtype not in INTEGERS or target.shape != (n,):
-            found = f"{target.dtype} {tuple(target.shape)}"
-            raise AssayError(f"classes must be integers of shape ({n},), one per image, not {found}")
+            kind = f"{target.dtype} {tuple(target.shape)}"
+            raise AssayError(f"classes must be integers of shape ({n},), one per image, not {kind}")
         return Logit(target.to(images.device, torch.int64))
     if isinstance(target, numbers.Integral):
         return Logit(int(target))

@@ -47,18 +47,18 @@ class DeepLift(Explainer):
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         indices = torch.arange(len(images), device=images.device)
-        with _Paired():
+        with _PairCheck():
             target[indices[:1].repeat(2)](model, random_images(images, 1).repeat(2, 1, 1, 1).requires_grad_(True))
         parts = [self._share(model, images[at], target[indices[at]]) for at in spans(len(images), self.batch)]
         return torch.cat(parts)
 
     def _share(self, model: nn.Module, images: Tensor, target: Target) -> Tensor:
         blank = baseline_of(images, self.baseline)
-        both = torch.cat([images, blank]).requires_grad_(True)
+        pairs = torch.cat([images, blank]).requires_grad_(True)
         twice = torch.arange(len(images), device=images.device).repeat(2)
         with _Rescale():
-            score = target[twice](model, both)
-        multipliers = derivative(score, both)
+            score = target[twice](model, pairs)
+        multipliers = derivative(score, pairs)
         return (multipliers[: len(images)] * (images - blank)).sum(1)
 
 
@@ -73,19 +73,19 @@ class _Rescale(Calls):
             kwargs["return_indices"] = True
             return _MaxPool.apply(values, lambda x: F.max_pool2d(x, *rest, **kwargs))
         if not (func.__name__.endswith("_") or kwargs.get("inplace", False)):
-            return _rescaled(values, func(values, *rest, **kwargs))
+            return _rescale(values, func(values, *rest, **kwargs))
         before = values.clone()
-        return values.copy_(_rescaled(before, func(before.clone(), *rest, **kwargs)))
+        return values.copy_(_rescale(before, func(before.clone(), *rest, **kwargs)))
 
 
-class _Paired(Calls):
+class _PairCheck(Calls):
     """Of a batch that is one image twice: ``NotApplicable`` where the halves of an activation's input differ."""
 
     def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _follows(func, args, kwargs):
-            one, *other = (args[0] if args else kwargs["input"]).chunk(2)
-            alike = other and one.shape == other[0].shape
-            if not (alike and torch.allclose(one, other[0], rtol=1e-3, atol=1e-4, equal_nan=True)):
+            first, *second = (args[0] if args else kwargs["input"]).chunk(2)
+            alike = second and first.shape == second[0].shape
+            if not (alike and torch.allclose(first, second[0], rtol=1e-3, atol=1e-4, equal_nan=True)):
                 raise NotApplicable("an activation or a pooling gets values whose first dimension is not the batch")
         return func(*args, **kwargs)
 
@@ -105,7 +105,7 @@ def _follows(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
     return func in _ACTIVATIONS | _POOLING and (args[0] if args else kwargs["input"]).requires_grad
 
 
-def _rescaled(values: Tensor, result: Tensor) -> Tensor:
+def _rescale(values: Tensor, result: Tensor) -> Tensor:
     """``result`` itself, its derivative by ``values`` replaced by the ratio of their differences."""
     change, rise = _difference(values), _difference(result)
     plain = change.abs() < TINY
@@ -114,8 +114,8 @@ def _rescaled(values: Tensor, result: Tensor) -> Tensor:
 
 
 def _difference(values: Tensor) -> Tensor:
-    here, away = values.detach().chunk(2)
-    return here - away
+    image, blank = values.detach().chunk(2)
+    return image - blank
 
 
 def _twice(values: Tensor) -> Tensor:
@@ -134,15 +134,15 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (values, result, winners), (gradient,) = ctx.saved_tensors, gradients
-        here, away = result.chunk(2)
-        top = torch.maximum(here, away)
-        given = _scattered(gradient * torch.cat([top - away, here - top]), winners, values)
+        image, blank = result.chunk(2)
+        top = torch.maximum(image, blank)
+        shares = _scatter(gradient * torch.cat([top - blank, image - top]), winners, values)
         change = _difference(values)
         plain = change.abs() < TINY
-        ratio = torch.stack(given.chunk(2)).sum(0) / change.masked_fill(plain, 1)
-        return torch.where(_twice(plain), _scattered(gradient, winners, values), _twice(ratio)), None
+        ratio = torch.stack(shares.chunk(2)).sum(0) / change.masked_fill(plain, 1)
+        return torch.where(_twice(plain), _scatter(gradient, winners, values), _twice(ratio)), None
 
 
-def _scattered(amounts: Tensor, winners: Tensor, values: Tensor) -> Tensor:
+def _scatter(amounts: Tensor, winners: Tensor, values: Tensor) -> Tensor:
     empty = torch.zeros_like(values).flatten(2)
     return empty.scatter_add_(2, winners.flatten(2), amounts.flatten(2)).reshape(values.shape)

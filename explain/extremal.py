@@ -58,14 +58,14 @@ class ExtremalPerturbation(Explainer):
         pyramid = _pyramid(images, self.baseline)
         ones = torch.ones(n, *smooth.shape, dtype=images.dtype, device=images.device)
         ranks = torch.arange(smooth(ones)[0].numel(), 0, -1, device=images.device)
-        wanted = (ranks <= areas[:, None] * (height * width)).to(images.dtype)
+        ideal = (ranks <= areas[:, None] * (height * width)).to(images.dtype)
         cells, velocity = ones, torch.zeros_like(ones)
         for step in range(self.steps):
             weight = FIRST * (LAST / FIRST) ** (step / self.steps)
             cells = cells.detach().requires_grad_(True)
             masks = smooth(cells)
-            misfit = (masks.flatten(1).sort(1).values - wanted).square().mean(1)
-            energy = target(model, _perturbed(pyramid, smooth.inside(masks))) - weight * misfit
+            misfit = (masks.flatten(1).sort(1).values - ideal).square().mean(1)
+            energy = target(model, _perturb(pyramid, smooth.inside(masks))) - weight * misfit
             (slope,) = torch.autograd.grad(energy.sum(), cells)
             velocity = slope if step == 0 else MOMENTUM * velocity + (1 - MOMENTUM) * slope
             cells = (cells.detach() + RATE * velocity).clamp(0, 1)
@@ -95,9 +95,9 @@ class _Smooth:
 
     def __call__(self, cells: Tensor) -> Tensor:
         padded = F.pad(cells, (self.padding,) * 4)
-        seen = padded[:, self.near[0][:, None, :, None], self.near[1][None, :, None, :]] * self.kernel
-        seen = seen.flatten(1, 2)
-        return (seen * (COLDNESS * seen).softmax(1)).sum(1).clamp(0, 1)
+        nearby = padded[:, self.near[0][:, None, :, None], self.near[1][None, :, None, :]] * self.kernel
+        nearby = nearby.flatten(1, 2)
+        return (nearby * (COLDNESS * nearby).softmax(1)).sum(1).clamp(0, 1)
 
     def inside(self, masks: Tensor) -> Tensor:
         """Without the margin, (n, H, W)."""
@@ -112,7 +112,7 @@ def _pyramid(images: Tensor, baseline: Baseline) -> Tensor:
     return torch.stack([blurred(images, strongest * (1 - i / (LEVELS - 1))) for i in range(LEVELS)], 1)
 
 
-def _perturbed(pyramid: Tensor, masks: Tensor) -> Tensor:
+def _perturb(pyramid: Tensor, masks: Tensor) -> Tensor:
     """Each pixel at its mask's level of the pyramid, between levels in proportion."""
     last = pyramid.shape[1] - 1
     level = masks * last

@@ -61,8 +61,8 @@ class Gates(Calls):
         inplace = func.__name__.endswith("_") or kwargs.get("inplace", False)
         if rectifies:
             ceiling = {F.relu6: 6.0, F.hardtanh: kwargs.get("max_val", 1.0)}.get(func, math.inf)
-            return _Rectified.apply(values, ceiling, inplace, self)
-        return _Activated.apply(values, lambda x: func(x, *rest, **kwargs), inplace, self)
+            return _RectifierGate.apply(values, ceiling, inplace, self)
+        return _ActivationGate.apply(values, lambda x: func(x, *rest, **kwargs), inplace, self)
 
 
 _RECTIFIERS: frozenset[Callable[..., Any]] = frozenset(
@@ -78,11 +78,11 @@ _OTHERS: frozenset[Callable[..., Any]] = frozenset(
 ACTIVATIONS = _RECTIFIERS | _OTHERS
 
 
-class _Rectified(torch.autograd.Function):
+class _RectifierGate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, ceiling: float, inplace: bool, gates: Gates) -> Tensor:
-        closed = values <= 0
-        ctx.save_for_backward(closed if ceiling == math.inf else closed | (values >= ceiling))
+        block = values <= 0
+        ctx.save_for_backward(block if ceiling == math.inf else block | (values >= ceiling))
         ctx.gates = gates
         if inplace:
             ctx.mark_dirty(values)
@@ -91,15 +91,15 @@ class _Rectified(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (closed,), (gradient,) = ctx.saved_tensors, gradients
+        (block,), (gradient,) = ctx.saved_tensors, gradients
         rule = ctx.gates.on(rectifier=True)
         if rule == "guided":
-            closed = closed | (gradient <= 0)
-        passed = gradient.clamp(min=0) if rule == "deconvnet" else gradient.masked_fill(closed, 0)
-        return passed, None, None, None
+            block = block | (gradient <= 0)
+        slope = gradient.clamp(min=0) if rule == "deconvnet" else gradient.masked_fill(block, 0)
+        return slope, None, None, None
 
 
-class _Activated(torch.autograd.Function):
+class _ActivationGate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, call: Callable[[Tensor], Tensor], inplace: bool, gates: Gates) -> Tensor:
         with torch.enable_grad():
@@ -118,7 +118,7 @@ class _Activated(torch.autograd.Function):
         rule = ctx.gates.on(rectifier=False)
         if rule == "deconvnet":
             return gradient.clamp(min=0), None, None, None
-        (passed,) = ctx.derive(gradient)
+        (slope,) = ctx.derive(gradient)
         if rule == "guided":
-            passed = passed.masked_fill(~ctx.positive | (gradient <= 0), 0)
-        return passed, None, None, None
+            slope = slope.masked_fill(~ctx.positive | (gradient <= 0), 0)
+        return slope, None, None, None

@@ -39,7 +39,7 @@ class InputXGradient(Derived):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Gated(Derived):
+class _BackwardRule(Derived):
     """Explanations with another backward rule for activations."""
 
     rule: ClassVar[Rule]
@@ -66,7 +66,7 @@ class _Gated(Derived):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuidedBackprop(_Gated):
+class GuidedBackprop(_BackwardRule):
     """Saliency where each ReLU lets only positive gradients through (Springenberg et al. 2015, arXiv:1412.6806).
 
     The rule belongs to the activation: where a ReLU's input also feeds a skip path, that path's gradient stays whole
@@ -78,7 +78,7 @@ class GuidedBackprop(_Gated):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Deconvnet(_Gated):
+class Deconvnet(_BackwardRule):
     """Saliency where each ReLU acts on the gradient instead (Zeiler & Fergus 2014, sec. 2.1, arXiv:1311.2901).
 
     Other activations and skip paths as in ``GuidedBackprop``; so are the flags.
@@ -88,7 +88,7 @@ class Deconvnet(_Gated):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuidedGradCAM(_Gated):
+class GuidedGradCAM(_BackwardRule):
     """``GuidedBackprop`` times ``GradCAM``, pixel by pixel (Selvaraju et al. 2017, sec. 3.2, arXiv:1610.02391).
 
     captum enlarges the Grad-CAM by the nearest neighbour, here it is bilinear, as in the paper.

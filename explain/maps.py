@@ -37,7 +37,7 @@ class _LayerMap(Derived):
         return (Request(_layer(self.layer, model, images)),)
 
     def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
-        return _enlarged(self.combine(*layers[0]), images)
+        return _enlarge(self.combine(*layers[0]), images)
 
     @abstractmethod
     def combine(self, values: Tensor, gradient: Tensor) -> Tensor:
@@ -162,11 +162,11 @@ class _ChannelMap(Explainer):
         calls: list[None] = []
         with torch.no_grad():
             values = activations(model, images, name)
-            with _hooked(find(model, name), lambda *_: calls.append(None)):
+            with _forward_hook(find(model, name), lambda *_: calls.append(None)):
                 weights = self.weights(model, images, target, name, values)
         if not calls:
             raise AssayError(f"the target does not depend on layer {name!r}")
-        return _enlarged(torch.einsum("nc,nchw->nhw", weights, values).relu(), images)
+        return _enlarge(torch.einsum("nc,nchw->nhw", weights, values).relu(), images)
 
     @abstractmethod
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
@@ -183,12 +183,12 @@ class ScoreCAM(_ChannelMap):
     """
 
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
-        def masked(owner: Tensor, channel: Tensor) -> Tensor:
+        def make(owner: Tensor, channel: Tensor) -> Tensor:
             mask = F.interpolate(values[owner, channel][:, None], images.shape[-2:], mode="bilinear")
             low, high = mask.amin((1, 2, 3), keepdim=True), mask.amax((1, 2, 3), keepdim=True)
             return images[owner] * ((mask - low) / (high - low).clamp(min=1e-8))
 
-        return grid_scores(model, target, images, values.shape[1], masked, self.batch).softmax(1)
+        return grid_scores(model, target, images, values.shape[1], make, self.batch).softmax(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,25 +201,25 @@ class AblationCAM(_ChannelMap):
     """
 
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
-        shown, gone = images, torch.zeros(0, dtype=torch.int64)
+        pictures, channels = images, torch.zeros(0, dtype=torch.int64)
 
-        def ablated(owner: Tensor, variant: Tensor) -> Tensor:
+        def make(owner: Tensor, variant: Tensor) -> Tensor:
             """Variant 0 is intact, in variant c + 1 channel c is gone."""
-            nonlocal shown, gone
-            shown, gone = images[owner], variant - 1
-            return shown
+            nonlocal pictures, channels
+            pictures, channels = images[owner], variant - 1
+            return pictures
 
         def ablate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             output = output.clone()
-            grid = to_grid(output, find_layout(model, name, output, shown))
-            hit = (gone >= 0).nonzero().flatten()
-            grid[hit, gone[hit]] = 0
+            grid = to_grid(output, find_layout(model, name, output, pictures))
+            hit = (channels >= 0).nonzero().flatten()
+            grid[hit, channels[hit]] = 0
             return output
 
-        with _hooked(find(model, name), ablate):
-            found = grid_scores(model, target, images, 1 + values.shape[1], ablated, self.batch)
-        whole, without = found[:, :1], found[:, 1:]
-        least = (TINY * found.abs().amax(1, keepdim=True)).clamp(min=torch.finfo(whole.dtype).tiny)
+        with _forward_hook(find(model, name), ablate):
+            answers = grid_scores(model, target, images, 1 + values.shape[1], make, self.batch)
+        whole, without = answers[:, :1], answers[:, 1:]
+        least = (TINY * answers.abs().amax(1, keepdim=True)).clamp(min=torch.finfo(whole.dtype).tiny)
         return (whole - without) / torch.maximum(whole.abs(), least)
 
 
@@ -227,12 +227,12 @@ def _layer(name: str | None, model: nn.Module, images: Tensor) -> str:
     return name if name is not None else default_layer(model, images)
 
 
-def _enlarged(heat: Tensor, images: Tensor) -> Tensor:
+def _enlarge(heat: Tensor, images: Tensor) -> Tensor:
     return F.interpolate(heat[:, None], images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
 
 @contextmanager
-def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
+def _forward_hook(module: nn.Module, hook: Any) -> Iterator[None]:
     handle = module.register_forward_hook(hook)
     try:
         yield
@@ -244,13 +244,11 @@ def _has_pooled_head(model: nn.Module, images: Tensor, name: str) -> bool:
     """Whether some linear layer W, b of the model gives logits = W mean(A) + b."""
     with torch.no_grad(), record(model, name) as outputs:
         logits = logits_of(model, images)
-    pooled = to_grid(outputs[name], find_layout(model, name, outputs[name], images)).mean((2, 3))
-    shape = (logits.shape[1], pooled.shape[1])
+    means = to_grid(outputs[name], find_layout(model, name, outputs[name], images)).mean((2, 3))
+    shape = (logits.shape[1], means.shape[1])
     heads = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return any(
-        torch.allclose(
-            F.linear(pooled, head.weight.flatten(1), head.bias), logits, rtol=1e-3, atol=1e-4, equal_nan=True
-        )
+        torch.allclose(F.linear(means, head.weight.flatten(1), head.bias), logits, rtol=1e-3, atol=1e-4, equal_nan=True)
         for head in heads
         if head.weight.flatten(1).shape == shape
     )

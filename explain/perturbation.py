@@ -46,8 +46,8 @@ class Occlusion(Explainer):
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         rows, columns = self._spans(images.shape[-2]), self._spans(images.shape[-1])
-        each = 1 + len(rows) * len(columns)
-        values = grid_scores(model, target, images, each, self._occluded(images), self.batch)
+        per_image = 1 + len(rows) * len(columns)
+        values = grid_scores(model, target, images, per_image, self._sampler(images), self.batch)
         drops = (values[:, :1] - values[:, 1:]).reshape(len(images), len(rows), len(columns))
         down, across = rows.to(drops), columns.to(drops)
         covering = down.sum(0)[:, None] * across.sum(0)
@@ -70,15 +70,15 @@ class Occlusion(Explainer):
 
         def read(owner: Tensor, pictures: Tensor) -> Tensor:
             logits = logits_of(model, pictures)
-            chosen = chosen_of(logits, classes[owner])
-            return torch.stack([Probability.of(logits, chosen).double(), logits.argmax(1).double()], 1)
+            indices = chosen_of(logits, classes[owner])
+            return torch.stack([Probability.of(logits, indices).double(), logits.argmax(1).double()], 1)
 
         with evaluating(model):
-            told = read_all(read, owners, squares, self._occluded(images), self.batch)
-        probability, predicted = told.reshape(len(images), rows, columns, 2).unbind(-1)
-        return Positions(probability.float(), predicted.long())
+            answers = read_all(read, owners, squares, self._sampler(images), self.batch)
+        probability, winners = answers.reshape(len(images), rows, columns, 2).unbind(-1)
+        return Positions(probability.float(), winners.long())
 
-    def _occluded(self, images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def _sampler(self, images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """Builds the samples of images and squares (m,).
 
         Square 0 is the image itself, square i + 1 lies at row i // columns, column i % columns.
@@ -122,19 +122,19 @@ class FeatureAblation(Explainer):
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
         labels = segments_of(images, self.segments, self.count)
-        each = int(labels.amax()) + 2
+        per_image = int(labels.amax()) + 2
         blank = baseline_of(images, self.baseline)
-        samples = torch.arange(len(images) * each, device=images.device).reshape(-1, each)
-        real = samples % each <= labels.amax((1, 2))[:, None] + 1
-        owners, variants = (samples // each)[real], (samples % each)[real]
+        samples = torch.arange(len(images) * per_image, device=images.device).reshape(-1, per_image)
+        real = samples % per_image <= labels.amax((1, 2))[:, None] + 1
+        owners, variants = (samples // per_image)[real], (samples % per_image)[real]
 
-        def ablated(owner: Tensor, variant: Tensor) -> Tensor:
+        def make(owner: Tensor, variant: Tensor) -> Tensor:
             """Variant 0 is the image itself, variant i + 1 lacks segment i."""
-            gone = labels[owner] == variant[:, None, None] - 1
-            return torch.where(gone[:, None], blank[owner], images[owner])
+            hole = labels[owner] == variant[:, None, None] - 1
+            return torch.where(hole[:, None], blank[owner], images[owner])
 
-        found = scores(model, target, owners, variants, ablated, self.batch)
-        values = found.new_zeros(real.shape).masked_scatter(real, found)
+        answers = scores(model, target, owners, variants, make, self.batch)
+        values = answers.new_zeros(real.shape).masked_scatter(real, answers)
         drops = values[:, :1] - values[:, 1:]
         return drops.gather(1, labels.flatten(1)).reshape(labels.shape)
 
@@ -168,19 +168,19 @@ class RISE(Explainer):
         bits = (draws.uniform((self.samples, self.cells, self.cells)) < self.keep).flatten(0, 1)
         steps = [math.ceil(size / self.cells) for size in (height, width)]
         shifts = [draws.integers(step, (self.samples,)).flatten() for step in steps]
-        heat, shown_of = images.new_zeros(n, height, width), images.new_zeros(n, height, width)
+        heat, coverage = images.new_zeros(n, height, width), images.new_zeros(n, height, width)
         level = images.new_zeros(n)
         with torch.no_grad():
             for at in spans(len(bits), self.batch):
                 owner = torch.arange(at.start, at.stop, device=images.device) // self.samples
                 masks = rise_masks(bits[at].to(images), shifts[0][at], shifts[1][at], (height, width))
-                shown = masks[:, None] * images[owner] + (1 - masks[:, None]) * blank[owner]
-                values = target[owner](model, shown)
+                pictures = masks[:, None] * images[owner] + (1 - masks[:, None]) * blank[owner]
+                values = target[owner](model, pictures)
                 heat.index_add_(0, owner, values[:, None, None] * masks)
-                shown_of.index_add_(0, owner, masks)
+                coverage.index_add_(0, owner, masks)
                 level.index_add_(0, owner, values / self.samples)
         if self.centred:
-            heat -= level[:, None, None] * shown_of
+            heat -= level[:, None, None] * coverage
         return heat / (self.samples * self.keep)
 
 
@@ -198,5 +198,5 @@ def _enlarging(bits: Tensor, side: int) -> Tensor:
     cells = bits.shape[-1]
     step = math.ceil(side / cells)
     unit = torch.eye(cells, dtype=bits.dtype, device=bits.device)[None]
-    enlarged = F.interpolate(unit, size=(cells + 1) * step, mode="linear", align_corners=False)[0]
-    return torch.stack([enlarged[:, shift : shift + side].T for shift in range(step)])
+    weights = F.interpolate(unit, size=(cells + 1) * step, mode="linear", align_corners=False)[0]
+    return torch.stack([weights[:, shift : shift + side].T for shift in range(step)])

@@ -86,8 +86,8 @@ class LIME(_Surrogate):
             raise AssayError(f"{self}: needs width > 0 and ridge >= 0")
 
     def _weights(self, score: Score, image: Tensor, blank: Tensor, labels: Tensor) -> Tensor:
-        def near(original: Tensor, variant: Tensor, kept: Tensor, **rest: Any) -> float:
-            distance = 1 - math.sqrt(kept.float().mean().item())
+        def near(original: Tensor, variant: Tensor, bits: Tensor, **rest: Any) -> float:
+            distance = 1 - math.sqrt(bits.float().mean().item())
             return math.exp(-((distance / self.width) ** 2))
 
         method = LimeBase(

@@ -58,8 +58,8 @@ def segments_of(images: Tensor, segments: Segments, count: int) -> Tensor:
         return (rows[:, None] * min(side, width) + columns).expand(n, -1, -1)
     pictures = images.detach().cpu().permute(0, 2, 3, 1).double().numpy()
     settings = {"sigma": 1, "compactness": 20, "start_label": 0, "convert2lab": channels == 3, "channel_axis": -1}
-    found = [slic(picture, count, **settings) for picture in pictures]
-    labels = [np.unique(labels, return_inverse=True)[1].reshape(height, width) for labels in found]
+    maps = [slic(picture, count, **settings) for picture in pictures]
+    labels = [np.unique(labels, return_inverse=True)[1].reshape(height, width) for labels in maps]
     return torch.from_numpy(np.array(labels, np.int64).reshape(n, height, width)).to(images.device)
 
 
@@ -99,10 +99,10 @@ def grid_scores(
     model: nn.Module,
     target: Target,
     images: Tensor,
-    each: int,
+    count: int,
     make: Callable[[Tensor, Tensor], Tensor],
     batch: int,
 ) -> Tensor:
     """Like ``scores``, for variants 0 to ``each`` - 1 of every image: (N, each)."""
-    samples = torch.arange(len(images) * each, device=images.device)
-    return scores(model, target, samples // each, samples % each, make, batch).reshape(-1, each)
+    samples = torch.arange(len(images) * count, device=images.device)
+    return scores(model, target, samples // count, samples % count, make, batch).reshape(-1, count)

@@ -49,22 +49,22 @@ def strongest_channels(model: nn.Module, image: Tensor, name: str, k: int) -> St
 
 def lives(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str]) -> dict[str, Life]:
     """The ``Life`` of the named layers in one pass over batches (N, C, H, W); memory does not grow with them."""
-    found: dict[str, Life] = {}
+    totals: dict[str, Life] = {}
     counts = dict.fromkeys(names, 0)
     with evaluating(model), torch.no_grad():
         for batch in batches:
             for name, grid in zip(names, many_activations(model, batch, names), strict=True):
                 values = grid.movedim(1, 0).flatten(1)
                 now = Life(values.amin(1), values.amax(1), (values > 0).double().mean(1))
-                old, seen, new = found.get(name), counts[name], values.shape[1]
-                counts[name] = seen + new
-                found[name] = (
+                old, old_count, new_count = totals.get(name), counts[name], values.shape[1]
+                counts[name] = old_count + new_count
+                totals[name] = (
                     now
                     if old is None
                     else Life(
                         torch.minimum(old.low, now.low),
                         torch.maximum(old.high, now.high),
-                        (old.positive * seen + now.positive * new) / (seen + new),
+                        (old.positive * old_count + now.positive * new_count) / (old_count + new_count),
                     )
                 )
-    return found
+    return totals

@@ -58,11 +58,11 @@ def heads(model: nn.Module, images: Tensor) -> list[str]:
     Mostly one; several where a network averages heads. Found in the autograd graph of one forward pass on noise of
     the size of ``images``. Raises ``NotApplicable`` where one of them does not give a value for each class.
     """
-    called: dict[Any, tuple[str, nn.Module]] = {}
+    layers: dict[Any, tuple[str, nn.Module]] = {}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            called[output.grad_fn] = (name, module)
+            layers[output.grad_fn] = (name, module)
 
         return hook
 
@@ -74,25 +74,25 @@ def heads(model: nn.Module, images: Tensor) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    reached = set(_first(logits.grad_fn, called))
-    found = [each for node, each in called.items() if node in reached]
-    wide = [module.out_features if isinstance(module, nn.Linear) else module.out_channels for _, module in found]
-    if not found or set(wide) != {logits.shape[1]}:
+    ends = set(_first(logits.grad_fn, layers))
+    last = [layer for node, layer in layers.items() if node in ends]
+    wide = [module.out_features if isinstance(module, nn.Linear) else module.out_channels for _, module in last]
+    if not last or set(wide) != {logits.shape[1]}:
         raise NotApplicable(f"{type(model).__name__}: its {logits.shape[1]} logits are not made by linear layers")
-    return list(dict.fromkeys(name for name, _ in found))
+    return list(dict.fromkeys(name for name, _ in last))
 
 
-def _first(root: Any, wanted: dict[Any, Any]) -> Iterator[Any]:
+def _first(root: Any, ends: dict[Any, Any]) -> Iterator[Any]:
     """The nodes of ``wanted`` that a walk from ``root`` meets first on any path."""
-    seen, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
-        if node in wanted:
+    past, queue = {root}, [root]
+    while queue:
+        node = queue.pop()
+        if node in ends:
             yield node
             continue
-        following = {each for each, _ in node.next_functions if each is not None} - seen
-        seen |= following
-        waiting.extend(following)
+        parents = {parent for parent, _ in node.next_functions if parent is not None} - past
+        past |= parents
+        queue.extend(parents)
 
 
 def codes(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str] | None = None) -> Array:
@@ -144,7 +144,7 @@ def pixels(batches: Iterable[Tensor], side: int = 64) -> Array:
     rows = [F.avg_pool2d(images, max(-(-length // side) for length in images.shape[-2:])) for images in batches]
     if not rows:
         raise AssayError("no pictures, no pixels")
-    flat: Array = torch.cat([each.flatten(1).float().cpu() for each in rows]).numpy()
+    flat: Array = torch.cat([row.flatten(1).float().cpu() for row in rows]).numpy()
     return flat
 
 

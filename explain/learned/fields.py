@@ -36,18 +36,18 @@ def growth(model: nn.Module, images: Tensor, names: Sequence[str] = (), most: in
     The effective field is the mean over images (N, C, H, W). One backward pass a layer over the images, one over noise.
     """
     names = list(names) or spread_layers(model, images, most)
-    traced = recursion(model, images, names)
-    found = dict(measured(model, images, names))
+    reaches = recursion(model, images, names)
+    fields = dict(measured(model, images, names))
     size = images.shape[2:]
     with evaluating(model), torch.no_grad(), record(model, *names) as outputs:
         model(images[:1])
     rows = []
     for name, (weight, side) in effective(model, images, names):
         layout = find_layout(model, name, outputs[name], images[:1])
-        reach, reason = traced[name]
-        expected = clipped(reach.at(layout.height // 2, layout.width // 2), size) if reach else None
+        reach, reason = reaches[name]
+        inside = clipped(reach.at(layout.height // 2, layout.width // 2), size) if reach else None
         grid = (layout.height, layout.width)
-        rows.append(LayerField(name, grid, reach, reason, expected, found[name], weight, side))
+        rows.append(LayerField(name, grid, reach, reason, inside, fields[name], weight, side))
     return rows
 
 
@@ -57,13 +57,13 @@ def spread_layers(model: nn.Module, images: Tensor, most: int = 12) -> list[str]
     Of layers in a row with the same field the last; any layers with grids where none lies on every path.
     """
     names = trunk(model, images) or grid_layers(model, images)
-    traced = recursion(model, images, names)
-    kept = [
+    reaches = recursion(model, images, names)
+    distinct = [
         name
         for i, name in enumerate(names)
-        if i + 1 == len(names) or traced[name].reach is None or traced[name].reach != traced[names[i + 1]].reach
+        if i + 1 == len(names) or reaches[name].reach is None or reaches[name].reach != reaches[names[i + 1]].reach
     ]
-    if len(kept) <= most:
-        return kept
-    places = torch.linspace(0, len(kept) - 1, most).round().long().tolist() if most > 1 else [len(kept) - 1]
-    return [kept[i] for i in places]
+    if len(distinct) <= most:
+        return distinct
+    places = torch.linspace(0, len(distinct) - 1, most).round().long().tolist() if most > 1 else [len(distinct) - 1]
+    return [distinct[i] for i in places]

@@ -39,7 +39,7 @@ class Tiles(NamedTuple):
 class _Call(NamedTuple):
     name: str
     module: nn.Module
-    given: Tensor
+    inputs: Tensor
 
 
 def first_filters(model: nn.Module, images: Tensor) -> Filters:
@@ -52,17 +52,17 @@ def first_filters(model: nn.Module, images: Tensor) -> Filters:
     """
     with evaluating(model):
         pixels = random_images(images, 1).requires_grad_(True)
-        calls = [call for call in _calls(model, pixels) if call.given.requires_grad]
+        calls = [call for call in _calls(model, pixels) if call.inputs.requires_grad]
         if not calls:
             raise NotApplicable("no convolution and no linear layer reads the image")
-        beside = [call for call in calls if call.given is calls[0].given]
-        name, module, given = max(beside, key=lambda call: _weight(call.module)[0].numel())
+        beside = [call for call in calls if call.inputs is calls[0].inputs]
+        name, module, inputs = max(beside, key=lambda call: _weight(call.module)[0].numel())
         weight = _weight(module)
-        if weight.ndim == 4 and given.ndim == 4 and weight.shape[1] == pixels.shape[1]:
-            laid = weight.clone()
+        if weight.ndim == 4 and inputs.ndim == 4 and weight.shape[1] == pixels.shape[1]:
+            weights = weight.clone()
         else:
-            laid = _laid_out(name, module, given, pixels)
-    return Filters(name.removeprefix("body."), type(module).__name__, laid)
+            weights = _over_pixels(name, module, inputs, pixels)
+    return Filters(name.removeprefix("body."), type(module).__name__, weights)
 
 
 def _weight(module: nn.Module) -> Tensor:
@@ -80,11 +80,11 @@ def _calls(model: nn.Module, pixels: Tensor) -> list[_Call]:
 
         return keep
 
-    wanted = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     handles = [
         module.register_forward_hook(hook(name))
         for name, module in model.named_modules()
-        if isinstance(module, wanted) and isinstance(getattr(module, "weight", None), Tensor)
+        if isinstance(module, kinds) and isinstance(getattr(module, "weight", None), Tensor)
     ]
     try:
         model(pixels)
@@ -94,7 +94,7 @@ def _calls(model: nn.Module, pixels: Tensor) -> list[_Call]:
     return calls
 
 
-def _laid_out(name: str, module: nn.Module, given: Tensor, pixels: Tensor) -> Tensor:
+def _over_pixels(name: str, module: nn.Module, inputs: Tensor, pixels: Tensor) -> Tensor:
     """Each weight of one unit's window at the pixel that it multiplies.
 
     With weights 1 and with weights 1, 2, 3, ... instead, the ratio of the two derivatives at a pixel is the number of
@@ -103,18 +103,18 @@ def _laid_out(name: str, module: nn.Module, given: Tensor, pixels: Tensor) -> Te
     weight = _weight(module)
     count = weight[0].numel()
     numbers = torch.arange(1, count + 1, device=weight.device).reshape(weight[:1].shape)
-    coded = torch.cat([torch.ones_like(weight[:1]), numbers.to(weight)])
-    zero = {"bias": coded.new_zeros(2)} if getattr(module, "bias", None) is not None else {}
-    out = functional_call(module, {"weight": coded, **zero}, (given,))
+    codes = torch.cat([torch.ones_like(weight[:1]), numbers.to(weight)])
+    zero = {"bias": codes.new_zeros(2)} if getattr(module, "bias", None) is not None else {}
+    out = functional_call(module, {"weight": codes, **zero}, (inputs,))
     units = (out if isinstance(module, nn.Linear) else out.movedim(1, -1))[0]
     middle = units[tuple(side // 2 for side in units.shape[:-1])]
-    once, numbered = (torch.autograd.grad(each, pixels, retain_graph=True)[0][0] for each in middle)
-    number = torch.where(once != 0, numbered / once, 0)
+    ones_slope, numbers_slope = (torch.autograd.grad(value, pixels, retain_graph=True)[0][0] for value in middle)
+    number = torch.where(ones_slope != 0, numbers_slope / ones_slope, 0)
     index = number.round().long()
     single = bool(((number - index).abs() < 0.2).all())
-    if not single or set(index[once != 0].tolist()) != set(range(1, count + 1)):
+    if not single or set(index[ones_slope != 0].tolist()) != set(range(1, count + 1)):
         raise NotApplicable(f"{name.removeprefix('body.')} reads something else than single pixels of the image")
-    field = box((once != 0).any(0))
+    field = box((ones_slope != 0).any(0))
     assert field is not None
     rows, columns = slice(field.top, field.top + field.height), slice(field.left, field.left + field.width)
     padded = torch.cat([weight.new_zeros(len(weight), 1), weight.flatten(1)], 1)
@@ -142,8 +142,8 @@ def class_templates(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor
     with evaluating(model):
         pixels = images.detach().clone().requires_grad_(True)
         logits = model(pixels)
-        found = [torch.autograd.grad(logits[:, k].sum(), pixels, retain_graph=True)[0] for k in classes.tolist()]
-    return torch.stack([each.mean(0) for each in found])
+        slopes = [torch.autograd.grad(logits[:, k].sum(), pixels, retain_graph=True)[0] for k in classes.tolist()]
+    return torch.stack([slope.mean(0) for slope in slopes])
 
 
 def tiles(weights: Tensor, *, common: bool) -> Tiles:
@@ -174,8 +174,8 @@ class Gabors(NamedTuple):
     @property
     def share(self) -> float:
         """The share of filters that fit better than noise does, NaN where no filter has a quality."""
-        known = self.quality[np.isfinite(self.quality)]
-        return float((known > self.chance).mean()) if len(known) and np.isfinite(self.chance) else float("nan")
+        finite = self.quality[np.isfinite(self.quality)]
+        return float((finite > self.chance).mean()) if len(finite) and np.isfinite(self.chance) else float("nan")
 
 
 def gabors(weights: Array, noise: int = 60) -> Gabors:
@@ -188,61 +188,61 @@ def gabors(weights: Array, noise: int = 60) -> Gabors:
     """
     weights = np.asarray(weights, np.float64)
     count, channels, height, width = weights.shape
-    found = np.full((count, 3), np.nan)
+    fits = np.full((count, 3), np.nan)
     if min(height, width) < SMALLEST:
-        return Gabors(found[:, 0], found[:, 1], found[:, 2], float("nan"))
+        return Gabors(fits[:, 0], fits[:, 1], fits[:, 2], float("nan"))
     for i, weight in enumerate(weights):
-        found[i] = _gabor(weight)
-    return Gabors(found[:, 0], found[:, 1], found[:, 2], _chance(channels, height, width, noise))
+        fits[i] = _gabor(weight)
+    return Gabors(fits[:, 0], fits[:, 1], fits[:, 2], _chance(channels, height, width, noise))
 
 
 @cache
 def _chance(channels: int, height: int, width: int, noise: int) -> float:
-    drawn = np.random.default_rng(0).standard_normal((noise, channels, height, width))
-    return float(np.quantile([_gabor(each)[0] for each in drawn], CHANCE))
+    samples = np.random.default_rng(0).standard_normal((noise, channels, height, width))
+    return float(np.quantile([_gabor(sample)[0] for sample in samples], CHANCE))
 
 
 def _gabor(weight: Array) -> tuple[float, float, float]:
     """Quality, orientation and frequency of the better of two fits, from the best places of the grid."""
     channels, height, width = weight.shape
-    centred = weight - weight.mean((1, 2), keepdims=True)
-    spread = (centred**2).sum()
+    deviations = weight - weight.mean((1, 2), keepdims=True)
+    spread = (deviations**2).sum()
     if spread <= 1e-12 * max((weight**2).sum(), 1e-300):
         return np.nan, np.nan, np.nan
-    values = centred.reshape(channels, -1).T / np.sqrt(spread)
+    values = deviations.reshape(channels, -1).T / np.sqrt(spread)
     starts, bases = _grid(height, width)
-    explained = (np.einsum("gpb,pc->gbc", bases, values) ** 2).sum((1, 2))
+    scores = (np.einsum("gpb,pc->gbc", bases, values) ** 2).sum((1, 2))
     low, high = _bounds(height, width)
     best = (np.inf, starts[0])
-    for start in _apart(starts, explained):
-        fit = least_squares(_missing, start, bounds=(low, high), args=(values, height, width), max_nfev=40)
-        best = min(best, (2 * fit.cost, fit.x), key=lambda found: found[0])
-    missing, shape = best
-    return 1 - missing, float(np.degrees(shape[4]) % 180), float(shape[5])
+    for start in _apart(starts, scores):
+        fit = least_squares(_residual, start, bounds=(low, high), args=(values, height, width), max_nfev=40)
+        best = min(best, (2 * fit.cost, fit.x), key=lambda pair: pair[0])
+    residual, shape = best
+    return 1 - residual, float(np.degrees(shape[4]) % 180), float(shape[5])
 
 
-def _apart(starts: Array, explained: Array) -> list[Array]:
+def _apart(starts: Array, scores: Array) -> list[Array]:
     """The best start, then the best that differ in direction or frequency."""
-    chosen: list[Array] = []
-    for i in np.argsort(-explained, kind="stable"):
-        if all((starts[i, 4:] != other[4:]).any() for other in chosen):
-            chosen.append(starts[i])
-        if len(chosen) == 2:
+    best: list[Array] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if all((starts[i, 4:] != start[4:]).any() for start in best):
+            best.append(starts[i])
+        if len(best) == 2:
             break
-    return chosen
+    return best
 
 
-def _missing(shape: Array, values: Array, height: int, width: int) -> Array:
+def _residual(shape: Array, values: Array, height: int, width: int) -> Array:
     """What a Gabor function of that shape leaves of values (P, C), phases and amplitudes solved for."""
     basis = _basis(shape[None], height, width)[0]
-    left: Array = values - basis @ (basis.T @ values)
-    return left.ravel()
+    residual: Array = values - basis @ (basis.T @ values)
+    return residual.ravel()
 
 
 def _basis(shapes: Array, height: int, width: int) -> Array:
     """Orthonormal columns (G, P, 2) of mean 0: the envelope times cosine and sine of the wave, for shapes (G, 6)."""
-    y, x = (each.ravel() for each in np.mgrid[:height, :width].astype(np.float64))
-    top, left, along, across, angle, frequency = (each[:, None] for each in shapes.T)
+    y, x = (axis.ravel() for axis in np.mgrid[:height, :width].astype(np.float64))
+    top, left, along, across, angle, frequency = (column[:, None] for column in shapes.T)
     u = (x - left) * np.cos(angle) + (y - top) * np.sin(angle)
     v = (y - top) * np.cos(angle) - (x - left) * np.sin(angle)
     envelope = np.exp(-0.5 * ((u / along) ** 2 + (v / across) ** 2))

@@ -32,24 +32,24 @@ def strongest(model: nn.Module, batches: Iterable[Tensor], names: Sequence[str],
     One pass over batches (N, C, H, W); what is kept does not grow with their number. Of equal values the earlier image
     counts, and the upper left unit.
     """
-    found: dict[str, Top] = {}
-    seen = 0
+    tops: dict[str, Top] = {}
+    offset = 0
     with evaluating(model), torch.no_grad():
         for batch in batches:
             for name, grid in zip(names, many_activations(model, batch, names), strict=True):
-                here = _of_batch(grid, seen)
-                found[name] = _best([found[name], here] if name in found else [here], k)
-            seen += len(batch)
-    return found
+                batch_top = _of_batch(grid, offset)
+                tops[name] = _best([tops[name], batch_top] if name in tops else [batch_top], k)
+            offset += len(batch)
+    return tops
 
 
-def _of_batch(grid: Tensor, seen: int) -> Top:
+def _of_batch(grid: Tensor, offset: int) -> Top:
     """Each image's strongest unit of each channel, (C, N)."""
     height, width = grid.shape[2:]
     flat = grid.flatten(2).movedim(1, 0)
     values = flat.amax(2)
     place = (flat == values[..., None]).int().argmax(2)  # the first, where ``max`` promises no order
-    images = torch.arange(seen, seen + flat.shape[1], device=grid.device).expand_as(place)
+    images = torch.arange(offset, offset + flat.shape[1], device=grid.device).expand_as(place)
     return Top(values, images, place // width, place % width, (height, width))
 
 

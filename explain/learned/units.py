@@ -60,36 +60,36 @@ def dissect(
     if top is not None and not 0 < top < 1:
         raise AssayError(f"top={top} must lie between 0 and 1")
     samples = [_Sample(cells) for _ in layers]
-    shown, n = torch.zeros(0), 0
+    coverage, n = torch.zeros(0), 0
     for maps, grids in _passes(model, batches, layers):
         if not n:
-            shown = torch.zeros(parts, *maps.shape[1:], dtype=torch.float64)
+            coverage = torch.zeros(parts, *maps.shape[1:], dtype=torch.float64)
         n += len(maps)
-        shown += torch.stack([(maps == part + 1).sum(0).double() for part in range(parts)])
+        coverage += torch.stack([(maps == part + 1).sum(0).double() for part in range(parts)])
         for sample, grid in zip(samples, grids, strict=True):
             sample.add(grid)
     if not n:
         raise AssayError("no pictures, no units")
-    counts = shown.sum((1, 2))
-    shares = counts / (n * shown[0].numel())
+    counts = coverage.sum((1, 2))
+    shares = counts / (n * coverage[0].numel())
     tops = shares if top is None else torch.full_like(shares, top)
-    thresholds = [sample.exceeded(tops) for sample in samples]
-    on = [torch.zeros(len(each), parts, dtype=torch.float64) for each in thresholds]
-    both = [torch.zeros_like(each) for each in on]
+    thresholds = [sample.quantiles(tops) for sample in samples]
+    on = [torch.zeros(len(limits), parts, dtype=torch.float64) for limits in thresholds]
+    overlaps = [torch.zeros_like(ons) for ons in on]
     for maps, grids in _passes(model, batches, layers):
-        for grid, limits, ons, boths in zip(grids, thresholds, on, both, strict=True):
-            _count(grid, maps, limits, ons, boths)
-    place = _place(shown, tops, n)
+        for grid, limits, ons, overlap in zip(grids, thresholds, on, overlaps, strict=True):
+            _count(grid, maps, limits, ons, overlap)
+    place = _place(coverage, tops, n)
     return [
         Dissection(
             layer,
-            (boths / (ons + counts - boths)).masked_fill(counts == 0, torch.nan).numpy(),
+            (overlap / (ons + counts - overlap)).masked_fill(counts == 0, torch.nan).numpy(),
             limits.double().numpy(),
             shares.numpy(),
             place,
             n,
         )
-        for layer, limits, ons, boths in zip(layers, thresholds, on, both, strict=True)
+        for layer, limits, ons, overlap in zip(layers, thresholds, on, overlaps, strict=True)
     ]
 
 
@@ -97,7 +97,7 @@ def unit_masks(model: nn.Module, images: Tensor, layer: str, unit: int, threshol
     """Where a unit exceeds its threshold, (N, H, W) bool, at the size of the images."""
     with evaluating(model), torch.no_grad():
         (grid,) = many_activations(model, images, [layer])
-        return _enlarged(grid[:, unit].float().cpu(), images.shape[-2:]) > threshold
+        return _enlarge(grid[:, unit].float().cpu(), images.shape[-2:]) > threshold
 
 
 def _passes(
@@ -123,34 +123,34 @@ class _Sample:
     def add(self, grid: Tensor) -> None:
         rows = grid.permute(0, 2, 3, 1).flatten(0, 2)
         keys = torch.rand(len(rows), generator=self.random)
-        chosen = keys < self.chance
-        self.keys = torch.cat([self.keys, keys[chosen]])
-        self.rows = torch.cat([self.rows.reshape(-1, rows.shape[1]), rows[chosen]])
+        keep = keys < self.chance
+        self.keys = torch.cat([self.keys, keys[keep]])
+        self.rows = torch.cat([self.rows.reshape(-1, rows.shape[1]), rows[keep]])
         while len(self.rows) > self.most:
             self.chance /= 2
-            chosen = self.keys < self.chance
-            self.keys, self.rows = self.keys[chosen], self.rows[chosen]
+            keep = self.keys < self.chance
+            self.keys, self.rows = self.keys[keep], self.rows[keep]
 
-    def exceeded(self, shares: Tensor) -> Tensor:
+    def quantiles(self, shares: Tensor) -> Tensor:
         """(C, K): for each unit the least sampled values that at most these shares (K,) of its cells exceed."""
         last = len(self.rows) - 1
         index = (last - (shares * len(self.rows)).floor().long()).clamp(0, last)
         return self.rows.sort(0).values[index].T
 
 
-def _count(grid: Tensor, maps: Tensor, limits: Tensor, on: Tensor, both: Tensor) -> None:
+def _count(grid: Tensor, maps: Tensor, limits: Tensor, on: Tensor, overlap: Tensor) -> None:
     """Add the pixels where each unit exceeds its threshold for each part, and those of them that show the part."""
-    shown = [(maps.flatten() == part + 1).nonzero().flatten().numpy() for part in range(limits.shape[1])]
+    part_pixels = [(maps.flatten() == part + 1).nonzero().flatten().numpy() for part in range(limits.shape[1])]
     step = max(ELEMENTS // maps.numel(), 1)
     for start in range(0, grid.shape[1], step):
-        values = _enlarged(grid[:, start : start + step].transpose(0, 1), maps.shape[1:]).flatten(1).numpy()
+        values = _enlarge(grid[:, start : start + step].transpose(0, 1), maps.shape[1:]).flatten(1).numpy()
         for unit, row in enumerate(values, start):
-            for part, (pixels, limit) in enumerate(zip(shown, limits[unit].numpy(), strict=True)):
+            for part, (pixels, limit) in enumerate(zip(part_pixels, limits[unit].numpy(), strict=True)):
                 on[unit, part] += int(np.count_nonzero(row > limit))
-                both[unit, part] += int(np.count_nonzero(row[pixels] > limit))
+                overlap[unit, part] += int(np.count_nonzero(row[pixels] > limit))
 
 
-def _enlarged(grid: Tensor, size: Sequence[int]) -> Tensor:
+def _enlarge(grid: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear without aligned corners, as ``interpolate`` does it; two matrix products take a third of the time."""
     rows, columns = (
         F.interpolate(torch.eye(cells)[None], length, mode="linear", align_corners=False)[0]
@@ -159,10 +159,10 @@ def _enlarged(grid: Tensor, size: Sequence[int]) -> Tensor:
     return rows.T @ (grid @ columns)
 
 
-def _place(shown: Tensor, tops: Tensor, n: int) -> Array:
+def _place(coverage: Tensor, tops: Tensor, n: int) -> Array:
     """IoU of the ``tops`` share of pixels that show each part most often, of how often each shows it (K, H, W)."""
     place = []
-    for counts, top in zip(shown.flatten(1), tops.tolist(), strict=True):
+    for counts, top in zip(coverage.flatten(1), tops.tolist(), strict=True):
         mask = max(round(top * len(counts)), 1)
         hits = counts.sort(descending=True).values[:mask].sum().item()
         total = counts.sum().item()

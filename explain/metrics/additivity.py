@@ -11,7 +11,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Target
 from assay.explain.base import completeness_gap
-from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.metrics.base import Extra, Metric, Need
 from assay.explain.variants import NOISE, Baseline, baseline_of, grid_scores
 
 
@@ -39,13 +39,13 @@ class Infidelity(Metric):
         if self.squares < 2 or not 0 < self.largest <= 1 or self.batch < 1:
             raise AssayError(f"{self}: needs squares >= 2, 0 < largest <= 1 and batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
         blank = baseline_of(images, self.baseline)
         first, last = self._squares(draws, height, width)
         down, across = (torch.arange(side, device=images.device) for side in (height, width))
 
-        def replaced(owner: Tensor, square: Tensor) -> Tensor:
+        def make(owner: Tensor, square: Tensor) -> Tensor:
             """Square 0 is the image itself."""
             at = (square - 1).clamp(min=0)
             (top, left), (bottom, right) = first[owner, at].T, last[owner, at].T
@@ -54,13 +54,13 @@ class Infidelity(Metric):
             inside = rows[:, :, None] & columns[:, None, :] & (square > 0)[:, None, None]
             return torch.where(inside[:, None], blank[owner], images[owner])
 
-        values = grid_scores(model, target, images, self.squares + 1, replaced, self.batch).double()
+        values = grid_scores(model, target, images, self.squares + 1, make, self.batch).double()
         drops = values[:, :1] - values[:, 1:]
         sums = F.pad(heat.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
         owner = torch.arange(len(images), device=images.device)[:, None]
         (top, left), (bottom, right) = first.unbind(2), last.unbind(2)
         inside = sums[owner, bottom, right] - sums[owner, top, right] - sums[owner, bottom, left]
-        return _unexplained(inside + sums[owner, top, left], drops, NOISE * values.abs().amax(1))
+        return _residual_share(inside + sums[owner, top, left], drops, NOISE * values.abs().amax(1))
 
     def _squares(self, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
         """First row and column of each square, and one past its last: (N, squares, 2) each."""
@@ -72,12 +72,12 @@ class Infidelity(Metric):
         return first, first + side
 
 
-def _unexplained(heat: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+def _residual_share(heat: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
     """E[(b h - d)^2] / E[d d] of each row for the best b >= 0; NaN where no drop (N, S) is above ``noise`` (N,)."""
-    own, power = heat.square().mean(1), drops.square().mean(1)
+    heat_power, drop_power = heat.square().mean(1), drops.square().mean(1)
     together = (heat * drops).mean(1).clamp(min=0)
-    explained = torch.where(own > 0, together.square() / own, 0)
-    share = (1 - explained / power).clamp(min=0)
+    fit = torch.where(heat_power > 0, together.square() / heat_power, 0)
+    share = (1 - fit / drop_power).clamp(min=0)
     return torch.where(drops.abs().amax(1) > noise, share, torch.nan)
 
 
@@ -103,5 +103,5 @@ class Completeness(Metric):
         if self.batch < 1:
             raise AssayError(f"{self}: needs batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        return completeness_gap(given["explainer"], model, images, target, heat, self.batch)
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        return completeness_gap(extra["explainer"], model, images, target, heat, self.batch)

@@ -16,7 +16,7 @@ from assay.explain.base import Explainer, as_target
 Need = Literal["masks", "parts", "without", "shortcut", "redrawn", "explainer"]
 
 
-class Given(TypedDict, total=False):
+class Extra(TypedDict, total=False):
     """What a metric asked for in its ``needs``, checked and on the images' device."""
 
     masks: Tensor  # (N, H, W) bool, the object
@@ -59,7 +59,7 @@ class Metric(ABC):
     ) -> Tensor:
         """One score per image, (N,) float32; NaN where it is undefined, as for a heatmap that is not finite.
 
-        ``heat`` is (N, H, W); the shapes of what else a metric ``needs`` stand in ``Given``. The target is scored
+        ``heat`` is (N, H, W); the shapes of what else a metric ``needs`` stand in ``Extra``. The target is scored
         exactly as given; plain classes, (N,) or one int, mean ``Logit``. Raises ``AssayError`` for settings and
         arguments that are none, and when something in ``needs`` is missing or has a wrong shape.
         """
@@ -69,20 +69,20 @@ class Metric(ABC):
             raise AssayError(f"heat must be a tensor, not {type(heat).__name__}")
         images, heat = images.detach(), heat.detach().to(images.device)
         if heat.shape != (len(images), *images.shape[-2:]) or not heat.is_floating_point():
-            wanted = (len(images), *images.shape[-2:])
-            raise AssayError(f"heat must be float {wanted} for these images, not {heat.dtype} {tuple(heat.shape)}")
-        offered = {"masks": masks, "parts": parts, "without": without, "shortcut": shortcut, "redrawn": redrawn}
-        given = {need: _checked(type(self).__name__, need, offered[need], images) for need in self.data_needs()}
+            shape = (len(images), *images.shape[-2:])
+            raise AssayError(f"heat must be float {shape} for these images, not {heat.dtype} {tuple(heat.shape)}")
+        data = {"masks": masks, "parts": parts, "without": without, "shortcut": shortcut, "redrawn": redrawn}
+        extra = {need: _check(type(self).__name__, need, data[need], images) for need in self.data_needs()}
         if "explainer" in self.needs and not isinstance(explainer, Explainer):
             raise AssayError(f"{type(self).__name__} needs explainer, the record that made the heatmaps")
-        asked, streams = as_target(target, images), as_draws(draws, images)
+        target, streams = as_target(target, images), as_draws(draws, images)
         if len(images) == 0:
             return heat.new_zeros(0, dtype=torch.float32)
         with evaluating(model), matched(model, images):
             whole = heat.isfinite().flatten(1).all(1)
             tame = torch.where(whole[:, None, None], heat, 0).float()
-            ready = cast(Given, {**given, "explainer": explainer})
-            values = self.run(model, images, asked, tame, ready, streams)
+            ready = cast(Extra, {**extra, "explainer": explainer})
+            values = self.run(model, images, target, tame, ready, streams)
         return values.detach().float().masked_fill(~whole, torch.nan)
 
     @classmethod
@@ -91,11 +91,11 @@ class Metric(ABC):
         return tuple(need for need in cls.needs if need != "explainer")
 
     @abstractmethod
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         """The score itself, on a borrowed model, a finite heat and what the metric ``needs``: (N,)."""
 
 
-def _checked(metric: str, need: Need, value: Tensor | None, images: Tensor) -> Tensor:
+def _check(metric: str, need: Need, value: Tensor | None, images: Tensor) -> Tensor:
     if value is None:
         raise AssayError(f"{metric} needs {need}; this data has none")
     if not isinstance(value, Tensor):

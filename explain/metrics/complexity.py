@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.core.draws import Draws
 from assay.core.targets import Target
-from assay.explain.metrics.base import Given, Metric
+from assay.explain.metrics.base import Extra, Metric
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class Gini(Metric):
     unit: ClassVar[str] = "index"
     meaning: ClassVar[str] = "How unequally the heat is shared out: 0 evenly, towards 1 on one pixel."
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         rising = heat.double().abs().flatten(1).sort(dim=1).values
         n = rising.shape[1]
         weights = 2 * torch.arange(1, n + 1, dtype=torch.float64, device=heat.device) - n - 1
@@ -42,7 +42,7 @@ class Entropy(Metric):
     unit: ClassVar[str] = "share of log n"
     meaning: ClassVar[str] = "How evenly the heat is shared out: 1 evenly, 0 on one pixel."
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         mass = heat.double().abs().flatten(1)
         total = mass.sum(1, keepdim=True)
         shares = torch.where(total > 0, mass / total, torch.nan)

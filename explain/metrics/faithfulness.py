@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Target
-from assay.explain.metrics.base import Given, Metric
+from assay.explain.metrics.base import Extra, Metric
 from assay.explain.metrics.ranks import spearman
 from assay.explain.variants import Baseline, baseline_of, grid_scores
 
@@ -35,7 +35,7 @@ class _Curve(Metric):
         if self.steps < 1 or self.batch < 1:
             raise AssayError(f"{self}: needs steps >= 1 and batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
         pixels = height * width
         counts = torch.tensor(sorted({round(i * pixels / self.steps) for i in range(self.steps + 1)})).to(images.device)
@@ -43,11 +43,11 @@ class _Curve(Metric):
         ranks = order.argsort(dim=1).reshape(heat.shape)
         blank = baseline_of(images, self.baseline)
 
-        def changed(owner: Tensor, step: Tensor) -> Tensor:
+        def make(owner: Tensor, step: Tensor) -> Tensor:
             top = (ranks[owner] < counts[step, None, None])[:, None]
             return self._blend(top, images[owner], blank[owner])
 
-        values = grid_scores(model, target, images, len(counts), changed, self.batch)
+        values = grid_scores(model, target, images, len(counts), make, self.batch)
         return torch.trapezoid(values, counts.to(values.dtype) / pixels, dim=1)
 
     @staticmethod
@@ -100,7 +100,7 @@ class SingleDeletion(Metric):
         if self.grid < 2 or self.batch < 1:
             raise AssayError(f"{self}: needs grid >= 2 and batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         height, width = images.shape[-2:]
         if min(height, width) < self.grid:
             raise AssayError(f"{self}: images of {height} x {width} have fewer pixels than cells")
@@ -108,11 +108,11 @@ class SingleDeletion(Metric):
         cells = rows[:, None] * self.grid + columns
         blank = baseline_of(images, self.baseline)
 
-        def replaced(owner: Tensor, cell: Tensor) -> Tensor:
+        def make(owner: Tensor, cell: Tensor) -> Tensor:
             """Cell 0 is the image itself, cell i + 1 is replaced otherwise."""
             return torch.where((cells == cell[:, None, None] - 1)[:, None], blank[owner], images[owner])
 
-        values = grid_scores(model, target, images, self.grid**2 + 1, replaced, self.batch)
+        values = grid_scores(model, target, images, self.grid**2 + 1, make, self.batch)
         drops = values[:, :1] - values[:, 1:]
         mass = heat.double().flatten(1) @ F.one_hot(cells.flatten(), self.grid**2).double()
         return spearman(mass, drops, a_scale=mass.abs().amax(1), b_scale=values.abs().amax(1))

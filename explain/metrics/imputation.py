@@ -14,7 +14,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
 from assay.core.targets import Target
-from assay.explain.metrics.base import Given, Metric
+from assay.explain.metrics.base import Extra, Metric
 from assay.explain.variants import grid_scores
 
 WEIGHTS = {(y, x): 1 / 6 if y * x == 0 else 1 / 12 for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)}
@@ -44,59 +44,59 @@ class ROAD(Metric):
         if self.noise < 0 or self.batch < 1:
             raise AssayError(f"{self}: needs noise >= 0 and batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         flat = heat.flatten(1)
         orders = [flat.argsort(dim=1, descending=hottest, stable=True) for hottest in (True, False)]
         ranks = torch.stack([order.argsort(dim=1) for order in orders], 1).reshape(len(heat), 2, *heat.shape[1:])
         counts = [max(1, min(round(fraction * flat.shape[1]), flat.shape[1] - 1)) for fraction in self.fractions]
         noise = self.noise * draws.normal(images.shape[1:])
 
-        def filled(owner: Tensor, variant: Tensor) -> Tensor:
+        def make(owner: Tensor, variant: Tensor) -> Tensor:
             """Variant 2 i removes the hottest ``counts[i]`` pixels, 2 i + 1 the coldest."""
             count = torch.tensor(counts, device=images.device)[variant // 2]
-            removed = ranks[owner, variant % 2] < count[:, None, None]
-            whole = impute(images[owner], removed)
-            return torch.where(removed[:, None], whole + noise[owner], whole).clamp(0, 1)
+            holes = ranks[owner, variant % 2] < count[:, None, None]
+            whole = impute(images[owner], holes)
+            return torch.where(holes[:, None], whole + noise[owner], whole).clamp(0, 1)
 
-        values = grid_scores(model, target, images, 2 * len(counts), filled, self.batch)
+        values = grid_scores(model, target, images, 2 * len(counts), make, self.batch)
         return (values[:, 1::2] - values[:, 0::2]).mean(1)
 
 
-def impute(images: Tensor, removed: Tensor) -> Tensor:
-    """The images (N, C, H, W) with the ``removed`` (N, H, W) pixels in balance with all their neighbours.
+def impute(images: Tensor, holes: Tensor) -> Tensor:
+    """The images (N, C, H, W) with the pixels of ``holes`` (N, H, W) bool in balance with all their neighbours.
 
     Each is the mean of its neighbours, weighted 1/6 beside, above and below and 1/12 across (arXiv:2202.00449, eq. 2);
     at the border those that are there share the weight. Raises ``AssayError`` where no pixel of an image is left.
     """
-    if removed.flatten(1).all(1).any():
+    if holes.flatten(1).all(1).any():
         raise AssayError("cannot impute an image of which no pixel is left")
-    pairs = zip(images.cpu().double().numpy(), removed.cpu().numpy(), strict=True)
-    return torch.from_numpy(np.stack([_solved(*pair) for pair in pairs])).to(images)
+    pairs = zip(images.cpu().double().numpy(), holes.cpu().numpy(), strict=True)
+    return torch.from_numpy(np.stack([_solve(*pair) for pair in pairs])).to(images)
 
 
-def _solved(image: NDArray[np.float64], removed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _solve(image: NDArray[np.float64], holes: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One image (C, H, W)."""
-    rows, columns = removed.nonzero()
+    rows, columns = holes.nonzero()
     n = len(rows)
     if n == 0:
         return image
-    number = np.full(removed.shape, -1)
+    number = np.full(holes.shape, -1)
     number[rows, columns] = np.arange(n)
-    total, known = np.zeros(n), np.zeros((n, len(image)))
+    total, rhs = np.zeros(n), np.zeros((n, len(image)))
     entries: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
     for (down, right), weight in WEIGHTS.items():
         y, x = rows + down, columns + right
-        here = ((y >= 0) & (y < removed.shape[0]) & (x >= 0) & (x < removed.shape[1])).nonzero()[0]
-        y, x = y[here], x[here]
-        total[here] += weight
-        gone = removed[y, x]
-        known[here[~gone]] += weight * image[:, y[~gone], x[~gone]].T
-        entries.append((here[gone], number[y[gone], x[gone]], np.full(int(gone.sum()), -weight)))
+        inside = ((y >= 0) & (y < holes.shape[0]) & (x >= 0) & (x < holes.shape[1])).nonzero()[0]
+        y, x = y[inside], x[inside]
+        total[inside] += weight
+        hole = holes[y, x]
+        rhs[inside[~hole]] += weight * image[:, y[~hole], x[~hole]].T
+        entries.append((inside[hole], number[y[hole], x[hole]], np.full(int(hole.sum()), -weight)))
     entries.append((np.arange(n), np.arange(n), total))
     row, column, value = (np.concatenate(part) for part in zip(*entries, strict=True))
     system = csc_array((value, (row, column)), shape=(n, n))
     # symmetric and diagonally dominant: no pivots, and an ordering for such systems, are twice as fast
     solver = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
-    filled = image.copy()
-    filled[:, rows, columns] = solver.solve(known).T
-    return filled
+    result = image.copy()
+    result[:, rows, columns] = solver.solve(rhs).T
+    return result

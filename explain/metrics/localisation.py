@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Target
-from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.metrics.base import Extra, Metric, Need
 from assay.explain.segmentation import segment
 
 
@@ -32,10 +32,10 @@ class PointingGame(Metric):
         if self.tolerance < 0:
             raise AssayError(f"{self}: needs tolerance >= 0")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        heat, masks = heat.clamp(min=0), given["masks"]
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        heat, masks = heat.clamp(min=0), extra["masks"]
         hottest = heat == heat.amax((1, 2), keepdim=True)
-        hits = hottest & _widened(masks, self.tolerance)
+        hits = hottest & _widen(masks, self.tolerance)
         return torch.where(masks.any(2).any(1), _count(hits) / _count(hottest), torch.nan)
 
 
@@ -50,8 +50,8 @@ class MassAccuracy(Metric):
     unit: ClassVar[str] = "share"
     meaning: ClassVar[str] = "Share of the positive heat that lies on the object."
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        return mass_share(heat, given["masks"])
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        return mass_share(heat, extra["masks"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +65,8 @@ class RankAccuracy(Metric):
     unit: ClassVar[str] = "share"
     meaning: ClassVar[str] = "Share of the hottest pixels, as many as the object has, that lies on the object."
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        heat, masks = heat.clamp(min=0), given["masks"]
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        heat, masks = heat.clamp(min=0), extra["masks"]
         size = _count(masks)
         place = (size.long() - 1).clamp(min=0)[:, None]
         border = heat.flatten(1).sort(dim=1, descending=True).values.gather(1, place)[:, :, None]
@@ -93,8 +93,8 @@ class GrabCutIoU(Metric):
         if not (self.foreground > 0 and self.background > 0 and self.foreground + self.background <= 1):
             raise AssayError(f"{self}: needs shares above 0 that add up to at most 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        masks = given["masks"]
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        masks = extra["masks"]
         cut = segment(images, heat.clamp(min=0), foreground=self.foreground, background=self.background)
         share = _count(cut & masks) / _count(cut | masks)
         return torch.where(masks.any(2).any(1), share, torch.nan)
@@ -116,7 +116,7 @@ def _count(pixels: Tensor) -> Tensor:
     return pixels.sum((1, 2)).double()
 
 
-def _widened(masks: Tensor, tolerance: int) -> Tensor:
+def _widen(masks: Tensor, tolerance: int) -> Tensor:
     """Pixels within ``tolerance`` of the mask."""
     if tolerance == 0:
         return masks

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Target
-from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.metrics.base import Extra, Metric, Need
 from assay.explain.metrics.localisation import mass_share
 from assay.explain.metrics.ranks import spearman
 from assay.explain.variants import NOISE, grid_scores, scores
@@ -33,12 +33,12 @@ class PartEffect(Metric):
         if self.batch < 1:
             raise AssayError(f"{self}: needs batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        parts, without = given["parts"], given["without"]
-        shown = [parts == number + 1 for number in range(without.shape[1])]
-        exists = torch.stack([part.any(2).any(1) for part in shown], 1)
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        parts, without = extra["parts"], extra["without"]
+        masks = [parts == number + 1 for number in range(without.shape[1])]
+        exists = torch.stack([part.any(2).any(1) for part in masks], 1)
         positive = heat.double().clamp(min=0)
-        mass = torch.stack([(positive * part).sum((1, 2)) for part in shown], 1)
+        mass = torch.stack([(positive * part).sum((1, 2)) for part in masks], 1)
 
         whole = grid_scores(model, target, images, 1, lambda owner, _: images[owner], self.batch).squeeze(1)
         owners, numbers = exists.nonzero(as_tuple=True)
@@ -72,10 +72,10 @@ class ShortcutMass(Metric):
         if self.batch < 1:
             raise AssayError(f"{self}: needs batch >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
-        effect = shortcut_effect(model, images, target, given["redrawn"], given["without"], self.batch)
-        gap = (mass_share(heat, given["shortcut"]) - effect).abs()
-        return torch.where(given["shortcut"].any(2).any(1), gap, torch.nan)
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
+        effect = shortcut_effect(model, images, target, extra["redrawn"], extra["without"], self.batch)
+        gap = (mass_share(heat, extra["shortcut"]) - effect).abs()
+        return torch.where(extra["shortcut"].any(2).any(1), gap, torch.nan)
 
 
 def shortcut_effect(
@@ -87,12 +87,12 @@ def shortcut_effect(
     """
     others = torch.cat([redrawn, without], 1)
 
-    def drawn(owner: Tensor, variant: Tensor) -> Tensor:
+    def make(owner: Tensor, variant: Tensor) -> Tensor:
         """Variant 0 is the image itself."""
-        other = others[owner, (variant - 1).clamp(min=0)]
-        return torch.where((variant == 0)[:, None, None, None], images[owner], other)
+        pictures = others[owner, (variant - 1).clamp(min=0)]
+        return torch.where((variant == 0)[:, None, None, None], images[owner], pictures)
 
-    values = grid_scores(model, target, images, 1 + others.shape[1], drawn, batch).double()
+    values = grid_scores(model, target, images, 1 + others.shape[1], make, batch).double()
     drops = values[:, :1] - values[:, 1:]
     count = redrawn.shape[1]
     effects = torch.cat([drops[:, :count].mean(1, keepdim=True), drops[:, count:]], 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Target
-from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.metrics.base import Extra, Metric, Need
 
 BINS = 100  # of the histogram whose entropy is a map's complexity (arXiv:2405.02383, eq. 6)
 
@@ -55,26 +55,26 @@ class Randomization(Metric):
         if self.stages < 1 or self.seed < 0:
             raise AssayError(f"{self}: needs stages >= 1 and seed >= 0")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         before = heat.double().cpu().numpy()
         values = []
-        for changed in self._cascade(model, images):
-            after = given["explainer"](changed, images, target, draws).double().cpu().numpy()
-            values.append([self._kept(*pair) for pair in zip(before, after, strict=True)])
+        for random_model in self._cascade(model, images):
+            after = extra["explainer"](random_model, images, target, draws).double().cpu().numpy()
+            values.append([self._remainder(*pair) for pair in zip(before, after, strict=True)])
         mean = torch.tensor(values, dtype=torch.float64).mean(0).to(heat.device)
         constant = heat.amax((1, 2)) == heat.amin((1, 2))
         return mean.masked_fill(constant, torch.nan)
 
     def _cascade(self, model: nn.Module, images: Tensor) -> Iterator[nn.Module]:
         """The copy after each stage."""
-        changed = copy.deepcopy(model)
-        names = top_down(changed, images)
+        clone = copy.deepcopy(model)
+        names = top_down(clone, images)
         stages = min(self.stages, len(names)) if self.form == "cascading" else 1
         for stage in range(stages):
-            randomize(changed, names[stage * len(names) // stages : (stage + 1) * len(names) // stages], self.seed)
-            yield changed
+            randomize(clone, names[stage * len(names) // stages : (stage + 1) * len(names) // stages], self.seed)
+            yield clone
 
-    def _kept(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    def _remainder(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
         """Of one map (H, W)."""
         if not np.isfinite(after).all():
             return math.nan
@@ -84,9 +84,9 @@ class Randomization(Metric):
             return 1 - _complexity(after) / _complexity(before)
         if self.similarity == "spearman":
             return abs(float(np.corrcoef(rankdata(before), rankdata(after))[0, 1]))
-        one, other = ((values / np.abs(values).max() + 1) / 2 for values in (before, after))
+        first, second = ((values / np.abs(values).max() + 1) / 2 for values in (before, after))
         window = (min(7, *before.shape) - 1) // 2 * 2 + 1
-        return float(structural_similarity(one, other, win_size=window, data_range=1.0))
+        return float(structural_similarity(first, second, win_size=window, data_range=1.0))
 
 
 def randomize(model: nn.Module, names: list[str], seed: int) -> None:
@@ -96,16 +96,16 @@ def randomize(model: nn.Module, names: list[str], seed: int) -> None:
     least deviation, 0.02 where that is 0 too. Each gets numbers of its own, by seed and name. Buffers stay: running
     statistics too, without which the activations of a deep model vanish.
     """
-    named = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name in names:
-            old = named[name]
+            old = parameters[name]
             digest = hashlib.sha256(f"randomization {seed} {name}".encode()).digest()
             noise = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
             mean, deviation = old.mean().item(), old.std(correction=0).item()
             deviation = max(deviation, 0.1 * abs(mean)) or 0.02
-            drawn = torch.from_numpy(noise.standard_normal(old.shape, dtype=np.float32))
-            old.copy_(drawn.to(old) * deviation + mean)
+            values = torch.from_numpy(noise.standard_normal(old.shape, dtype=np.float32))
+            old.copy_(values.to(old) * deviation + mean)
 
 
 def top_down(model: nn.Module, images: Tensor) -> list[str]:
@@ -113,11 +113,11 @@ def top_down(model: nn.Module, images: Tensor) -> list[str]:
 
     A module that is not entered (its parameters are used from outside) counts with the one that holds it.
     """
-    entered: dict[str, int] = {}
+    order: dict[str, int] = {}
 
     def entering(name: str) -> Callable[[nn.Module, object], None]:
         def hook(module: nn.Module, inputs: object) -> None:
-            entered.setdefault(name, len(entered))
+            order.setdefault(name, len(order))
 
         return hook
 
@@ -131,9 +131,9 @@ def top_down(model: nn.Module, images: Tensor) -> list[str]:
 
     def place(parameter: str) -> int:
         owner = parameter.rpartition(".")[0]
-        while owner not in entered:
+        while owner not in order:
             owner = owner.rpartition(".")[0]
-        return entered[owner]
+        return order[owner]
 
     return sorted((name for name, _ in model.named_parameters()), key=place, reverse=True)
 

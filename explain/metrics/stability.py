@@ -13,7 +13,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import Target, logits_of
 from assay.explain.base import Explainer
-from assay.explain.metrics.base import Given, Metric, Need
+from assay.explain.metrics.base import Extra, Metric, Need
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +42,9 @@ class SensitivityMax(Metric):
         if not self.radius > 0 or self.samples < 1 or self.steps < 1:
             raise AssayError(f"{self}: needs radius > 0, samples >= 1 and steps >= 1")
 
-    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, given: Given, draws: Draws) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, target: Target, heat: Tensor, extra: Extra, draws: Draws) -> Tensor:
         adversarial = self.search == "adversarial"
-        search = _Search(given["explainer"], model, images, target, heat, draws, keep_class=adversarial)
+        search = _Search(extra["explainer"], model, images, target, heat, draws, keep_class=adversarial)
         for _ in range(self.samples):
             search.look(self._random(images, draws))
         if adversarial:
@@ -67,8 +67,8 @@ class SensitivityMax(Metric):
                 inside = torch.minimum(torch.maximum(step, images - self.radius), images + self.radius).clamp(0, 1)
                 steep = slope.isfinite().flatten(1).all(1) & slope.flatten(1).any(1)
                 near = torch.where(steep[:, None, None, None], inside, near)
-            kept = search.look(near)
-            at = torch.where(kept[:, None, None, None], near, search.best)
+            counts = search.look(near)
+            at = torch.where(counts[:, None, None, None], near, search.best)
 
 
 class _Search:
@@ -87,21 +87,21 @@ class _Search:
         self.explainer, self.model, self.target, self.draws = explainer, model, target, draws
         self.images, self.heat, self.best = images, heat, images
         self.most = _norm(torch.zeros_like(heat))
-        self._classes = self._predicted(images) if keep_class else None
+        self._classes = self._class_of(images) if keep_class else None
 
     def look(self, near: Tensor) -> Tensor:
         """Try one perturbed image each; says which ones count."""
         change = _norm(self.explainer(self.model, near, self.target, self.draws) - self.heat)
         counts = torch.ones_like(change, dtype=torch.bool)
         if self._classes is not None:
-            counts = self._predicted(near) == self._classes
+            counts = self._class_of(near) == self._classes
         better = counts & ~self.most.isnan() & ~(change <= self.most)  # NaN is found, and stays
         self.best = torch.where(better[:, None, None, None], near, self.best)
         self.most = torch.where(better, change, self.most)
         return counts
 
     @torch.no_grad()
-    def _predicted(self, images: Tensor) -> Tensor:
+    def _class_of(self, images: Tensor) -> Tensor:
         return logits_of(self.model, images).argmax(1)
 
 
@@ -116,10 +116,10 @@ def map_gradient(
     pixels = images.detach().requires_grad_(True)
     try:
         with _Differentiable():
-            found = explainer.run(model, pixels, target, draws)
-        if not found.requires_grad:
+            current = explainer.run(model, pixels, target, draws)
+        if not current.requires_grad:
             return None
-        (slope,) = torch.autograd.grad((found - heat).square().sum(), pixels, allow_unused=True)
+        (slope,) = torch.autograd.grad((current - heat).square().sum(), pixels, allow_unused=True)
     except RuntimeError as error:
         if not any(reason in str(error) for reason in _NO_SECOND_DERIVATIVE):
             raise
