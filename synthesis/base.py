@@ -80,11 +80,11 @@ def blank(count: int, size: tuple[int, int, int], model: nn.Module) -> Tensor:
     return torch.full((count, *size), 0.5, device=like.device, dtype=like.dtype)
 
 
-def size_for(model: nn.Module, size: tuple[int, ...] | None, called: str) -> tuple[int, int, int]:
+def size_for(model: nn.Module, size: tuple[int, ...] | None, name: str) -> tuple[int, int, int]:
     """(C, H, W): ``size``, else the model's ``input_size``; ``AssayError`` where neither tells."""
     size = size or getattr(model, "input_size", None)
     if size is None:
-        raise AssayError(f"how large? this model has no input_size; write {called}(size=(3, 224, 224))")
+        raise AssayError(f"how large? this model has no input_size; write {name}(size=(3, 224, 224))")
     if len(size) != 3 or min(size) < 1:
         raise AssayError(f"the size of a picture is (C, H, W), not {tuple(size)}")
     return (size[0], size[1], size[2])

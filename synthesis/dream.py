@@ -14,7 +14,7 @@ from assay.core.probe import default_layer
 from assay.core.tables import check
 from assay.core.targets import LayerNorm2
 from assay.synthesis.base import Art, Callback, FromImages, detached
-from assay.synthesis.tiles import Slope, margin, resized, slope, takes, tiled, windowed
+from assay.synthesis.tiles import Slope, margin, resized, slope, slope_by_tiles, slope_by_windows, takes
 from assay.synthesis.transforms import roll
 
 
@@ -77,17 +77,17 @@ class DeepDream(FromImages):
         detail = torch.zeros_like(resized(images, sizes[0]))
         for size in sizes:
             base, climb = resized(images, size), self._climb(model, layer, (images.shape[1], *size))
-            made = (base + resized(detail, size)).clamp(0, 1)
+            dream = (base + resized(detail, size)).clamp(0, 1)
             reach = min(self.jitter, min(size) // 3)
             for _ in range(self.steps):
                 shifts = draws.integers(2 * reach + 1, (2,)) - reach
-                found = climb(objective, roll(made, shifts))
-                made = (made + self.step(roll(found.gradient, -shifts))).clamp(0, 1)
-                history.append(found.value)
+                ascent = climb(objective, roll(dream, shifts))
+                dream = (dream + self.step(roll(ascent.gradient, -shifts))).clamp(0, 1)
+                history.append(ascent.value)
                 if callback is not None:
-                    callback(len(history), len(sizes) * self.steps, found.value)
-            detail = made - base
-        return Art(made, torch.stack(history))
+                    callback(len(history), len(sizes) * self.steps, ascent.value)
+            detail = dream - base
+        return Art(dream, torch.stack(history))
 
     def step(self, gradient: Tensor) -> Tensor:
         """What one step adds: the gradient (N, C, H, W) over its mean size, times ``step_size``."""
@@ -99,17 +99,15 @@ class DeepDream(FromImages):
             target = LayerNorm2(layer, self.channel)
             return lambda images: target(model, images)
         with torch.no_grad():
-            wanted = activations(
-                model, self._fitted(model, layer, guide.to(next(model.parameters(), guide))), layer
-            ).flatten(2)[0]
+            guide_codes = activations(model, self._fit_guide(model, layer, guide), layer).flatten(2)[0]
 
         def likeness(images: Tensor) -> Tensor:
-            found = activations(model, images, layer).flatten(2).transpose(1, 2) @ wanted
-            return found.amax(2).sum(1)
+            products = activations(model, images, layer).flatten(2).transpose(1, 2) @ guide_codes
+            return products.amax(2).sum(1)
 
         return likeness
 
-    def _fitted(self, model: nn.Module, layer: str, guide: Tensor) -> Tensor:
+    def _fit_guide(self, model: nn.Module, layer: str, guide: Tensor) -> Tensor:
         """The guide as the model takes it, at its own size where it takes no other."""
         guide = guide.to(next(model.parameters(), guide))
         if takes(model, guide.shape[1:], [layer]):
@@ -121,12 +119,13 @@ class DeepDream(FromImages):
         self, model: nn.Module, layer: str, size: tuple[int, int, int]
     ) -> Callable[[Callable[[Tensor], Tensor], Tensor], Slope]:
         """How an objective's derivative by pictures of ``size`` is found."""
-        tile, own = self.tile, getattr(model, "input_size", size)
+        tile, window = self.tile, getattr(model, "input_size", size)
         if tile is None or max(size[1:]) <= tile:
-            whole = takes(model, size, [layer])
-            return slope if whole else lambda objective, images: windowed(objective, images, (own[1], own[2]))
-        around, stride = margin(model, layer, own)
-        return lambda objective, images: tiled(objective, images, tile, around, stride)
+            if takes(model, size, [layer]):
+                return slope
+            return lambda objective, images: slope_by_windows(objective, images, (window[1], window[2]))
+        around, stride = margin(model, layer, window)
+        return lambda objective, images: slope_by_tiles(objective, images, tile, around, stride)
 
     def _sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(H, W) of the octaves, small to large."""

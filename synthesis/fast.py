@@ -52,8 +52,8 @@ class FastStyle(FromImages):
         with torch.no_grad():
             shares = images.new_tensor([blend]).expand(len(images), -1) / sum(blend)
             noise = draws.normal(model.noise_shape(images)).to(images)
-            made = model(images, shares, noise)
-        return Art(made, images.new_zeros(0, len(images)))
+            pictures = model(images, shares, noise)
+        return Art(pictures, images.new_zeros(0, len(images)))
 
 
 class StyleNet(nn.Module):
@@ -100,8 +100,8 @@ class StyleNet(nn.Module):
             x = block(x, blend)
         for layer in self.up:
             x = layer(F.interpolate(x, scale_factor=2.0, mode="nearest"), blend).relu()
-        made: Tensor = self.last(x, blend, LOGITS * padded)
-        return made.sigmoid()[:, :, :height, :width]
+        logits: Tensor = self.last(x, blend, LOGITS * padded)
+        return logits.sigmoid()[:, :, :height, :width]
 
 
 class ConditionalInstanceNorm(nn.Module):
@@ -129,8 +129,8 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, blend: Tensor, to: Tensor | float = 0.0) -> Tensor:
         rim = self.conv.kernel_size[0] // 2
-        normed: Tensor = self.norm(to + self.conv(F.pad(x, (rim,) * 4, mode="reflect")), blend)
-        return normed
+        output: Tensor = self.norm(to + self.conv(F.pad(x, (rim,) * 4, mode="reflect")), blend)
+        return output
 
 
 class _Residual(nn.Module):
@@ -139,8 +139,8 @@ class _Residual(nn.Module):
         self.first, self.second = _Layer(channels, channels, 3, styles), _Layer(channels, channels, 3, styles)
 
     def forward(self, x: Tensor, blend: Tensor) -> Tensor:
-        added: Tensor = self.second(self.first(x, blend).relu(), blend)
-        return x + added
+        change: Tensor = self.second(self.first(x, blend).relu(), blend)
+        return x + change
 
 
 def save(network: StyleNet, path: Path, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from assay.synthesis.base import Art, Callback, FromImages
 from assay.synthesis.loop import Adam, optimise, quasi_newton
 from assay.synthesis.parametrisations import Pixels
 from assay.synthesis.regularisers import total_variation
-from assay.synthesis.tiles import resized, takes, windows
+from assay.synthesis.tiles import Size, resized, takes, windows
 
-Size = tuple[int, int]
 IMAGE = "image"  # the name of the picture itself as a layer
 CONTRAST = 0.1  # deviation of the noise to start from, relative to the image's: what a model hardly sees stays as it is
 SMALLEST = 32  # pixels of the shorter side, below which there is no coarser scale
@@ -55,10 +54,10 @@ class TextureSynthesis(FromImages):
         see, weights = Seen(model, names), layer_weights(self.weights, names)
 
         def objective(at: Size) -> Objective:
-            sample = resized(images, scaled((images.shape[2], images.shape[3]), at[0] / size[0]))
+            sample = resized(images, scale_size((images.shape[2], images.shape[3]), at[0] / size[0]))
             with torch.no_grad():
-                wanted = [gram(grid) for grid in see(sample)]
-            return lambda pictures, index: -gram_loss(see(pictures), [each[index] for each in wanted], weights)
+                grams = [gram(grid) for grid in see(sample)]
+            return lambda pictures, index: -gram_loss(see(pictures), [matrix[index] for matrix in grams], weights)
 
         return coarse_to_fine(self, size, lambda at: noise_like(images, at, draws), objective, draws, callback)
 
@@ -83,11 +82,11 @@ class Climb(Protocol):
 
 def check_climb(how: Climb) -> None:
     """Raise ``AssayError`` for settings out of range."""
-    called = type(how).__name__
+    name = type(how).__name__
     if how.scales < 1 or how.steps < how.scales:
-        raise AssayError(f"{called}: scales is at least 1 and steps at least scales, not {how.scales} and {how.steps}")
+        raise AssayError(f"{name}: scales is at least 1 and steps at least scales, not {how.scales} and {how.steps}")
     if how.tv < 0 or how.step_size <= 0:
-        raise AssayError(f"{called}: tv is not negative and step_size positive, not {how.tv} and {how.step_size}")
+        raise AssayError(f"{name}: tv is not negative and step_size positive, not {how.tv} and {how.step_size}")
 
 
 def coarse_to_fine(
@@ -104,15 +103,15 @@ def coarse_to_fine(
     taken from the objective as ``roughness``.
     """
     shares = [0.5**k for k in range(how.scales) if k == 0 or min(size) * 0.5**k >= SMALLEST][::-1]
-    sizes = [scaled(size, share) for share in shares]
+    sizes = [scale_size(size, share) for share in shares]
     ends = [how.steps * (i + 1) // len(sizes) for i in range(len(sizes))]
-    images, histories, done = start(sizes[0]), [], 0
+    images, histories, begin = start(sizes[0]), [], 0
     for at, end in zip(sizes, ends, strict=True):
         images, history = _climb(
-            how, resized(images, at), objective(at), draws, end - done, _later(callback, done, how)
+            how, resized(images, at), objective(at), draws, end - begin, _later(callback, begin, how)
         )
         histories.append(history)
-        done = end
+        begin = end
     return Art(images, torch.cat(histories))
 
 
@@ -128,10 +127,10 @@ def _climb(how: Climb, start: Tensor, objective: Objective, draws: Draws, steps:
     return optimise(Pixels(start), lambda x: smooth(x, every), draws, steps=steps, rule=rule, callback=callback)
 
 
-def _later(callback: Callback | None, done: int, how: Climb) -> Callback | None:
+def _later(callback: Callback | None, begin: int, how: Climb) -> Callback | None:
     if callback is None:
         return None
-    return lambda step, _, value: callback(done + step, how.steps, value)
+    return lambda step, _, value: callback(begin + step, how.steps, value)
 
 
 class Seen:
@@ -156,8 +155,8 @@ class Seen:
         window = getattr(self.model, "input_size", (0, *size))[1:]
         if self._whole(images):
             return many_activations(self.model, images, self._inside)
-        seen = windows(images, window)
-        grids = many_activations(self.model, seen, self._inside)
+        views = windows(images, window)
+        grids = many_activations(self.model, views, self._inside)
         return [grid.reshape(len(images), -1, *grid.shape[1:]).transpose(1, 2).flatten(2, 3) for grid in grids]
 
     def _whole(self, images: Tensor) -> bool:
@@ -198,24 +197,24 @@ def _probe(model: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tenso
         return many_activations(model, images.new_zeros(1, *size), names)
 
 
-def layer_weights(given: Sequence[float] | None, names: Sequence[str]) -> tuple[float, ...]:
+def layer_weights(shares: Sequence[float] | None, names: Sequence[str]) -> tuple[float, ...]:
     """Weights of the layers that sum to 1, all the same unless given; ``AssayError`` unless there is one for each."""
-    weights = tuple(given) if given is not None else (1.0,) * len(names)
+    weights = tuple(shares) if shares is not None else (1.0,) * len(names)
     if len(weights) != len(names) or not all(0 <= w < math.inf for w in weights) or sum(weights) <= 0:
         raise AssayError(f"weights {weights} for the layers {', '.join(names)}; give one for each, not all 0")
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def gram_loss(grids: Sequence[Tensor], wanted: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def gram_loss(grids: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Sum over layers of weight * ||G - A||^2 / ||A||^2, (N,): 0 at the sample, 1 for a picture without activations.
 
     A layer's part is 4 C^2 / ||A||^2 times its term of ``GramDistance``, so that all layers of all models count alike.
-    ``wanted`` is (1 or N, C, C) per layer.
+    ``targets`` are (1 or N, C, C) per layer.
     """
     total = grids[0].new_zeros(len(grids[0]))
-    for grid, own, weight in zip(grids, wanted, weights, strict=True):
-        norm = own.square().sum((1, 2)).clamp_min(torch.finfo(own.dtype).tiny)
-        total = total + weight * (gram(grid) - own).square().sum((1, 2)) / norm
+    for grid, target, weight in zip(grids, targets, weights, strict=True):
+        norm = target.square().sum((1, 2)).clamp_min(torch.finfo(target.dtype).tiny)
+        total = total + weight * (gram(grid) - target).square().sum((1, 2)) / norm
     return total
 
 
@@ -224,7 +223,7 @@ def roughness(images: Tensor) -> Tensor:
     return total_variation(images) / images[0].numel()
 
 
-def scaled(size: Size, share: float) -> Size:
+def scale_size(size: Size, share: float) -> Size:
     return (max(round(size[0] * share), 1), max(round(size[1] * share), 1))
 
 
@@ -235,5 +234,5 @@ def noise_like(images: Tensor, size: Size, draws: Draws) -> Tensor:
     mean = pixels.mean(2, keepdim=True)
     values, vectors = torch.linalg.eigh((pixels - mean) @ (pixels - mean).transpose(1, 2) / pixels.shape[2])
     root = vectors * values.clamp_min(0).sqrt()[:, None] @ vectors.transpose(1, 2)
-    coloured: Tensor = (mean + CONTRAST * root @ noise.flatten(2)).view_as(noise)
-    return coloured.clamp(0, 1)
+    pictures: Tensor = (mean + CONTRAST * root @ noise.flatten(2)).view_as(noise)
+    return pictures.clamp(0, 1)

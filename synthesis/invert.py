@@ -58,19 +58,19 @@ class Invert(FromImages):
         start = (0.5 + self.contrast * noise / rms(noise)).clamp(0, 1)
         values = images[0].numel()
 
-        def rough(found: Tensor) -> Tensor:
-            return self.tv * total_variation(found, self.beta) / values
+        def rough(pictures: Tensor) -> Tensor:
+            return self.tv * total_variation(pictures, self.beta) / values
 
         if self.optimiser == "lbfgs":
             return quasi_newton(
                 start,
-                lambda found, index: -target[index](model, found) - rough(found),
+                lambda pictures, index: -target[index](model, pictures) - rough(pictures),
                 steps=self.steps,
                 callback=callback,
             )
         return optimise(
             Pixels(start),
-            lambda found: -target(model, found),
+            lambda pictures: -target(model, pictures),
             draws,
             steps=self.steps,
             rule=Adam(self.step_size) if self.optimiser == "adam" else Momentum(self.step_size, slope=self.slope),

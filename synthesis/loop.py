@@ -51,10 +51,10 @@ class Momentum:
     def on(self, values: Tensor) -> Callable[[Tensor, float], None]:
         velocity = torch.zeros_like(values)
 
-        def move(gradient: Tensor, done: float) -> None:
+        def move(gradient: Tensor, progress: float) -> None:
             gradient = tilt(gradient, self.slope)
             velocity.mul_(self.momentum).addcdiv_(gradient, rms(gradient), value=1 - self.momentum)
-            values.add_(velocity, alpha=self.step_size * (1 - done))
+            values.add_(velocity, alpha=self.step_size * (1 - progress))
 
         return move
 
@@ -68,8 +68,8 @@ class Adam:
     def on(self, values: Tensor) -> Callable[[Tensor, float], None]:
         optimizer = torch.optim.Adam([values], lr=self.step_size, maximize=True)
 
-        def move(gradient: Tensor, done: float) -> None:
-            optimizer.param_groups[0]["lr"] = self.step_size * (1 - 0.9 * done)
+        def move(gradient: Tensor, progress: float) -> None:
+            optimizer.param_groups[0]["lr"] = self.step_size * (1 - 0.9 * progress)
             values.grad = gradient
             optimizer.step()
             values.grad = None
@@ -100,34 +100,30 @@ def optimise(
     """
     values = parametrisation.values
     move = rule.on(values)
-    top, kept = values.new_full((len(values),), -torch.inf), values.detach().clone()
+    best_total, best_values = values.new_full((len(values),), -torch.inf), values.detach().clone()
     history = []
     for step in range(steps):
+        # objective and penalties
         images = parametrisation.images()
-        seen = images
+        view = images
         for transform in transforms:
-            seen = transform(seen, draws)
-        value = objective(seen)
+            view = transform(view, draws)
+        value = objective(view)
         cost = torch.stack([penalty(images) for penalty in penalties]).sum(0) if penalties else None
-        total = value if cost is None else value - cost
+
+        # best so far
         if best:
-            better = total.detach() > top
-            top = total.detach().where(better, top)
-            kept = values.detach().where(better.view(-1, *[1] * (values.ndim - 1)), kept)
+            total = value.detach() if cost is None else (value - cost).detach()
+            better = total > best_total
+            best_total = total.where(better, best_total)
+            best_values = values.detach().where(better.view(-1, *[1] * (values.ndim - 1)), best_values)
+
+        # step, then filters
         due = [change for every, change in filters if (step + 1) % every == 0 and step + 1 < steps]
-        asked = [values, images] if due else [values]
+        inputs = [values, images] if due else [values]
         again = cost is not None and images is not values  # both go back through the parametrisation
-        by_values, *by_images = torch.autograd.grad(value.sum(), asked, retain_graph=again)
-        asleep = by_values.abs().flatten(1).amax(1) == 0 if wake else values.new_zeros(0)
-        if cost is not None:
-            of_cost = torch.autograd.grad(cost.sum(), asked, allow_unused=True)
-            by_values, *by_images = [
-                slope if other is None else slope - other
-                for slope, other in zip([by_values, *by_images], of_cost, strict=True)
-            ]
+        by_values, *by_images = _slopes(value, cost, inputs, again, draws if wake else None)
         with torch.no_grad():
-            if asleep.any():
-                by_values[asleep] = draws[asleep].normal(values.shape[1:]).to(values)
             move(by_values, step / steps)
             parametrisation.settle()
             for change in due:
@@ -136,9 +132,27 @@ def optimise(
         if callback is not None:
             callback(step + 1, steps, history[-1])
     if best:
-        values.data.copy_(kept)
+        values.data.copy_(best_values)
     images = parametrisation.images().detach().clone()
     return Art(images, torch.stack(history) if history else images.new_zeros(0, len(images)))
+
+
+def _slopes(
+    value: Tensor, cost: Tensor | None, inputs: Sequence[Tensor], again: bool, wake: Draws | None
+) -> list[Tensor]:
+    """Of ``value`` minus ``cost`` by each of ``inputs``, random by the first where ``value`` has none and ``wake`` is.
+
+    ``again``: both share a graph.
+    """
+    slopes = list(torch.autograd.grad(value.sum(), inputs, retain_graph=again))
+    asleep = slopes[0].abs().flatten(1).amax(1) == 0
+    if cost is not None:
+        slopes_of_cost = torch.autograd.grad(cost.sum(), inputs, allow_unused=True)
+        pairs = zip(slopes, slopes_of_cost, strict=True)
+        slopes = [slope if minus is None else slope - minus for slope, minus in pairs]
+    if wake is not None and asleep.any():
+        slopes[0][asleep] = wake[asleep].normal(inputs[0].shape[1:]).to(inputs[0])
+    return slopes
 
 
 def quasi_newton(
@@ -155,17 +169,17 @@ def quasi_newton(
     evaluations, each a forward and a backward pass; ``history`` has the best value up to each of them, the last one
     repeated where a picture is done before. ``memory`` pairs of steps and gradients are kept.
     """
-    made, histories = [], []
+    pictures, histories = [], []
     for i in range(len(start)):
         search = _Search(start[i : i + 1], torch.tensor([i], device=start.device), objective, steps, callback)
         options: Any = {"maxiter": steps, "maxfun": steps, "maxcor": memory, "ftol": 0.0, "gtol": 0.0}
         first: NDArray[np.float64] = start[i].flatten().double().cpu().numpy()
-        with suppress(_Spent):
+        with suppress(_OutOfSteps):
             minimize(search, first, method="L-BFGS-B", jac=True, bounds=Bounds(0.0, 1.0), options=options)
         values = search.values
-        made.append(search.best)
+        pictures.append(search.best)
         histories.append(torch.stack(values + values[-1:] * (steps - len(values))).cummax(0).values)
-    return Art(torch.cat(made), torch.stack(histories, 1))
+    return Art(torch.cat(pictures), torch.stack(histories, 1))
 
 
 class _Search:
@@ -180,7 +194,7 @@ class _Search:
 
     def __call__(self, flat: Any, *_: Any) -> tuple[float, NDArray[np.float64]]:
         if len(self.values) == self._steps:
-            raise _Spent
+            raise _OutOfSteps
         image = torch.tensor(flat).to(self.best).view_as(self.best).requires_grad_(True)
         value = self._objective(image, self._index)
         if not value.isfinite().all():
@@ -194,5 +208,5 @@ class _Search:
         return -value.item(), -slope.flatten().double().cpu().numpy()
 
 
-class _Spent(Exception):
+class _OutOfSteps(Exception):
     """Ends a search whose evaluations are used up."""

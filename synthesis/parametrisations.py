@@ -84,15 +84,15 @@ class Statistics:
             colours = SPREAD * colours / colours.square().sum(1).mean().sqrt()
         return cls(like.new_full((channels,), 0.5), colours, magnitude.expand(channels, -1, -1))
 
-    def correlated(self, plain: Tensor) -> Tensor:
+    def correlate(self, plain: Tensor) -> Tensor:
         """Pictures in [0, 1] of pictures (N, C, H, W) in uncorrelated colours."""
-        mixed = torch.einsum("cd,ndhw->nchw", self.colours, plain) + self.mean[:, None, None]
-        return (4 * (mixed - 0.5)).sigmoid()  # of slope 1 at mid-grey
+        linear = torch.einsum("cd,ndhw->nchw", self.colours, plain) + self.mean[:, None, None]
+        return (4 * (linear - 0.5)).sigmoid()  # of slope 1 at mid-grey
 
-    def uncorrelated(self, images: Tensor) -> Tensor:
+    def decorrelate(self, images: Tensor) -> Tensor:
         """The inverse of ``correlated``."""
-        mixed = images.clamp(0.005, 0.995).logit() / 4 + 0.5
-        return torch.einsum("dc,nchw->ndhw", torch.linalg.inv(self.colours), mixed - self.mean[:, None, None])
+        linear = images.clamp(0.005, 0.995).logit() / 4 + 0.5
+        return torch.einsum("dc,nchw->ndhw", torch.linalg.inv(self.colours), linear - self.mean[:, None, None])
 
 
 class Fourier:
@@ -106,12 +106,12 @@ class Fourier:
         self.values = self._read(start).requires_grad_(True)
 
     def _read(self, images: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft2(self.statistics.uncorrelated(images.detach()), norm="ortho")
+        spectrum = torch.fft.rfft2(self.statistics.decorrelate(images.detach()), norm="ortho")
         return torch.view_as_real((spectrum / self._unit).contiguous()).clone()
 
     def images(self) -> Tensor:
         spectrum = torch.view_as_complex(self.values) * self._unit
-        return self.statistics.correlated(torch.fft.irfft2(spectrum, s=self._size, norm="ortho"))
+        return self.statistics.correlate(torch.fft.irfft2(spectrum, s=self._size, norm="ortho"))
 
     def settle(self) -> None: ...
 
@@ -124,12 +124,12 @@ class MACO:
 
     def __init__(self, start: Tensor, statistics: Statistics) -> None:
         self.statistics, self._size = statistics, start.shape[2:]
-        spectrum = torch.fft.rfft2(statistics.uncorrelated(start.detach()))
+        spectrum = torch.fft.rfft2(statistics.decorrelate(start.detach()))
         self.values = spectrum.angle().clone().requires_grad_(True)
 
     def images(self) -> Tensor:
         spectrum = torch.polar(self.statistics.magnitude.expand_as(self.values), self.values)
-        return self.statistics.correlated(torch.fft.irfft2(spectrum, s=self._size, norm="ortho"))
+        return self.statistics.correlate(torch.fft.irfft2(spectrum, s=self._size, norm="ortho"))
 
     def settle(self) -> None: ...
 
@@ -149,9 +149,9 @@ class CPPN:
         channels, height, width = size
         self._shapes = self.shapes(channels)
         parts = self._parts(normal)
-        scaled = [part / math.sqrt(shape[0]) for part, shape in zip(parts, self._shapes, strict=True)]
-        scaled[-1] = torch.zeros_like(scaled[-1])
-        self.values = torch.cat(scaled, 1).requires_grad_(True)
+        weights = [part / math.sqrt(shape[0]) for part, shape in zip(parts, self._shapes, strict=True)]
+        weights[-1] = torch.zeros_like(weights[-1])
+        self.values = torch.cat(weights, 1).requires_grad_(True)
         r = math.sqrt(3)  # places have unit variance
         y, x = torch.meshgrid(torch.linspace(-r, r, height), torch.linspace(-r, r, width), indexing="ij")
         self._places = torch.stack([x, y], -1).view(1, -1, 2).to(normal)
@@ -176,8 +176,8 @@ class CPPN:
             weights = part.view(n, *shape)
             at = torch.baddbmm(weights[:, -1:], at, weights[:, :-1])
             if shape is not self._shapes[-1]:
-                bent = at.atan()
-                at = torch.cat([bent / 0.67, (bent.square() - 0.45) / 0.396], 2)  # of about unit variance
+                angles = at.atan()
+                at = torch.cat([angles / 0.67, (angles.square() - 0.45) / 0.396], 2)  # of about unit variance
         return at.sigmoid().transpose(1, 2).reshape(n, *self._size)
 
     def settle(self) -> None: ...
@@ -193,9 +193,9 @@ class Latent:
         """``start`` (N, generator.latent)."""
         self.values, self._generator = start.detach().clone().requires_grad_(True), generator
         with torch.no_grad():
-            made = tuple(generator(start[:1]).shape[1:])
-        if made != size:
-            raise NotApplicable(f"the generator makes pictures {made} and the model takes {size}")
+            shape = tuple(generator(start[:1]).shape[1:])
+        if shape != size:
+            raise NotApplicable(f"the generator makes pictures {shape} and the model takes {size}")
 
     def images(self) -> Tensor:
         images: Tensor = self._generator(self.values)

@@ -9,7 +9,7 @@ from torch import Tensor
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.synthesis.base import Art, FromSample
-from assay.synthesis.scanline import SLACK, Floats, Ints, gathered
+from assay.synthesis.scanline import SLACK, Floats, Ints, gather_textures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,35 +42,43 @@ class ImageQuilting(FromSample):
                 f"ImageQuilting: a sample of {samples.shape[2]}x{samples.shape[3]} is smaller than block={self.block}; "
                 "write a smaller block or take a larger sample"
             )
-        return gathered(samples, size, draws, self.sources)
+        return gather_textures(samples, size, draws, self.sources)
 
     def sources(self, sample: Floats, size: tuple[int, int], draws: Draws) -> Ints:
         """(H, W): which pixel of ``sample`` (h, w, C), flattened, each of the texture's is; ``draws`` is one stream."""
         block, overlap, (h, w) = self.block, self._overlap, sample.shape[:2]
+
+        # all places of a block
         step, pixels = block - overlap, sample.reshape(h * w, -1)
         count = [max(1, -(-(length - overlap) // step)) for length in size]
-        chances = draws.uniform(count)[0].double().cpu().numpy()
-        chosen = np.zeros([n * step + overlap for n in count], dtype=np.int64)
         corners = np.arange(h * w).reshape(h, w)[: h - block + 1, : w - block + 1]
         inner = np.arange(h * w).reshape(h, w)[:block, :block]
+
+        # block by block
+        chances = draws.uniform(count)[0].double().cpu().numpy()
+        index = np.zeros([n * step + overlap for n in count], dtype=np.int64)
         for i, j in np.ndindex(*count):
             place = np.s_[i * step : i * step + block, j * step : j * step + block]
-            there = pixels[chosen[place]]
-            covered = np.zeros((block, block), dtype=bool)
-            covered[: overlap * (i > 0)] = covered[:, : overlap * (j > 0)] = True
+            base = pixels[index[place]]
+            mask = np.zeros((block, block), dtype=bool)
+            mask[: overlap * (i > 0)] = mask[:, : overlap * (j > 0)] = True
+
+            # blocks that fit
             distances = np.zeros(corners.shape)
-            for y, x in np.argwhere(covered):
-                seen = sample[y : y + corners.shape[0], x : x + corners.shape[1]]
-                distances += ((seen - there[y, x]) ** 2).sum(2)
+            for y, x in np.argwhere(mask):
+                values = sample[y : y + corners.shape[0], x : x + corners.shape[1]]
+                distances += ((values - base[y, x]) ** 2).sum(2)
             near = corners[distances <= (1 + self.tolerance) * distances.min() + SLACK]
             new = near[int(chances[i, j] * len(near))] + inner
-            error, taken = ((pixels[new] - there) ** 2).sum(2), np.ones((block, block), dtype=bool)
+
+            # cut along seams
+            error, replace = ((pixels[new] - base) ** 2).sum(2), np.ones((block, block), dtype=bool)
             if j > 0:
-                taken[:, :overlap] &= beyond(cut(error[:, :overlap]), overlap)
+                replace[:, :overlap] &= beyond(cut(error[:, :overlap]), overlap)
             if i > 0:
-                taken[:overlap] &= beyond(cut(error[:overlap].T), overlap).T
-            chosen[place] = np.where(taken, new, chosen[place])
-        return chosen[: size[0], : size[1]]
+                replace[:overlap] &= beyond(cut(error[:overlap].T), overlap).T
+            index[place] = np.where(replace, new, index[place])
+        return index[: size[0], : size[1]]
 
 
 def cut(error: Floats) -> Ints:

@@ -55,7 +55,7 @@ class ClipNorm:
     share: float
 
     def __call__(self, images: Tensor, gradient: Tensor) -> Tensor:
-        return _greyed(images, (images - 0.5).square().sum(1), self.share)
+        return _grey_out(images, (images - 0.5).square().sum(1), self.share)
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class ClipContribution:
     share: float
 
     def __call__(self, images: Tensor, gradient: Tensor) -> Tensor:
-        return _greyed(images, ((images - 0.5) * gradient).sum(1).abs(), self.share)
+        return _grey_out(images, ((images - 0.5) * gradient).sum(1).abs(), self.share)
 
 
-def _greyed(images: Tensor, worth: Tensor, share: float) -> Tensor:
+def _grey_out(images: Tensor, worth: Tensor, share: float) -> Tensor:
     """Pictures whose ``share`` of pixels of the smallest ``worth`` (N, H, W) is mid-grey."""
     order = worth.flatten(1).sort(dim=1, stable=True).indices
     least = torch.zeros_like(worth.flatten(1), dtype=torch.bool)
@@ -100,8 +100,8 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     Differences are forward and 0 at the far edges. CS231n's squared differences are ``beta`` 2.
     """
     if beta == 2:
-        squared: Tensor = _SquaredDifferences.apply(images)
-        return squared
+        total: Tensor = _SquaredDifferences.apply(images)
+        return total
     dx = F.pad(images.diff(dim=3), [0, 1, 0, 0])
     dy = F.pad(images.diff(dim=2), [0, 0, 0, 1])
     squares = (dx.square() + dy.square()).clamp_min(1e-12)  # a root has no slope at 0

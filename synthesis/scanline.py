@@ -32,16 +32,16 @@ class Neighbours:
         self.axes: Floats = np.linalg.eigh(np.cov(rows.T, ddof=0).reshape(2 * [rows.shape[1]]))[1][:, ::-1]
         self.tree: cKDTree[None] = cKDTree(rows @ self.axes)
 
-    def nearest(self, turned: Floats) -> int:
-        """The row nearest to a query that is ``turned``, query @ axes."""
-        return int(self.tree.query(turned)[1])
+    def nearest(self, coordinates: Floats) -> int:
+        """The row nearest to a query whose ``coordinates`` are query @ axes."""
+        return int(self.tree.query(coordinates)[1])
 
     def near(self, query: Floats, eps: float) -> Ints:
         """Rows, in order, whose squared distance to ``query`` is at most 1 + ``eps`` times the least."""
-        turned = query @ self.axes
-        least = float(self.tree.query(turned)[0])
-        found = self.tree.query_ball_point(turned, ((1 + eps) * least**2 + SLACK) ** 0.5, return_sorted=True)
-        return np.asarray(found, dtype=np.int64)
+        coordinates = query @ self.axes
+        least = float(self.tree.query(coordinates)[0])
+        rows = self.tree.query_ball_point(coordinates, ((1 + eps) * least**2 + SLACK) ** 0.5, return_sorted=True)
+        return np.asarray(rows, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class Scanline(FromSample):
             raise AssayError(f"{type(self).__name__}: window={self.window} must be odd and at least 3")
 
     def run(self, samples: Tensor, size: tuple[int, int], draws: Draws) -> Art:
-        return gathered(samples, size, draws, self.sources)
+        return gather_textures(samples, size, draws, self.sources)
 
     @abstractmethod
     def sources(self, sample: Floats, size: tuple[int, int], draws: Draws) -> Ints:
@@ -94,6 +94,8 @@ class EfrosLeung(Scanline):
                 f"EfrosLeung: a sample of {h}x{w} is smaller than window={self.window}; "
                 "write a smaller window or take a larger sample"
             )
+
+        # neighbourhoods of the sample
         radius, offsets = self.window // 2, self._causal()
         weights = np.exp(-(offsets**2).sum(1) / (2 * (self.window / 6.4) ** 2))
         weights = np.sqrt(weights / weights.sum())[:, None]
@@ -102,21 +104,25 @@ class EfrosLeung(Scanline):
         rows = (pixels[centres[:, None] + offsets @ (w, 1)] * weights).reshape(len(centres), -1)
         squares, neighbours = rows**2, Neighbours(rows)
 
+        # texture with an empty rim
         wide = width + 2 * radius
-        made, known = np.zeros(((height + radius) * wide, channels)), np.zeros((height + radius) * wide, dtype=bool)
+        count = (height + radius) * wide
+        texture, present = np.zeros((count, channels)), np.zeros(count, dtype=bool)
         chances = draws.uniform(size)[0].double().cpu().numpy()
-        chosen = np.zeros(size, dtype=np.int64)
+        index = np.zeros(size, dtype=np.int64)
+
+        # pixel by pixel
         for y, x in np.ndindex(size):
             at = (y + radius) * wide + x + radius
             around = at + offsets @ (wide, 1)
-            query, there = (made[around] * weights).ravel(), known[around]
-            if there.all():
-                found = neighbours.near(query, self.eps)
+            query, valid = (texture[around] * weights).ravel(), present[around]
+            if valid.all():
+                matches = neighbours.near(query, self.eps)
             else:
-                found = near(rows, squares, query, np.repeat(there, channels), self.eps)
-            chosen[y, x] = centres[found[int(chances[y, x] * len(found))]]
-            made[at], known[at] = pixels[chosen[y, x]], True
-        return chosen
+                matches = near(rows, squares, query, np.repeat(valid, channels), self.eps)
+            index[y, x] = centres[matches[int(chances[y, x] * len(matches))]]
+            texture[at], present[at] = pixels[index[y, x]], True
+        return index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,24 +145,26 @@ class WeiLevoy(Scanline):
     def sources(self, sample: Floats, size: tuple[int, int], draws: Draws) -> Ints:
         pyramid = [sample]
         for _ in range(1, self.levels):
-            blurred = convolve1d(convolve1d(pyramid[-1], BURT, 0, mode="mirror"), BURT, 1, mode="mirror")
-            pyramid.append(blurred[::2, ::2])
+            smooth = convolve1d(convolve1d(pyramid[-1], BURT, 0, mode="mirror"), BURT, 1, mode="mirror")
+            pyramid.append(smooth[::2, ::2])
         if min(pyramid[-1].shape[:2]) < self.window:
             raise AssayError(
                 f"WeiLevoy: {'x'.join(map(str, pyramid[-1].shape[:2]))} pixels of the sample are left in level "
                 f"{self.levels}, less than window={self.window}; "
                 "write a smaller window or fewer levels, or take a larger sample"
             )
-        chosen, above = np.zeros(size, dtype=np.int64), None
+        index, above = np.zeros(size, dtype=np.int64), None
         for level in reversed(range(self.levels)):
-            here = (-(-size[0] // 2**level), -(-size[1] // 2**level))
-            chosen = self._level(pyramid[level], above, here, draws)
-            above = (pyramid[level], pyramid[level].reshape(-1, sample.shape[2])[chosen])
-        return chosen
+            level_size = (-(-size[0] // 2**level), -(-size[1] // 2**level))
+            index = self._level(pyramid[level], above, level_size, draws)
+            above = (pyramid[level], pyramid[level].reshape(-1, sample.shape[2])[index])
+        return index
 
     def _level(self, sample: Floats, above: tuple[Floats, Floats] | None, size: tuple[int, int], draws: Draws) -> Ints:
         """Sources of a level; ``above`` holds the coarser level of the sample and of the texture."""
         (height, width), (h, w, channels) = size, sample.shape
+
+        # neighbourhoods of the sample
         pixels = sample.reshape(-1, channels)
         offsets, radius = self._causal(), self.window // 2
         half = self._square(radius // 2)
@@ -167,24 +175,27 @@ class WeiLevoy(Scanline):
         centres = ys * w + xs
         rows = pixels[centres[:, None] + offsets @ (w, 1)].reshape(len(centres), -1)
         if above is not None:
-            rows = np.hstack([rows, wrapped(above[0], ys // 2, xs // 2, half)])
+            rows = np.hstack([rows, wrap_around(above[0], ys // 2, xs // 2, half)])
         neighbours = Neighbours(rows)
-        own = neighbours.axes[: len(offsets) * channels]
+        axes, axes_above = np.split(neighbours.axes, [len(offsets) * channels])
 
-        chosen = (draws.uniform(size)[0].double().cpu().numpy() * len(pixels)).astype(np.int64)
-        made = pixels[chosen]
+        # noise to start from
+        index = (draws.uniform(size)[0].double().cpu().numpy() * len(pixels)).astype(np.int64)
+        texture = pixels[index]
+
+        # line by line
         columns = np.arange(width)
         sides = (columns[:, None] + offsets[:, 1]) % width
         for y in range(height):
             rest = np.zeros((width, rows.shape[1]))
             if above is not None:
-                rest = wrapped(above[1], np.full(width, y // 2), columns // 2, half) @ neighbours.axes[len(own) :]
+                rest = wrap_around(above[1], np.full(width, y // 2), columns // 2, half) @ axes_above
             lines = (y + offsets[:, 0]) % height
             for x in range(width):
-                found = neighbours.nearest(made[lines, sides[x]].ravel() @ own + rest[x])
-                chosen[y, x] = centres[found]
-                made[y, x] = pixels[chosen[y, x]]
-        return chosen
+                match = neighbours.nearest(texture[lines, sides[x]].ravel() @ axes + rest[x])
+                index[y, x] = centres[match]
+                texture[y, x] = pixels[index[y, x]]
+        return index
 
 
 def near(rows: Floats, squares: Floats, query: Floats, counts: NDArray[np.bool_], eps: float) -> Ints:
@@ -193,7 +204,7 @@ def near(rows: Floats, squares: Floats, query: Floats, counts: NDArray[np.bool_]
     return np.flatnonzero(distances <= (1 + eps) * max(distances.min(), 0.0) + SLACK)
 
 
-def wrapped(picture: Floats, ys: Ints, xs: Ints, offsets: Ints) -> Floats:
+def wrap_around(picture: Floats, ys: Ints, xs: Ints, offsets: Ints) -> Floats:
     """Neighbourhoods (M, D) of pixels of ``picture`` (H, W, C), which wraps around."""
     height, width = picture.shape[:2]
     around: Floats = picture[(ys[:, None] + offsets[:, 0]) % height, (xs[:, None] + offsets[:, 1]) % width]
@@ -204,10 +215,10 @@ def inside(at: Ints, radius: int, length: int) -> NDArray[np.bool_]:
     return np.asarray((at >= radius) & (at < length - radius))
 
 
-def gathered(samples: Tensor, size: tuple[int, int], draws: Draws, sources: Sources) -> Art:
+def gather_textures(samples: Tensor, size: tuple[int, int], draws: Draws, sources: Sources) -> Art:
     """Textures of the samples' own pixels, those that ``sources`` says for each sample; no history."""
     pictures = samples.permute(0, 2, 3, 1).double().cpu().numpy()
-    found = [sources(picture, size, draws[torch.tensor([i])]) for i, picture in enumerate(pictures)]
-    index = torch.from_numpy(np.array(found, dtype=np.int64).reshape(len(found), 1, size[0] * size[1]))
+    rows = [sources(picture, size, draws[torch.tensor([i])]) for i, picture in enumerate(pictures)]
+    index = torch.from_numpy(np.array(rows, dtype=np.int64).reshape(len(rows), 1, size[0] * size[1]))
     images = samples.flatten(2).gather(2, index.to(samples.device).expand(-1, samples.shape[1], -1))
     return Art(images.reshape(*samples.shape[:2], *size), samples.new_zeros((0, len(samples))))

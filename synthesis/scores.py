@@ -26,10 +26,10 @@ def radial_spectrum(images: Tensor) -> Tensor:
     frequency = y[:, None].hypot(x).flatten()
     edges = torch.logspace(np.log10(1 / max(height, width)), np.log10(0.5), BANDS + 1, device=images.device)
     ring = torch.bucketize(frequency, edges[1:-1])
-    used = (frequency >= edges[0] * (1 - 1e-6)) & (frequency <= 0.5)
+    in_band = (frequency >= edges[0] * (1 - 1e-6)) & (frequency <= 0.5)
     sums, counts = power.new_zeros(len(power), BANDS), power.new_zeros(BANDS)
-    sums.index_add_(1, ring[used], power[:, used])
-    counts.index_add_(0, ring[used], torch.ones_like(frequency[used]))
+    sums.index_add_(1, ring[in_band], power[:, in_band])
+    counts.index_add_(0, ring[in_band], torch.ones_like(frequency[in_band]))
     mean: Tensor = sums / torch.where(counts > 0, counts, torch.nan)
     return mean
 
@@ -43,9 +43,9 @@ def spectrum_distance(images: Tensor, natural: Tensor) -> Tensor:
     if images.shape[2:] != natural.shape[2:]:
         raise AssayError(f"pictures {tuple(images.shape[2:])} and images {tuple(natural.shape[2:])} differ in size")
     tiny = 1e-10
-    made = 10 * (radial_spectrum(images) + tiny).log10()
+    decibels = 10 * (radial_spectrum(images) + tiny).log10()
     usual = 10 * (radial_spectrum(natural) + tiny).log10()
-    gap: Tensor = (made - usual.mean(0)).square().nanmean(1).sqrt()
+    gap: Tensor = (decibels - usual.mean(0)).square().nanmean(1).sqrt()
     return gap
 
 
@@ -59,10 +59,10 @@ def robust_probability(model: nn.Module, images: Tensor, classes: Classes, count
     transforms = (Jitter(round(min(images.shape[2:]) / 10)), Wobble(10.0, 0.1))
     total = images.new_zeros(len(images))
     for i in range(count):
-        seen = images
+        view = images
         for transform in transforms:
-            seen = transform(seen, Draws.hashed(f"view {i}", [""] * len(images)).to(images.device))
-        total += Probability(classes)(model, seen)
+            view = transform(view, Draws.hashed(f"view {i}", [""] * len(images)).to(images.device))
+        total += Probability(classes)(model, view)
     return total / count
 
 
@@ -80,6 +80,6 @@ def diversity(model: nn.Module, images: Tensor, layer: str) -> float:
     return 1 - ((likeness.sum() - likeness.trace()) / pairs).item()
 
 
-def psnr(images: Tensor, wanted: Tensor) -> Tensor:
+def psnr(images: Tensor, reference: Tensor) -> Tensor:
     """Peak signal to noise ratio (N,) in decibels for values in [0, 1], infinite where equal."""
-    return -10 * (images - wanted).square().flatten(1).mean(1).log10()
+    return -10 * (images - reference).square().flatten(1).mean(1).log10()

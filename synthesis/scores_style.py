@@ -30,20 +30,20 @@ def gram_distance(model: nn.Module, pictures: Tensor, samples: Tensor, layers: S
         return gram_loss(see(pictures), [gram(grid) for grid in see(samples)], (1 / len(names),) * len(names))
 
 
-def held_out(model: nn.Module, images: Tensor, used: Sequence[str]) -> tuple[str, ...]:
-    """Layers that everything passes, no deeper than the ``used`` ones and not among them, in their order.
+def held_out(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[str, ...]:
+    """Layers that everything passes, no deeper than ``layers`` and not among them, in their order.
 
     Of a network that has none, those behind them.
     """
     with evaluating(model):
         names = trunk_of(model, images)
-    full = {name for name in names if name in used or name.removeprefix("body.") in used}
+    full = {name for name in names if name in layers or name.removeprefix("body.") in layers}
     deepest = max((i for i, name in enumerate(names) if name in full), default=len(names))
     before = tuple(name for name in names[:deepest] if name not in full)
     return before or tuple(name for name in names if name not in full)
 
 
-class Spent(NamedTuple):
+class Transfer(NamedTuple):
     """What a transfer reached for what it cost, (N,) each but the first two, and the pictures."""
 
     steps: int  # passes forward and backward of every picture
@@ -62,12 +62,13 @@ def against_budget(
     *,
     weights: Sequence[float] | None = None,
     draws: int = 0,
-) -> list[Spent]:
+) -> list[Transfer]:
     """Both losses of what ``method`` makes with each of the ``budgets`` of steps; each is a transfer of its own."""
     rows = []
     for steps in budgets:
         start = now(images.device)
-        made = replace(method, steps=steps)(model, images, styles, draws, weights=weights).images
+        pictures = replace(method, steps=steps)(model, images, styles, draws, weights=weights).images
         seconds = now(images.device) - start
-        rows.append(Spent(steps, seconds, *method.losses(model, made, images, styles, weights=weights), made))
+        losses = method.losses(model, pictures, images, styles, weights=weights)
+        rows.append(Transfer(steps, seconds, *losses, pictures))
     return rows

@@ -22,12 +22,12 @@ def copy_length(pictures: Tensor, samples: Tensor) -> Tensor:
     8 bits. From 0, where no pixel is one of the sample's, to the shortest side; flat parts count as copied, too.
     """
     _check(pictures, samples, 1)
-    made, given = ((255 * each).round().to(torch.int64).cpu().numpy() for each in (pictures, samples))
-    lengths = [copied(*pair).mean() for pair in zip(made, given, strict=True)]
+    levels = ((255 * images).round().to(torch.int64).cpu().numpy() for images in (pictures, samples))
+    lengths = [copy_sides(*pair).mean() for pair in zip(*levels, strict=True)]
     return pictures.new_tensor(lengths, dtype=torch.float32)
 
 
-def copied(picture: Ints, sample: Ints) -> Ints:
+def copy_sides(picture: Ints, sample: Ints) -> Ints:
     """(H, W), the side of the largest square of ``picture`` (C, H, W) at each pixel that ``sample`` (C, h, w) holds.
 
     Squares have equal names where they are equal; the names of the four in its corners name the next larger one (Karp,
@@ -35,14 +35,14 @@ def copied(picture: Ints, sample: Ints) -> Ints:
     """
     _, height, width = picture.shape
     sides = np.zeros((height, width), dtype=np.int64)
-    first, second = named([*picture], [*sample])
+    first, second = assign_names([*picture], [*sample])
     for side in range(1, min(height, width, *sample.shape[1:]) + 1):
         if side > 1:
-            first, second = named(corners(first), corners(second))
-        found = np.isin(first, second)
-        if not found.any():
+            first, second = assign_names(corners(first), corners(second))
+        common = np.isin(first, second)
+        if not common.any():
             break
-        around = maximum_filter(np.pad(found, side - 1), side)[side // 2 :, side // 2 :]
+        around = maximum_filter(np.pad(common, side - 1), side)[side // 2 :, side // 2 :]
         sides[around[:height, :width]] = side
     return sides
 
@@ -51,7 +51,7 @@ def corners(names: Ints) -> list[Ints]:
     return [names[:-1, :-1], names[:-1, 1:], names[1:, :-1], names[1:, 1:]]
 
 
-def named(first: list[Ints], second: list[Ints]) -> tuple[Ints, Ints]:
+def assign_names(first: list[Ints], second: list[Ints]) -> tuple[Ints, Ints]:
     """One array of names for each list of arrays; equal names say that all the arrays' values are equal there."""
     columns = [np.concatenate([a.ravel(), b.ravel()]) for a, b in zip(first, second, strict=True)]
     names = columns[0]
@@ -69,21 +69,21 @@ def seam_energy(pictures: Tensor, samples: Tensor) -> Tensor:
     copied or new; a picture that is too smooth has no seams; NaN where the sample has no gradients.
     """
     _check(pictures, samples, 3 * PATCH - 1)
-    energies = [unexplained(*pair) for pair in zip(pictures.double(), samples.double(), strict=True)]
+    energies = [excess_energy(*pair) for pair in zip(pictures.double(), samples.double(), strict=True)]
     return pictures.new_tensor(energies, dtype=torch.float32)
 
 
-def unexplained(picture: Tensor, sample: Tensor) -> float:
+def excess_energy(picture: Tensor, sample: Tensor) -> float:
     """``seam_energy`` of one picture (C, H, W)."""
-    made, given = differences(picture), differences(sample)
-    places = torch.cartesian_prod(*(torch.arange(side - PATCH + 1) for side in sample.shape[1:])).to(given)
-    own = [
-        distances(some, given).masked_fill(torch.cdist(at, places, torch.inf) < PATCH, torch.inf).amin(1)
-        for some, at in zip(torch.split(given, CHUNK), torch.split(places, CHUNK), strict=True)
+    patches, references = differences(picture), differences(sample)
+    places = torch.cartesian_prod(*(torch.arange(side - PATCH + 1) for side in sample.shape[1:])).to(references)
+    nearest = [
+        distances(some, references).masked_fill(torch.cdist(at, places, torch.inf) < PATCH, torch.inf).amin(1)
+        for some, at in zip(torch.split(references, CHUNK), torch.split(places, CHUNK), strict=True)
     ]
-    usual = torch.cat(own).quantile(0.95)
-    excess = [(distances(some, given).amin(1) - usual).clamp(min=0) for some in torch.split(made, CHUNK)]
-    energy = given.square().sum(1).mean()
+    usual = torch.cat(nearest).quantile(0.95)
+    excess = [(distances(some, references).amin(1) - usual).clamp(min=0) for some in torch.split(patches, CHUNK)]
+    energy = references.square().sum(1).mean()
     return float(torch.cat(excess).mean() / energy) if energy > 0 else float("nan")
 
 

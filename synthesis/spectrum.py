@@ -14,8 +14,8 @@ def tilt(images: Tensor, slope: float) -> Tensor:
     """
     if slope == 0:
         return images
-    tilted: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * frequencies(images) ** -slope, s=images.shape[2:])
-    return tilted
+    pictures: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * frequencies(images) ** -slope, s=images.shape[2:])
+    return pictures
 
 
 def frequencies(images: Tensor) -> Tensor:
@@ -23,8 +23,8 @@ def frequencies(images: Tensor) -> Tensor:
     height, width = images.shape[2:]
     y = torch.fft.fftfreq(height, device=images.device, dtype=images.dtype)
     x = torch.fft.rfftfreq(width, device=images.device, dtype=images.dtype)
-    found: Tensor = y[:, None].hypot(x).clamp_min(1 / max(height, width))
-    return found
+    radius: Tensor = y[:, None].hypot(x).clamp_min(1 / max(height, width))
+    return radius
 
 
 def rms(values: Tensor) -> Tensor:

@@ -17,16 +17,15 @@ from assay.synthesis.base import Art, Callback, Synthesis, detached
 from assay.synthesis.gram import (
     Objective,
     Seen,
-    Size,
     check_climb,
     coarse_to_fine,
     gram_loss,
     layer_weights,
     noise_like,
-    scaled,
+    scale_size,
     style_layers,
 )
-from assay.synthesis.tiles import resized
+from assay.synthesis.tiles import Size, resized
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in luminance, ITU-R BT.601
 
@@ -85,7 +84,7 @@ class StyleTransfer(Synthesis):
         model that takes no other, it sees windows.
         """
         check_images(images)
-        blend = checked(styles, images, weights)
+        blend = as_blend(styles, images, weights)
         with evaluating(model):
             return detached(self.run(model, images.detach(), blend, as_draws(draws, images), callback))
 
@@ -105,8 +104,8 @@ class StyleTransfer(Synthesis):
 
             return minus_loss
 
-        made = coarse_to_fine(self, size, start, objective, draws, callback)
-        return made if self.colours == "style" else Art(recoloured(made.images, images), made.history)
+        art = coarse_to_fine(self, size, start, objective, draws, callback)
+        return art if self.colours == "style" else Art(restore_chroma(art.images, images), art.history)
 
     def losses(
         self,
@@ -121,7 +120,7 @@ class StyleTransfer(Synthesis):
         check_images(pictures)
         if pictures.shape != images.shape:
             raise AssayError(f"pictures {tuple(pictures.shape)} and images {tuple(images.shape)} are of one size")
-        blend = checked(styles, images, weights)
+        blend = as_blend(styles, images, weights)
         with evaluating(model), torch.no_grad():
             return self.aim(model, images, blend)(pictures, torch.arange(len(pictures), device=pictures.device))
 
@@ -139,14 +138,14 @@ class StyleTransfer(Synthesis):
         images = grey(images) if luminance else images
         with torch.no_grad():
             codes = see(images)[: len(content)]
-            wanted = []
+            grams = []
             for picture in styles.pictures:
                 picture = resized(
-                    picture, scaled((picture.shape[2], picture.shape[3]), longest / max(picture.shape[2:]))
+                    picture, scale_size((picture.shape[2], picture.shape[3]), longest / max(picture.shape[2:]))
                 )
                 picture = matched_contrast(grey(picture), images) if luminance else picture
-                wanted.append([gram(grid).expand(len(images), -1, -1) for grid in see(picture)[len(content) :]])
-        return Aim(see, codes, wanted, styles.weights, layer_weights(self.layer_weights, style), luminance)
+                grams.append([gram(grid).expand(len(images), -1, -1) for grid in see(picture)[len(content) :]])
+        return Aim(see, codes, grams, styles.weights, layer_weights(self.layer_weights, style), luminance)
 
 
 class Blend(NamedTuple):
@@ -170,16 +169,15 @@ class Aim(NamedTuple):
         """Of ``pictures``, made of the images at ``index``."""
         grids = self.see(grey(pictures) if self.luminance else pictures)
         codes, grids = grids[: len(self.codes)], grids[len(self.codes) :]
-        content = torch.stack([code_loss(code, own[index]) for code, own in zip(codes, self.codes, strict=True)]).mean(
-            0
-        )
+        losses = [code_loss(code, target[index]) for code, target in zip(codes, self.codes, strict=True)]
+        content = torch.stack(losses).mean(0)
         style = torch.zeros_like(content)
         for share, grams in zip(self.shares, self.grams, strict=True):
-            style = style + share * gram_loss(grids, [own[index] for own in grams], self.weights)
+            style = style + share * gram_loss(grids, [matrix[index] for matrix in grams], self.weights)
         return Losses(content, style)
 
 
-def checked(styles: Sequence[Tensor], images: Tensor, weights: Sequence[float] | None) -> Blend:
+def as_blend(styles: Sequence[Tensor], images: Tensor, weights: Sequence[float] | None) -> Blend:
     """The styles as (1, C, h, w) on the images' device; ``AssayError`` for others and for weights that do not fit."""
     pictures = [style[None] if style.ndim == 3 else style for style in styles]
     for picture in pictures:
@@ -192,10 +190,10 @@ def checked(styles: Sequence[Tensor], images: Tensor, weights: Sequence[float] |
     return Blend([picture.detach().to(images) for picture in pictures], tuple(share / sum(shares) for share in shares))
 
 
-def code_loss(codes: Tensor, wanted: Tensor) -> Tensor:
+def code_loss(codes: Tensor, target: Tensor) -> Tensor:
     """||F - P||^2 / ||P||^2, (N,), of activations (N, C, h, w): ``assay.core.targets.CodeDistance``."""
-    norm = wanted.square().sum((1, 2, 3)).clamp_min(torch.finfo(wanted.dtype).tiny)
-    return (codes - wanted).square().sum((1, 2, 3)) / norm
+    norm = target.square().sum((1, 2, 3)).clamp_min(torch.finfo(target.dtype).tiny)
+    return (codes - target).square().sum((1, 2, 3)) / norm
 
 
 def luminance(images: Tensor) -> Tensor:
@@ -210,7 +208,7 @@ def grey(images: Tensor) -> Tensor:
     return luminance(images).expand_as(images)
 
 
-def recoloured(pictures: Tensor, images: Tensor) -> Tensor:
+def restore_chroma(pictures: Tensor, images: Tensor) -> Tensor:
     """Pictures with the chroma of ``images`` and their own luminance, clipped to [0, 1]."""
     return (images + luminance(pictures) - luminance(images)).clamp(0, 1)
 
@@ -220,5 +218,7 @@ def matched_contrast(styles: Tensor, images: Tensor) -> Tensor:
 
     Gatys et al. 2016, arXiv:1606.05897, eq. 10.
     """
-    own, wanted = ((x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)) for x in (styles, images))
-    return ((styles - own[0]) * (wanted[1] / own[1].clamp_min(1e-6)) + wanted[0]).clamp(0, 1)
+    (mean, deviation), (new_mean, new_deviation) = (
+        (x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)) for x in (styles, images)
+    )
+    return ((styles - mean) * (new_deviation / deviation.clamp_min(1e-6)) + new_mean).clamp(0, 1)

@@ -14,7 +14,7 @@ from assay.core.probe import random_images
 from assay.core.receptive import recursion
 from assay.core.targets import derivative
 
-Sized = tuple[int, int]  # rows and columns
+Size = tuple[int, int]  # rows and columns
 
 
 class Slope(NamedTuple):
@@ -50,21 +50,23 @@ def takes(model: nn.Module, size: Sequence[int], layers: Sequence[str] = ()) -> 
     return True
 
 
-def margin(model: nn.Module, layer: str, size: Sequence[int]) -> tuple[Sized, Sized]:
+def margin(model: nn.Module, layer: str, size: Sequence[int]) -> tuple[Size, Size]:
     """How far beyond a tile a picture matters to the derivatives inside it, and the steps on which tiles may begin.
 
     ``AssayError`` where all of the picture matters: behind attention, squeeze and excitation, a mean over the grid.
     """
     like = next(model.parameters(), torch.zeros(()))
-    traced = recursion(model, like.new_zeros(1, *size), [layer])[layer]
-    if traced.reach is None or traced.reach.gated:
-        why = traced.reason or "a gate from the whole picture scales it"
+    field = recursion(model, like.new_zeros(1, *size), [layer])[layer]
+    if field.reach is None or field.reach.gated:
+        why = field.reason or "a gate from the whole picture scales it"
         raise AssayError(f"no tiles at layer {layer!r}: {why}; leave tile out, or take an earlier layer")
-    (height, width), (down, across) = traced.reach.size, traced.reach.stride
+    (height, width), (down, across) = field.reach.size, field.reach.stride
     return (_up(height, down), _up(width, across)), (down, across)
 
 
-def tiled(objective: Callable[[Tensor], Tensor], images: Tensor, tile: int, margin: Sized, stride: Sized) -> Slope:
+def slope_by_tiles(
+    objective: Callable[[Tensor], Tensor], images: Tensor, tile: int, margin: Size, stride: Size
+) -> Slope:
     """Like ``slope`` for an objective that is a sum over a layer's grid, in tiles of up to ``tile`` pixels a side.
 
     A tile passes through the model with ``margin`` pixels around it, of which nothing is kept: the gradient is that of
@@ -78,14 +80,14 @@ def tiled(objective: Callable[[Tensor], Tensor], images: Tensor, tile: int, marg
             bottom, right = min(top + step[0], size[0]), min(left + step[1], size[1])
             first, last = max(top - margin[0], 0), min(bottom + margin[0], size[0])
             begin, end = max(left - margin[1], 0), min(right + margin[1], size[1])
-            found = slope(objective, images[:, :, first:last, begin:end])
-            inside = found.gradient[:, :, top - first : bottom - first, left - begin : right - begin]
+            part = slope(objective, images[:, :, first:last, begin:end])
+            inside = part.gradient[:, :, top - first : bottom - first, left - begin : right - begin]
             gradient[:, :, top:bottom, left:right] = inside
-            value += found.value * ((bottom - top) * (right - left) / ((last - first) * (end - begin)))
+            value += part.value * ((bottom - top) * (right - left) / ((last - first) * (end - begin)))
     return Slope(value, gradient)
 
 
-def windowed(objective: Callable[[Tensor], Tensor], images: Tensor, window: Sized) -> Slope:
+def slope_by_windows(objective: Callable[[Tensor], Tensor], images: Tensor, window: Size) -> Slope:
     """Like ``slope``, for a model that takes pictures of the size ``window`` alone.
 
     Windows cover the picture, the last ones flush with its edges; where they overlap, gradients are averaged. A smaller
@@ -94,33 +96,33 @@ def windowed(objective: Callable[[Tensor], Tensor], images: Tensor, window: Size
     if images.shape[2] < window[0] or images.shape[3] < window[1]:
         larger = (max(window[0], images.shape[2]), max(window[1], images.shape[3]))
         small = images.detach().requires_grad_(True)
-        grown = F.interpolate(small, larger, mode="bilinear", align_corners=False)
-        found = windowed(objective, grown.detach(), window)
-        return Slope(found.value, torch.autograd.grad(grown, small, found.gradient)[0])
+        large = F.interpolate(small, larger, mode="bilinear", align_corners=False)
+        part = slope_by_windows(objective, large.detach(), window)
+        return Slope(part.value, torch.autograd.grad(large, small, part.gradient)[0])
     gradient, times, values = torch.zeros_like(images), torch.zeros_like(images[:1, :1]), []
     for top in _starts(images.shape[2], window[0]):
         for left in _starts(images.shape[3], window[1]):
             at = (slice(None), slice(None), slice(top, top + window[0]), slice(left, left + window[1]))
-            found = slope(objective, images[at])
-            gradient[at] += found.gradient
+            part = slope(objective, images[at])
+            gradient[at] += part.gradient
             times[at] += 1
-            values.append(found.value)
+            values.append(part.value)
     return Slope(torch.stack(values).mean(0), gradient / times)
 
 
-def windows(images: Tensor, window: Sized) -> Tensor:
+def windows(images: Tensor, window: Size) -> Tensor:
     """(N * K, C, *window) cut out of images (N, C, H, W), the K of an image in a row; small images are enlarged."""
-    grown = (max(images.shape[2], window[0]), max(images.shape[3], window[1]))
-    images = resized(images, grown)
+    size = (max(images.shape[2], window[0]), max(images.shape[3], window[1]))
+    images = resized(images, size)
     tops, lefts = (
-        torch.linspace(0, side - own, math.ceil(side / own)).round().long().tolist()
-        for side, own in zip(grown, window, strict=True)
+        torch.linspace(0, side - length, math.ceil(side / length)).round().long().tolist()
+        for side, length in zip(size, window, strict=True)
     )
     cut = [images[:, :, y : y + window[0], x : x + window[1]] for y in tops for x in lefts]
     return torch.stack(cut, 1).flatten(0, 1)
 
 
-def resized(images: Tensor, size: Sized) -> Tensor:
+def resized(images: Tensor, size: Size) -> Tensor:
     """Images (N, C, H, W) at another size (H, W), averaged where they shrink."""
     if tuple(images.shape[2:]) == size:
         return images

@@ -80,8 +80,8 @@ class Defocus:
 
 def roll(images: Tensor, shifts: Tensor) -> Tensor:
     """Each of (N, C, H, W) rolled by its own (down, right) of ``shifts`` (N, 2), in whole pixels around the edges."""
-    rolled: Tensor = _Roll.apply(images, shifts)
-    return rolled
+    pictures: Tensor = _Roll.apply(images, shifts)
+    return pictures
 
 
 class _Roll(torch.autograd.Function):
@@ -94,8 +94,8 @@ class _Roll(torch.autograd.Function):
         first = torch.arange(n * c, device=images.device).view(n, c, 1) * height
         rows = first + ((torch.arange(height, device=images.device) - down) % height)[:, None]
         columns = (torch.arange(width, device=images.device) - right) % width
-        sunk = images.reshape(-1, width).index_select(0, rows.flatten()).view_as(images)
-        return sunk.gather(3, columns[:, None, None].expand_as(images))
+        vertical = images.reshape(-1, width).index_select(0, rows.flatten()).view_as(images)
+        return vertical.gather(3, columns[:, None, None].expand_as(images))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -96,26 +96,35 @@ class Visualize(Synthesis):
         """
         if isinstance(draws, Draws) and target.count not in (1, len(draws)):
             raise AssayError(f"the target is for {target.count} pictures and there are {len(draws)} random streams")
+
+        # size and number
         size = size_for(model, self.size or _size_of(start), type(self).__name__)
         grey = blank(target.count if isinstance(draws, int) else len(draws), size, model)
-        for name, given in (("start", start), ("like", like)):
-            if given is not None:
-                check_images(given)
-                if given.shape[1:] != grey.shape[1:]:
-                    raise AssayError(f"{name} is {tuple(given.shape[1:])}, the pictures are {size}")
+
+        # start and like
+        for name, pictures in (("start", start), ("like", like)):
+            if pictures is not None:
+                check_images(pictures)
+                if pictures.shape[1:] != grey.shape[1:]:
+                    raise AssayError(f"{name} is {tuple(pictures.shape[1:])}, the pictures are {size}")
         if start is not None and len(start) not in (1, len(grey)):
             raise AssayError(f"{len(start)} starts for {len(grey)} pictures")
         if like is not None and not len(like):
             raise AssayError("like is no images; give some, or leave it out")
         if start is not None and self.parametrisation in ("cppn", "latent"):
             raise AssayError(f"{self.parametrisation} cannot start at a picture; use pixel, fourier or maco")
-        own = getattr(model, "input_size", size)
-        if (size[1] < own[1] or size[2] < own[2]) and not takes(model, size):
-            raise AssayError(f"this model takes pictures of {own[1]} x {own[2]} alone; a larger one it sees in windows")
+
+        # what model takes
+        window = getattr(model, "input_size", size)
+        if (size[1] < window[1] or size[2] < window[2]) and not takes(model, size):
+            raise AssayError(
+                f"this model takes pictures of {window[1]} x {window[2]} alone; a larger one it sees in windows"
+            )
+
         streams = as_draws(draws, grey)
         with evaluating(model), evaluating(generator) if generator is not None else nullcontext():
-            begun = self.begin(model, target, grey, streams, start, like, generator)
-            return detached(self.run(model, target, begun, streams, callback))
+            canvas = self.begin(model, target, grey, streams, start, like, generator)
+            return detached(self.run(model, target, canvas, streams, callback))
 
     def begin(
         self, model: nn.Module, target: Target, grey: Tensor, draws: Draws, start: Tensor | None, like: Tensor | None,
@@ -151,18 +160,18 @@ class Visualize(Synthesis):
         if self.init == "grey":
             return Latent(grey.new_zeros(len(grey), latent), generator, size)
         codes = draws.normal((max(self.candidates, 1), latent)).to(grey).clamp(-LIMIT, LIMIT)
-        begun = Latent(codes[:, 0], generator, size)
+        canvas = Latent(codes[:, 0], generator, size)
         for i, row in enumerate(codes if self.candidates > 1 else ()):
-            own = target if target.count == 1 else target[torch.tensor([i])]
-            liked = torch.cat([own(model, generator(few)) for few in row.split(16)])
-            begun.values.data[i] = row[liked.argmax()]
-        return begun
+            objective = target if target.count == 1 else target[torch.tensor([i])]
+            scores = torch.cat([objective(model, generator(few)) for few in row.split(16)])
+            canvas.values.data[i] = row[scores.argmax()]
+        return canvas
 
     def run(
-        self, model: nn.Module, target: Target, begun: Parametrisation, draws: Draws, callback: Callback | None
+        self, model: nn.Module, target: Target, canvas: Parametrisation, draws: Draws, callback: Callback | None
     ) -> Art:
         """The climb itself, on a borrowed model."""
-        shape = begun.images().shape
+        shape = canvas.images().shape
         window = getattr(model, "input_size", tuple(shape[1:]))[1:]
         smaller = (min(window[0], shape[2]), min(window[1], shape[3]))
         transforms: list[Transform] = []
@@ -173,11 +182,11 @@ class Visualize(Synthesis):
         transforms += [part(by) for part, by in ((Defocus, self.defocus), (Noise, self.noise)) if by]
         penalties: list[Penalty] = [TV(self.tv)] if self.tv else []
         if self.l2:
-            penalties.append(self._small_code(begun) if self.parametrisation == "latent" else L2(self.l2))
+            penalties.append(self._small_code(canvas) if self.parametrisation == "latent" else L2(self.l2))
         if self.diversity:
-            penalties.append(self._likeness(model, begun))
+            penalties.append(self._likeness(model, canvas))
         return optimise(
-            begun,
+            canvas,
             lambda images: target(model, images),
             draws,
             steps=self.steps,
@@ -202,15 +211,15 @@ class Visualize(Synthesis):
             filters.append((self.clip_every, ClipContribution(self.clip_contribution)))
         return filters
 
-    def _small_code(self, begun: Parametrisation) -> Penalty:
-        return lambda images: self.l2 * begun.values.square().sum(1)
+    def _small_code(self, canvas: Parametrisation) -> Penalty:
+        return lambda images: self.l2 * canvas.values.square().sum(1)
 
-    def _likeness(self, model: nn.Module, begun: Parametrisation) -> Penalty:
+    def _likeness(self, model: nn.Module, canvas: Parametrisation) -> Penalty:
         """Mean cosine similarity of a picture's Gram matrix to the others' (Olah et al. 2017, diversity)."""
-        if len(begun.values) < 2:
+        if len(canvas.values) < 2:
             raise AssayError("diversity is among the pictures of one call; ask for two or more")
-        window = getattr(model, "input_size", begun.images().shape[1:])
-        layer = default_layer(model, begun.values.new_zeros(1, *window))
+        window = getattr(model, "input_size", canvas.images().shape[1:])
+        layer = default_layer(model, canvas.values.new_zeros(1, *window))
         see = Seen(model, [layer])
 
         def likeness(images: Tensor) -> Tensor:
@@ -236,7 +245,7 @@ def facets(codes: Tensor, images: Tensor, count: int, *, near: int = 15, seed: i
     if not 1 <= count <= len(codes):
         raise AssayError(f"{count} clusters of {len(codes)} images")
     flat = codes.flatten(1).double().cpu().numpy()
-    found = KMeans(count, n_init=4, random_state=seed).fit(flat)
-    centres = torch.from_numpy(found.cluster_centers_).to(codes)
+    clusters = KMeans(count, n_init=4, random_state=seed).fit(flat)
+    centres = torch.from_numpy(clusters.cluster_centers_).to(codes)
     nearest = torch.cdist(centres, codes.flatten(1)).topk(min(near, len(codes)), largest=False).indices
     return images[nearest.to(images.device)].mean(1)

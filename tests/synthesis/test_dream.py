@@ -8,7 +8,7 @@ from assay.core.errors import AssayError
 from assay.core.layers import activations
 from assay.core.targets import LayerNorm2, gradient
 from assay.synthesis import DeepDream
-from assay.synthesis.tiles import margin, slope, tiled, windowed
+from assay.synthesis.tiles import margin, slope, slope_by_tiles, slope_by_windows
 from assay.synthesis.transforms import roll
 from tests.synthesis.nets import Fixed, Net, pictures
 
@@ -87,7 +87,7 @@ def test_tiles_are_exact(layer: str, tile: int) -> None:
     around, stride = margin(net, layer, net.input_size)
     target = LayerNorm2(layer)
     whole = slope(lambda x: target(net, x), images)
-    parts = tiled(lambda x: target(net, x), images, tile, around, stride)
+    parts = slope_by_tiles(lambda x: target(net, x), images, tile, around, stride)
     torch.testing.assert_close(parts.gradient, whole.gradient, atol=1e-5 * whole.gradient.abs().max().item(), rtol=1e-4)
     assert ((parts.value / whole.value - 1).abs() < 0.3).all()  # estimated from tiles with their surroundings
 
@@ -126,7 +126,7 @@ def test_a_model_of_a_fixed_size_dreams_about_any_picture(size: tuple[int, int])
 def test_windows_average_where_they_overlap() -> None:
     net, images = Fixed(), pictures(1, 24, 36)
     target = LayerNorm2("body.4")
-    found = windowed(lambda x: target(net, x), images, (24, 24))
+    found = slope_by_windows(lambda x: target(net, x), images, (24, 24))
     left, right = (gradient(target, net, images[..., at : at + 24]) for at in (0, 12))
     torch.testing.assert_close(found.gradient[..., :12], left[..., :12])
     torch.testing.assert_close(found.gradient[..., 12:24], (left[..., 12:] + right[..., :12]) / 2)

@@ -33,7 +33,7 @@ def test_statistics_of_pictures_with_known_colours() -> None:
 def test_colours_and_back(size: tuple[int, int]) -> None:
     images = 0.1 + 0.8 * pictures(2, *size)
     for statistics in (Statistics.usual(images), Statistics.of(images)):
-        torch.testing.assert_close(statistics.correlated(statistics.uncorrelated(images)), images, atol=2e-4, rtol=0)
+        torch.testing.assert_close(statistics.correlate(statistics.decorrelate(images)), images, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(12, 16), (15, 9)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import AssayError
-from assay.synthesis.scores_texture import PATCH, copied, copy_length, seam_energy
+from assay.synthesis.scores_texture import PATCH, copy_length, copy_sides, seam_energy
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -51,7 +51,7 @@ def test_copies_are_those_of_brute_force(channels: int) -> None:
     picture[:, 3:8, 4:10] = sample[:, 2:7, 1:7]
     wanted = brute_copied(picture, sample)
     assert wanted.max() == 5
-    assert (copied(picture, sample) == wanted).all()
+    assert (copy_sides(picture, sample) == wanted).all()
 
 
 def test_copy_length_is_the_side_of_tiles() -> None:

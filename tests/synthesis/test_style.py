@@ -16,7 +16,7 @@ from assay.core.layers import activations
 from assay.core.targets import CodeDistance, gram
 from assay.synthesis.gram import Seen, gram_loss, layer_weights
 from assay.synthesis.scores_style import against_budget, gram_distance, held_out
-from assay.synthesis.style import StyleTransfer, code_loss, grey, luminance, matched_contrast, recoloured
+from assay.synthesis.style import StyleTransfer, code_loss, grey, luminance, matched_contrast, restore_chroma
 from assay.synthesis.tiles import resized
 from tests.bench.real import REAL, needed
 from tests.synthesis.pyramid import Fixed, Pyramid, pictures, state_of
@@ -121,10 +121,10 @@ def test_luminance_and_chroma() -> None:
     torch.testing.assert_close(luminance(torch.ones(1, 3, 2, 2)), torch.ones(1, 1, 2, 2))
     torch.testing.assert_close(grey(images)[:, 1], luminance(images)[:, 0])
     assert luminance(images[:, :1]).equal(images[:, :1])
-    made = recoloured(0.8 * images + 0.1, 0.6 * images + 0.2)
+    made = restore_chroma(0.8 * images + 0.1, 0.6 * images + 0.2)
     red_green = made[:, 0] - made[:, 1]
     torch.testing.assert_close(red_green, 0.6 * (images[:, 0] - images[:, 1]))
-    torch.testing.assert_close(recoloured(images, images), images)
+    torch.testing.assert_close(restore_chroma(images, images), images)
 
 
 def test_contrast_is_matched_to_each_image() -> None:
