@@ -49,19 +49,19 @@ class APGD(Attack):
         clean = ask(model, images, self.samples)
         best.update(index, images, -goal.margin(clean), goal.reached(clean))
         for aim in self._aims(clean, goal):
-            scaled = Scaled.by(aim, clean) if self.rescale else aim
             for _ in range(self.restarts):
                 index = (~best.fooled).nonzero().flatten()
                 if len(index) == 0:
                     return best.images
-                self._climb(model, images[index], goal[index], scaled[index], draws[index], best, index)
+                self._climb(model, images[index], goal[index], aim[index], draws[index], best, index)
         return best.images
 
     def _aims(self, clean: Tensor, goal: Goal) -> list[Goal]:
-        """The goal itself, or each of the likeliest other classes in turn."""
-        if not self.targets or not isinstance(goal, Untargeted):
-            return [goal]
-        return [Towards(goal.labels, classes) for classes in likeliest(clean, goal, self.targets).unbind(1)]
+        """The goal itself, or each of the likeliest other classes in turn, with the logits to their scale."""
+        aims = [goal]
+        if self.targets and isinstance(goal, Untargeted):
+            aims = [Towards(goal.labels, classes) for classes in likeliest(clean, goal, self.targets).unbind(1)]
+        return [Scaled.by(aim, clean) for aim in aims] if self.rescale else aims
 
     def _climb(
         self, model: nn.Module, images: Tensor, goal: Goal, aim: Goal, draws: Draws, best: Best, index: Tensor
@@ -70,18 +70,18 @@ class APGD(Attack):
         ball, marks = Ball(self.norm, self.eps), _checkpoints(self.steps, self.norm)
         state = _State.start(self, ball, images, draws)
         for k in range(self.steps + 1):
-            found = slope(model, state.x, lambda logits: aim.loss(logits, self.loss), self.samples)  # noqa: B023
-            reached = goal.reached(found.logits)
-            state.learn(found.loss, found.gradient, -goal.margin(found.logits), k)
-            if reached.any():
-                best.update(index[reached], state.x[reached], state.lead[reached], reached[reached])
-                stay = ~reached
+            point = slope(model, state.x, lambda logits: aim.loss(logits, self.loss), self.samples)  # noqa: B023
+            success = goal.reached(point.logits)
+            state.learn(point.loss, point.gradient, -goal.margin(point.logits), k)
+            if success.any():
+                best.update(index[success], state.x[success], state.lead[success], success[success])
+                stay = ~success
                 index, goal, aim, images = index[stay], goal[stay], aim[stay], images[stay]
                 state = state.stay(stay)
                 if len(index) == 0:
                     return
             if k == self.steps:
-                best.update(index, state.peak, state.peak_lead, torch.zeros_like(reached[: len(index)]))
+                best.update(index, state.peak, state.peak_lead, torch.zeros_like(success[: len(index)]))
                 return
             if k in marks:
                 state.judge(marks[k], self, images)

@@ -57,20 +57,20 @@ class Ball:
         """The nearest difference inside the ball."""
         return _PROJECT[self.norm](difference, self._radii(difference), None)
 
-    def inside(self, images: Tensor, moved: Tensor) -> Tensor:
-        """``moved`` brought back into the ball around ``images`` and into [0, 1].
+    def inside(self, images: Tensor, points: Tensor) -> Tensor:
+        """``points`` brought back into the ball around ``images`` and into [0, 1].
 
         In Linf, L1 and L0 the nearest such point; in L2 the ball first, then the box, which stays in the ball.
         """
-        difference = moved - images
+        difference = points - images
         limit = room(images, difference) if self.norm in ("l1", "l0") else None
-        projected = _PROJECT[self.norm](difference, self._radii(difference), limit)
-        moved = (images + projected).clamp(0, 1)
+        change = _PROJECT[self.norm](difference, self._radii(difference), limit)
+        points = (images + change).clamp(0, 1)
         if self.norm not in ORDERS or self.norm == "linf":
-            return moved
-        over = distance(moved - images, self.norm) / torch.as_tensor(self.eps, device=images.device).clamp(min=1e-30)
-        tight = images + (moved - images) * rows(1 - 2 * (over - 1), images)  # rounding took it out
-        return torch.where(rows(over > 1, images), tight.clamp(0, 1), moved)
+            return points
+        over = distance(points - images, self.norm) / torch.as_tensor(self.eps, device=images.device).clamp(min=1e-30)
+        tight = images + (points - images) * rows(1 - 2 * (over - 1), images)  # rounding took it out
+        return torch.where(rows(over > 1, images), tight.clamp(0, 1), points)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The difference of norm 1 with the largest inner product with ``gradient``; 0 where that is 0."""
@@ -97,8 +97,8 @@ class Ball:
 def check_eps(eps: float, norm: str) -> None:
     """Raise ``AssayError`` unless ``eps`` is a possible radius for images in [0, 1]."""
     if not eps >= 0 or (norm == "linf" and eps > 1) or eps == float("inf"):
-        wanted = "between 0 and 1 (images lie in [0, 1]; write 8/255, not 8)" if norm == "linf" else "finite and >= 0"
-        raise AssayError(f"eps={eps} must be {wanted}")
+        bounds = "between 0 and 1 (images lie in [0, 1]; write 8/255, not 8)" if norm == "linf" else "finite and >= 0"
+        raise AssayError(f"eps={eps} must be {bounds}")
 
 
 def check_positive(**settings: float) -> None:
@@ -137,8 +137,8 @@ def _project_l1(difference: Tensor, eps: Radius, limit: Tensor | None) -> Tensor
     over = (radius - left.gather(1, crossing)) / slope.gather(1, crossing).clamp(min=1)
     threshold = (knots.gather(1, crossing) - over).clamp(min=0)
     fits = most.sum(1, keepdim=True) <= radius
-    kept = torch.where(fits, most, torch.minimum((size - threshold).clamp(min=0), most))
-    return kept.to(difference.dtype).view_as(difference) * difference.sign()
+    shrunk = torch.where(fits, most, torch.minimum((size - threshold).clamp(min=0), most))
+    return shrunk.to(difference.dtype).view_as(difference) * difference.sign()
 
 
 def _project_l0(difference: Tensor, eps: Radius, limit: Tensor | None) -> Tensor:

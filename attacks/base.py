@@ -46,8 +46,8 @@ class Attack(ABC):
         if len(images) == 0:
             return images.clone()
         with evaluating(model):
-            settled = as_goal(goal, images).settle(model, images)
-            return self.run(model, images, settled, as_draws(draws, images)).detach()
+            goal = as_goal(goal, images).settle(model, images)
+            return self.run(model, images, goal, as_draws(draws, images)).detach()
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
@@ -83,8 +83,8 @@ class BlackBox(Attack):
         if len(images) == 0:
             return Trace(images.clone(), torch.zeros(0, dtype=torch.int64, device=images.device))
         with evaluating(model), torch.no_grad():
-            settled = as_goal(goal, images).settle(model, images)
-            return self.search(model, images, settled, as_draws(draws, images))
+            goal = as_goal(goal, images).settle(model, images)
+            return self.search(model, images, goal, as_draws(draws, images))
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         with torch.no_grad():

@@ -24,12 +24,12 @@ class Best(NamedTuple):
         """Nothing found yet: the images themselves, which anything beats."""
         return cls(images.clone(), images.new_full((len(images),), float("-inf")), _none(images))
 
-    def update(self, index: Tensor, images: Tensor, loss: Tensor, reached: Tensor) -> None:
+    def update(self, index: Tensor, images: Tensor, loss: Tensor, success: Tensor) -> None:
         """Keep what is better of the images at ``index``, all (n, ...)."""
-        won = self.fooled[index]
-        better = (reached & ~won) | ((reached == won) & (loss > self.loss[index]))
+        before = self.fooled[index]
+        better = (success & ~before) | ((success == before) & (loss > self.loss[index]))
         place = index[better]
-        self.images[place], self.loss[place], self.fooled[place] = images[better], loss[better], reached[better]
+        self.images[place], self.loss[place], self.fooled[place] = images[better], loss[better], success[better]
 
 
 class Nearest(NamedTuple):
@@ -49,10 +49,10 @@ class Nearest(NamedTuple):
         """(N,) bool."""
         return self.size.isfinite()
 
-    def update(self, index: Tensor, images: Tensor, reached: Tensor) -> Tensor:
+    def update(self, index: Tensor, images: Tensor, success: Tensor) -> Tensor:
         """Keep the images at ``index`` that fool nearer than before; which were kept, (n,) bool."""
         size = distance(images - self.clean[index], self.norm)
-        better = reached & (size < self.size[index])
+        better = success & (size < self.size[index])
         place = index[better]
         self.images[place], self.size[place] = images[better], size[better]
         return better
@@ -68,13 +68,13 @@ class Pick(NamedTuple):
 
     images: Tensor  # (n, C, H, W)
     loss: Tensor  # (n, many)
-    reached: Tensor  # (n, many) bool
+    success: Tensor  # (n, many) bool
     place: Tensor  # (n,) of the best among them
 
     @property
     def fooled(self) -> Tensor:
         """(n,) bool."""
-        return self.reached.any(1)
+        return self.success.any(1)
 
     @property
     def best(self) -> Tensor:
@@ -94,16 +94,16 @@ def best_candidate(
 
     ``make(part)`` gives those of the images at ``part``, (len(part) * many, C, H, W), image by image.
     """
-    values, picked = like.shape[1:].numel(), []
+    values, picks = like.shape[1:].numel(), []
     for part in parts(all_indices(like), values * many):
         candidates = make(part)
         logits = torch.cat([model(piece) for piece in parts(candidates, values)])
-        each = goal[part.repeat_interleave(many)]
-        losses, reached = each.loss(logits, loss).view(-1, many), each.reached(logits).view(-1, many)
-        place = losses.masked_fill(reached.any(1, keepdim=True) & ~reached, float("-inf")).argmax(1)
+        goals = goal[part.repeat_interleave(many)]
+        losses, success = goals.loss(logits, loss).view(-1, many), goals.reached(logits).view(-1, many)
+        place = losses.masked_fill(success.any(1, keepdim=True) & ~success, float("-inf")).argmax(1)
         best = candidates.view(-1, many, *like.shape[1:])[all_indices(place), place]
-        picked.append(Pick(best, losses, reached, place))
-    return Pick(*(torch.cat(each) for each in zip(*picked, strict=True)))
+        picks.append(Pick(best, losses, success, place))
+    return Pick(*(torch.cat(pieces) for pieces in zip(*picks, strict=True)))
 
 
 def parts(rows: Tensor, values: int) -> tuple[Tensor, ...]:

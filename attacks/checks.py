@@ -29,27 +29,27 @@ def inspect(model: nn.Module, images: Tensor, logits: Tensor) -> list[str]:
     """
     if len(images) == 0:
         return []
-    found = []
+    failures = []
     if logits.shape[1] > 1 and (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-4).all():
-        found.append("probabilities")
+        failures.append("probabilities")
     pair = torch.cat([images[:1], 1 - images[:1]])
     with torch.no_grad(), _Gradients() as gradients:
         beside, again = model(pair)[:1], model(pair)[:1]
-    if gradients.seen:
-        found.append("gradient-in-forward")
+    if gradients.active:
+        failures.append("gradient-in-forward")
     limit = 10 * NOISE * logits[:1].abs().amax().clamp(min=1)
     if (beside - again).abs().amax() <= limit < (beside - logits[:1]).abs().amax():
-        found.append("batch-dependent")
-    return found
+        failures.append("batch-dependent")
+    return failures
 
 
 class _Gradients(Calls):
     """Notices whether gradients are on in a block that turned them off."""
 
-    seen = False
+    active = False
 
     def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.seen = self.seen or torch.is_grad_enabled()
+        self.active = self.active or torch.is_grad_enabled()
         return func(*args, **kwargs)
 
 
@@ -71,35 +71,36 @@ class Watch:
 
     @contextmanager
     def on(self, model: nn.Module) -> Iterator["Watch"]:
-        handle = model.register_forward_hook(self._timed(self._passed))
+        handle = model.register_forward_hook(self._time(self._forward))
         try:
             yield self
         finally:
             handle.remove()
 
-    def flags(self, success: Tensor) -> dict[str, Tensor]:
+    def flags(self, success: Tensor, universal: bool = False) -> dict[str, Tensor]:
         """Per image: ``zero-gradient``, ``silent-success``, ``incomplete``, of those without ``success`` (N,) bool.
 
         They say that most gradients were exactly zero, that the attack passed an image that fools within the budget and
         returned another, and that the loss still moved in the last steps. Only a budget tells whose image a pass was,
-        so attacks without one have no silent successes.
+        so attacks without one have no silent successes. What fools one image on the way of a ``universal`` attack is
+        not what fools most in the end: of those ``zero-gradient`` alone.
         """
-        missed = ~success
-        return {
-            "zero-gradient": missed & (self.flat * 2 > self.slopes),
-            "silent-success": missed & self.reached & (self.eps < float("inf")),
-            "incomplete": missed & self._moving(),
-        }
+        failure = ~success
+        flags = {"zero-gradient": failure & (self.flat * 2 > self.slopes)}
+        if not universal:
+            flags["silent-success"] = failure & self.reached & (self.eps < float("inf"))
+            flags["incomplete"] = failure & self._moving()
+        return flags
 
-    def _timed(self, work: Callable[..., None]) -> Callable[..., None]:
-        def timed(*arguments: Any) -> None:
+    def _time(self, work: Callable[..., None]) -> Callable[..., None]:
+        def measure(*arguments: Any) -> None:
             start = time.perf_counter()
             work(*arguments)
             self.seconds += time.perf_counter() - start
 
-        return timed
+        return measure
 
-    def _passed(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _forward(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x, logits = inputs[0].detach(), output.detach()
         if len(x) == 0 or len(self.images) == 0 or x.shape[1:] != self.images.shape[1:]:
             return
@@ -113,10 +114,10 @@ class Watch:
             self.reached[index[clear]] |= inside & (size <= self.eps * (1 + SLACK) + SLACK)
         if inputs[0].requires_grad:
             self.margins.append((index, margin))
-            sloped = self._timed(self._sloped)
-            inputs[0].register_hook(lambda gradient: sloped(index, gradient))  # type: ignore[no-untyped-call]
+            backward = self._time(self._backward)
+            inputs[0].register_hook(lambda gradient: backward(index, gradient))  # type: ignore[no-untyped-call]
 
-    def _sloped(self, index: Tensor, gradient: Tensor) -> None:
+    def _backward(self, index: Tensor, gradient: Tensor) -> None:
         if len(gradient) == len(index):
             zero = (gradient == 0).flatten(1).all(1)
             self.slopes.index_add_(0, index, torch.ones_like(zero, dtype=self.slopes.dtype))

@@ -23,7 +23,7 @@ FUNCTIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda z: z,
 )
 LIMIT = 3.0  # of a weight
-GROWN = 3  # mutations before the first generation, so that it has nodes to work with
+WARM_UP = 3  # mutations before the first generation, so that it has nodes to work with
 
 
 class Genomes(NamedTuple):
@@ -31,7 +31,7 @@ class Genomes(NamedTuple):
 
     weights: Tensor  # (n, population, V, V): [..., to, from]; 0 is no connection
     kinds: Tensor  # (n, population, V): each slot's function
-    used: Tensor  # (n, population, V) bool: all but the free hidden slots
+    active: Tensor  # (n, population, V) bool: all but the free hidden slots
 
     @classmethod
     def random(cls, draws: Draws, population: int, channels: int, hidden: int) -> "Genomes":
@@ -41,35 +41,35 @@ class Genomes(NamedTuple):
         weights[..., INPUTS:] = 0
         weights[..., :-channels, :] = 0
         kinds = draws.integers(len(FUNCTIONS), (population, slots)).long()
-        used = torch.ones_like(kinds, dtype=torch.bool)
-        used[..., INPUTS:-channels] = False
-        grown = cls(weights, kinds, used)
-        for _ in range(GROWN):
-            grown = grown.mutated(draws, channels, 1.0)
-        return grown
+        active = torch.ones_like(kinds, dtype=torch.bool)
+        active[..., INPUTS:-channels] = False
+        genomes = cls(weights, kinds, active)
+        for _ in range(WARM_UP):
+            genomes = genomes.mutate(draws, channels, 1.0)
+        return genomes
 
     def at(self, index: Tensor) -> "Genomes":
         """The networks of the images at ``index``."""
-        return Genomes(self.weights[index], self.kinds[index], self.used[index])
+        return Genomes(self.weights[index], self.kinds[index], self.active[index])
 
-    def where(self, mine: Tensor, other: "Genomes") -> "Genomes":
-        """These networks where ``mine`` (n, population), else the other ones."""
-        weights = torch.where(mine[..., None, None], self.weights, other.weights)
-        kinds, used = (torch.where(mine[..., None], a, b) for a, b in zip(self[1:], other[1:], strict=True))
-        return Genomes(weights, kinds, used)
+    def where(self, mask: Tensor, other: "Genomes") -> "Genomes":
+        """These networks where ``mask`` (n, population), else the other ones."""
+        weights = torch.where(mask[..., None, None], self.weights, other.weights)
+        kinds, active = (torch.where(mask[..., None], a, b) for a, b in zip(self[1:], other[1:], strict=True))
+        return Genomes(weights, kinds, active)
 
     def children(self, draws: Draws, channels: int) -> "Genomes":
         """As many, each a mutation of a random one of the same image."""
         parents = draws.integers(self.kinds.shape[1], (self.kinds.shape[1],))
         rows = torch.arange(len(parents), device=parents.device)[:, None]
-        return Genomes(*(each[rows, parents] for each in self)).mutated(draws, channels)
+        return Genomes(*(field[rows, parents] for field in self)).mutate(draws, channels)
 
-    def mutated(self, draws: Draws, channels: int, growth: float = 0.2) -> "Genomes":
+    def mutate(self, draws: Draws, channels: int, growth: float = 0.2) -> "Genomes":
         """All weights shift at one random scale; now and then a function changes, a connection comes, goes or splits.
 
         ``growth`` is the chance of a new connection and, again, of a new node within one.
         """
-        weights, kinds, used = (each.clone() for each in self)
+        weights, kinds, active = (field.clone() for field in self)
         population, slots = kinds.shape[1:]
         rows = torch.arange(len(kinds), device=kinds.device)[:, None]
         cols = torch.arange(population, device=kinds.device)[None]
@@ -78,10 +78,10 @@ class Genomes(NamedTuple):
         shift = scale[..., None, None] * draws.normal((population, slots, slots))
         weights = torch.where(weights != 0, (weights + shift).clamp(-LIMIT, LIMIT), weights)
 
-        slot, kind = _any(used, draws), draws.integers(len(FUNCTIONS), (population,)).long()
+        slot, kind = _any(active, draws), draws.integers(len(FUNCTIONS), (population,)).long()
         kinds[rows, cols, slot] = torch.where(chance[..., 1] < 0.2, kind, kinds[rows, cols, slot])
 
-        takes, gives = used.clone(), used.clone()
+        takes, gives = active.clone(), active.clone()
         takes[..., :INPUTS], gives[..., -channels:] = False, False
         later = torch.ones(slots, slots, dtype=torch.bool, device=kinds.device).tril(-1)
         open_ = takes[..., :, None] & gives[..., None, :] & later & (weights == 0)
@@ -97,7 +97,7 @@ class Genomes(NamedTuple):
         place = _any((weights != 0).flatten(2), draws)
         to, start = place // slots, place % slots
         order = torch.arange(slots, device=kinds.device)
-        free = ~used & (order > start[..., None]) & (order < to[..., None])
+        free = ~active & (order > start[..., None]) & (order < to[..., None])
         node = _any(free, draws)
         splits = (chance[..., 4] < growth) & free[rows, cols, node] & (weights[rows, cols, to, start] != 0)
         r, c = splits.nonzero(as_tuple=True)
@@ -105,32 +105,32 @@ class Genomes(NamedTuple):
         weights[r, c, node, start] = 1.0
         weights[r, c, to, node] = weights[r, c, to, start]
         weights[r, c, to, start] = 0.0
-        used[r, c, node] = True
-        return Genomes(weights, kinds, used)
+        active[r, c, node] = True
+        return Genomes(weights, kinds, active)
 
     def draw(self, shape: torch.Size) -> Tensor:
         """The pictures, (n * population, C, H, W) in [0, 1] for ``shape`` (C, H, W)."""
         channels, height, width = shape
-        flat = Genomes(*(each.flatten(0, 1) for each in self))
+        flat = Genomes(*(field.flatten(0, 1) for field in self))
         slots = flat.kinds.shape[1]
         pictures = []
         for part in parts(torch.arange(len(flat.kinds)), slots * height * width):
-            weights, kinds, used = (each[part] for each in flat)
+            weights, kinds, active = (field[part] for field in flat)
             values = weights.new_zeros(len(part), slots, height * width)
             values[:, :INPUTS] = _places(height, width).to(weights)
             for slot in range(INPUTS, slots):
-                if used[:, slot].any():
-                    reached = torch.bmm(weights[:, slot : slot + 1, :slot], values[:, :slot])[:, 0]
+                if active[:, slot].any():
+                    sums = torch.bmm(weights[:, slot : slot + 1, :slot], values[:, :slot])[:, 0]
                     for kind, function in enumerate(FUNCTIONS):
                         rows = (kinds[:, slot] == kind).nonzero().flatten()
-                        values[rows, slot] = function(reached[rows])
+                        values[rows, slot] = function(sums[rows])
             pictures.append(_colours((values[:, -channels:] + 1) / 2).view(len(part), *shape))
         return torch.cat(pictures)
 
 
-def _any(allowed: Tensor, draws: Draws) -> Tensor:
-    """A random place in the last axis of ``allowed`` (n, population, m) where it holds; 0 where it holds nowhere."""
-    return (draws.uniform(allowed.shape[1:]) + 1).mul(allowed).argmax(2)
+def _any(mask: Tensor, draws: Draws) -> Tensor:
+    """A random place in the last axis of ``mask`` (n, population, m) where it holds; 0 where it holds nowhere."""
+    return (draws.uniform(mask.shape[1:]) + 1).mul(mask).argmax(2)
 
 
 def _places(height: int, width: int) -> Tensor:
@@ -146,6 +146,6 @@ def _colours(outputs: Tensor) -> Tensor:
     if outputs.shape[1] == 1:
         return outputs.clamp(0, 1)
     hue, saturation, brightness = outputs[:, :1] % 1, outputs[:, 1:2].clamp(0, 1), outputs[:, 2:].clamp(0, 1)
-    turned = (outputs.new_tensor([5.0, 3.0, 1.0])[:, None] + 6 * hue) % 6
-    mixed: Tensor = brightness * (1 - saturation * torch.minimum(turned, 4 - turned).clamp(0, 1))
-    return mixed
+    phase = (outputs.new_tensor([5.0, 3.0, 1.0])[:, None] + 6 * hue) % 6
+    colours: Tensor = brightness * (1 - saturation * torch.minimum(phase, 4 - phase).clamp(0, 1))
+    return colours

@@ -14,7 +14,7 @@ from assay.attacks.best import Nearest, all_indices
 from assay.attacks.goals import Goal
 from assay.core.draws import Draws
 
-HELD = 2**20  # values of one image's questions that are held at once
+CHUNK = 2**20  # values of one image's questions that are held at once
 SPARE = 1e-3  # of the distance: how far inside the boundary an image must be to be returned, beyond float noise
 ROUND = 3  # questions at most in a round of the walk, and one to keep its result
 RATE = 0.2  # how fast the lengths of the walk adapt
@@ -27,23 +27,23 @@ class _Judge:
     model: nn.Module
     goal: Goal
     nearest: Nearest
-    used: Tensor  # (N,) int64
+    queries: Tensor  # (N,) int64
     limit: int
 
     @classmethod
     def of(cls, model: nn.Module, images: Tensor, goal: Goal, norm: str, limit: int) -> "_Judge":
-        used = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        return cls(model, goal, Nearest.of(images, norm), used, limit)
+        queries = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return cls(model, goal, Nearest.of(images, norm), queries, limit)
 
     def left(self, index: Tensor) -> Tensor:
         """The questions that the images at ``index`` may still ask, (n,)."""
-        return self.limit - self.used[index]
+        return self.limit - self.queries[index]
 
     def fools(self, index: Tensor, x: Tensor) -> Tensor:
         """Whether each of ``x`` (n, C, H, W) reaches the goal of its image, (n,) bool; ``index`` may repeat."""
         if len(index) == 0:
             return torch.zeros(0, dtype=torch.bool, device=index.device)
-        self.used.index_add_(0, index, torch.ones_like(index))
+        self.queries.index_add_(0, index, torch.ones_like(index))
         return self.goal[index].reached(self.model(x))
 
     def start(self, tries: int, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ class _Judge:
         self.nearest.update(index, images, self.fools(index, images))
         index, x = (~self.nearest.fooled).nonzero().flatten(), images.clone()
         sizes = max(*images.shape[2:]).bit_length()
-        begun = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        ready = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for k in range(tries):
             index = index[self.left(index) > 0]
             if len(index) == 0:
@@ -64,27 +64,27 @@ class _Judge:
             cell = 2 ** (k % sizes)
             noise = F.interpolate(noise[:, :, ::cell, ::cell], scale_factor=cell)
             noise = noise[..., : images.shape[2], : images.shape[3]].contiguous()  # some models take views of it
-            fooled = self.fools(index, noise)
-            x[index], begun[index] = noise, fooled
-            self.nearest.update(index, noise, fooled)
-            index = index[~fooled]
-        started = begun.nonzero().flatten()
-        return started, x[started]
+            success = self.fools(index, noise)
+            x[index], ready[index] = noise, success
+            self.nearest.update(index, noise, success)
+            index = index[~success]
+        index = ready.nonzero().flatten()
+        return index, x[index]
 
     def onto_boundary(self, index: Tensor, x: Tensor, precision: float) -> Tensor:
         """The fooling images next to the boundary on the way from ``x``, which fool, to the clean ones; keeps them."""
         clean = self.nearest.clean[index]
-        low, high, found = torch.zeros_like(x[:, 0, 0, 0]), torch.ones_like(x[:, 0, 0, 0]), x.clone()
+        low, high, boundary = torch.zeros_like(x[:, 0, 0, 0]), torch.ones_like(x[:, 0, 0, 0]), x.clone()
         reach = distance(x - clean, self.nearest.norm)
         for _ in range(math.ceil(-math.log2(precision))):
             may = (self.left(index) > 0).nonzero().flatten()
             middle = (low[may] + high[may]) / 2
-            tried = self._between(clean[may], x[may], middle * reach[may], middle)
-            fooled = self.fools(index[may], tried)
-            high[may], low[may] = torch.where(fooled, middle, high[may]), torch.where(fooled, low[may], middle)
-            found[may[fooled]] = tried[fooled]
-        self.keep(index, found)
-        return found
+            candidates = self._between(clean[may], x[may], middle * reach[may], middle)
+            success = self.fools(index[may], candidates)
+            high[may], low[may] = torch.where(success, middle, high[may]), torch.where(success, low[may], middle)
+            boundary[may[success]] = candidates[success]
+        self.keep(index, boundary)
+        return boundary
 
     def keep(self, index: Tensor, x: Tensor) -> None:
         """Give ``nearest`` the fooling ``x``, moved a little away from the boundary: float noise does not turn it."""
@@ -100,7 +100,7 @@ class _Judge:
         return clean + rows(share, x) * (x - clean)
 
     def report(self) -> tuple[Tensor, Tensor]:
-        return self.used.clone(), self.nearest.size.clone()
+        return self.queries.clone(), self.nearest.size.clone()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,43 +142,43 @@ class HopSkipJump(BlackBox):
             radius = (0.1 if t > 1 else 1) * distance(away, "l2") / math.sqrt(size)
             direction = self._estimate(judge, index, x, radius, count, draws[index])
             direction = Ball(self.norm, 1.0).steepest(direction)
-            moved = self._step(judge, index, x, direction, distance(away, self.norm) / math.sqrt(t))
-            x = judge.onto_boundary(index, moved, precision)
+            x = self._step(judge, index, x, direction, distance(away, self.norm) / math.sqrt(t))
+            x = judge.onto_boundary(index, x, precision)
             history.append(judge.report())
-        return Trace(judge.nearest.images, judge.used, tuple(history))
+        return Trace(judge.nearest.images, judge.queries, tuple(history))
 
     def _estimate(self, judge: _Judge, index: Tensor, x: Tensor, radius: Tensor, count: Tensor, draws: Draws) -> Tensor:
         """Eq. 16: the mean of directions, weighed by the decision there less the mean decision; (n, C, H, W)."""
-        weighed, plain, decided = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(radius)
-        most, held = int(count.max()), max(1, HELD // x[0].numel())
-        for start in range(0, most, held):
-            n = min(held, most - start)
+        correlation, total, balance = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(radius)
+        most, chunk = int(count.max()), max(1, CHUNK // x[0].numel())
+        for start in range(0, most, chunk):
+            n = min(chunk, most - start)
             noise = draws.normal((n, *x.shape[1:])) if self.norm == "l2" else draws.uniform((n, *x.shape[1:]), -1, 1)
             noise = noise / noise.flatten(2).norm(dim=2).clamp(min=1e-30)[..., None, None, None]
-            asked = (x[:, None] + radius.view(-1, 1, 1, 1, 1) * noise).clamp(0, 1)
+            neighbours = (x[:, None] + radius.view(-1, 1, 1, 1, 1) * noise).clamp(0, 1)
             asks = torch.arange(start, start + n, device=x.device) < count[:, None]
             decision = torch.zeros_like(asks, dtype=x.dtype)
-            decision[asks] = judge.fools(index[:, None].expand_as(asks)[asks], asked[asks]).to(x) * 2 - 1
-            towards = (asked - x[:, None]) * asks[..., None, None, None]
-            weighed += (decision[..., None, None, None] * towards).sum(1)
-            plain += towards.sum(1)
-            decided += decision.sum(1)
-        mean = decided / count
-        return torch.where(rows(mean.abs() == 1, x), weighed, weighed - rows(mean, x) * plain)
+            decision[asks] = judge.fools(index[:, None].expand_as(asks)[asks], neighbours[asks]).to(x) * 2 - 1
+            towards = (neighbours - x[:, None]) * asks[..., None, None, None]
+            correlation += (decision[..., None, None, None] * towards).sum(1)
+            total += towards.sum(1)
+            balance += decision.sum(1)
+        mean = balance / count
+        return torch.where(rows(mean.abs() == 1, x), correlation, correlation - rows(mean, x) * total)
 
     def _step(self, judge: _Judge, index: Tensor, x: Tensor, direction: Tensor, length: Tensor) -> Tensor:
         """The step along ``direction``, halved until it fools; ``x`` where it never does."""
-        moved, waiting = x.clone(), all_indices(x)
+        result, waiting = x.clone(), all_indices(x)
         for _ in range(20):
             waiting = waiting[judge.left(index[waiting]) > 0]
             if len(waiting) == 0:
                 break
-            tried = (x[waiting] + rows(length[waiting], x) * direction[waiting]).clamp(0, 1)
-            fooled = judge.fools(index[waiting], tried)
-            moved[waiting[fooled]] = tried[fooled]
+            candidates = (x[waiting] + rows(length[waiting], x) * direction[waiting]).clamp(0, 1)
+            success = judge.fools(index[waiting], candidates)
+            result[waiting[success]] = candidates[success]
             length = length / 2
-            waiting = waiting[~fooled]
-        return moved
+            waiting = waiting[~success]
+        return result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,21 +212,21 @@ class BoundaryAttack(BlackBox):
         while stay.any():
             index, x, aside, ahead, k = index[stay], x[stay], aside[stay], ahead[stay], k + 1
             clean = images[index]
-            turned = _turn(clean, x, aside, draws[index])
-            tried = (turned + rows(ahead, x) * (clean - turned)).clamp(0, 1)
-            fooled = judge.fools(index, tried)
-            ahead = (ahead * ((fooled.float() - 0.25) * RATE).exp()).clamp(max=0.5)
+            orbit = _turn(clean, x, aside, draws[index])
+            candidates = (orbit + rows(ahead, x) * (clean - orbit)).clamp(0, 1)
+            success = judge.fools(index, candidates)
+            ahead = (ahead * ((success.float() - 0.25) * RATE).exp()).clamp(max=0.5)
             if k % 5 == 0:
-                sides = judge.fools(index, turned.clamp(0, 1)).float()
+                sides = judge.fools(index, orbit.clamp(0, 1)).float()
                 aside = (aside * ((sides - 0.5) * 5 * RATE).exp()).clamp(max=1)
-            x = torch.where(rows(fooled, x), tried, x)
+            x = torch.where(rows(success, x), candidates, x)
             stay = judge.left(index) > ROUND
             if k % 100 == 0:
                 judge.keep(index, x)
                 history.append(judge.report())
             else:
                 judge.keep(index[~stay], x[~stay])
-        return Trace(judge.nearest.images, judge.used, (*history, judge.report()))
+        return Trace(judge.nearest.images, judge.queries, (*history, judge.report()))
 
 
 def _turn(clean: Tensor, x: Tensor, angle: Tensor, draws: Draws) -> Tensor:
@@ -235,5 +235,5 @@ def _turn(clean: Tensor, x: Tensor, angle: Tensor, draws: Draws) -> Tensor:
     unit = Ball("l2", 1.0).steepest(away)
     noise = draws.normal(x.shape[1:])
     noise = Ball("l2", 1.0).steepest(noise - rows((noise * unit).flatten(1).sum(1), x) * unit)
-    turned = away + rows(angle * distance(away, "l2"), x) * noise
-    return clean + turned / rows((1 + angle.square()).sqrt(), x)
+    diagonal = away + rows(angle * distance(away, "l2"), x) * noise
+    return clean + diagonal / rows((1 + angle.square()).sqrt(), x)

@@ -47,12 +47,12 @@ class DeepFool(Attack):
         logits = model(x)
         goals = ways(logits.detach(), goal, self.classes - 1)
         for _ in range(self.steps):
-            reached = goal[index].reached(logits)
-            nearest.update(index, x.detach(), reached)
-            if reached.all():
+            success = goal[index].reached(logits)
+            nearest.update(index, x.detach(), success)
+            if success.all():
                 return nearest.images
-            if reached.any():  # a new graph of those that stay is cheaper than gradients of those that leave
-                index, x = index[~reached], x.detach()[~reached].requires_grad_(True)
+            if success.any():  # a new graph of those that stay is cheaper than gradients of those that leave
+                index, x = index[~success], x.detach()[~success].requires_grad_(True)
                 logits = model(x)
             margin, normal = nearest_plane(x, logits, [way[index] for way in goals], self.norm)
             x = x.detach()

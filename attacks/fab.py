@@ -59,9 +59,9 @@ class FAB(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest, logits = Nearest.of(images, self.norm), ask(model, images)
-        done = goal.reached(logits)
-        nearest.update(all_indices(images), images, done)
-        index = (~done).nonzero().flatten()
+        success = goal.reached(logits)
+        nearest.update(all_indices(images), images, success)
+        index = (~success).nonzero().flatten()
         if len(index) == 0:
             return nearest.images
         images, logits, goal, draws = images[index], logits[index], goal[index], draws[index]
@@ -94,15 +94,15 @@ class FAB(Attack):
             x, logits = x.detach(), logits.detach()
             nearest.update(index, x, _fools(goal, logits))
             margin = margin + 2 * _noise(logits)  # or paths into a corner of several boundaries end at it
-            here = drop(x, normal, margin, self.norm)
-            there = drop(images, normal, margin + (normal * (images - x)).flatten(1).sum(1), self.norm)
-            near, far = distance(here, self.norm), distance(there, self.norm)
-            drawn = nearest.fooled[index] | (2 * k < self.steps)
-            alpha = rows((near / (near + far).clamp(min=1e-30)).clamp(max=self.alpha_max) * drawn, x)
-            x = ((1 - alpha) * (x + self.eta * here) + alpha * (images + self.eta * there)).clamp(0, 1)
-            reached = _fools(goal, ask(model, x))
-            nearest.update(index, x, reached)
-            x = torch.where(rows(reached, x), images + self.beta * (x - images), x).clamp(0, 1)
+            from_x = drop(x, normal, margin, self.norm)
+            from_clean = drop(images, normal, margin + (normal * (images - x)).flatten(1).sum(1), self.norm)
+            near, far = distance(from_x, self.norm), distance(from_clean, self.norm)
+            pull = nearest.fooled[index] | (2 * k < self.steps)
+            alpha = rows((near / (near + far).clamp(min=1e-30)).clamp(max=self.alpha_max) * pull, x)
+            x = ((1 - alpha) * (x + self.eta * from_x) + alpha * (images + self.eta * from_clean)).clamp(0, 1)
+            success = _fools(goal, ask(model, x))
+            nearest.update(index, x, success)
+            x = torch.where(rows(success, x), images + self.beta * (x - images), x).clamp(0, 1)
 
     def _end(self, model: nn.Module, logits: Tensor, goal: Goal, nearest: Nearest, index: Tensor) -> None:
         """Several times the point between clean and fooling image where a straight margin crosses 0 (eq. 12)."""
@@ -113,10 +113,10 @@ class FAB(Attack):
             share = (above + 1.01 * _noise(answer)) / (above - below).clamp(min=1e-30)
             middle = (low + rows(share.clamp(0, 1), low) * (high - low)).clamp(0, 1)
             answer = ask(model, middle)
-            margin, reached = goal.margin(answer), _fools(goal, answer)
-            nearest.update(index, middle, reached)
-            low, above = torch.where(rows(reached, low), low, middle), torch.where(reached, above, margin)
-            high, below = torch.where(rows(reached, high), middle, high), torch.where(reached, margin, below)
+            margin, success = goal.margin(answer), _fools(goal, answer)
+            nearest.update(index, middle, success)
+            low, above = torch.where(rows(success, low), low, middle), torch.where(success, above, margin)
+            high, below = torch.where(rows(success, high), middle, high), torch.where(success, margin, below)
 
 
 def _fools(goal: Goal, logits: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class GradientFooling(Attack):
         return self.start != "image"
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
-        classes = _chosen(model, images, goal)
+        classes = _goal_classes(model, images, goal)
         ball = Ball("l2", self.step)
         x, index = self._start(images, draws), all_indices(images)
         best = Best.of(x)
@@ -55,9 +55,9 @@ class GradientFooling(Attack):
             current = x.detach().requires_grad_(k < self.steps)
             logits = model(current)
             value = Logit.of(logits if self.confidence is None else logits.log_softmax(1), classes[index])
-            reached = goal[index].reached(logits.detach())
-            best.update(index, x, value.detach(), reached)
-            stay = ~reached if self.confidence is None else ~(reached & (value.detach() >= math.log(self.confidence)))
+            success = goal[index].reached(logits.detach())
+            best.update(index, x, value.detach(), success)
+            stay = ~success if self.confidence is None else ~(success & (value.detach() >= math.log(self.confidence)))
             if k == self.steps or not stay.any():
                 break
             (slope,) = torch.autograd.grad(value[stay].sum(), current)
@@ -99,7 +99,7 @@ class CPPNFooling(BlackBox):
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
         classes, best, index, shape = (
-            _chosen(model, images, goal),
+            _goal_classes(model, images, goal),
             Best.of(images),
             all_indices(images),
             images.shape[1:],
@@ -111,13 +111,13 @@ class CPPNFooling(BlackBox):
             if len(index) == 0:
                 break
             children = members.children(draws[index], shape[0]) if generation else members
-            wanted = Targeted(classes[index])
-            picked = best_candidate(model, wanted, _drawing(children, shape), images[index], self.population, "ce")
-            best.update(index, picked.images, picked.best, picked.fooled)
+            aim = Targeted(classes[index])
+            pick = best_candidate(model, aim, _drawing(children, shape), images[index], self.population, "ce")
+            best.update(index, pick.images, pick.best, pick.fooled)
             queries[index] += self.population
-            wins = picked.loss > losses + TIE
+            wins = pick.loss > losses + TIE
             stay = ~(best.fooled[index] & (best.loss[index] >= math.log(self.confidence)))
-            members, losses = children.where(wins, members).at(stay), picked.loss.where(wins, losses)[stay]
+            members, losses = children.where(wins, members).at(stay), pick.loss.where(wins, losses)[stay]
             index = index[stay]
         return Trace(best.images, queries)
 
@@ -126,7 +126,7 @@ def _drawing(genomes: Genomes, shape: torch.Size) -> Callable[[Tensor], Tensor]:
     return lambda part: genomes.at(part).draw(shape)
 
 
-def _chosen(model: nn.Module, images: Tensor, goal: Goal) -> Tensor:
+def _goal_classes(model: nn.Module, images: Tensor, goal: Goal) -> Tensor:
     """The class to climb, (N,)."""
     if isinstance(goal, Targeted):
         return goal.classes

@@ -169,11 +169,11 @@ def as_goal(goal: Goal | Tensor, images: Tensor) -> Goal:
 
 
 def _per_image(classes: Tensor, images: Tensor) -> Tensor:
-    given = torch.as_tensor(classes)
-    if given.is_floating_point() or given.dtype == torch.bool or given.shape not in ((), (len(images),)):
-        found = f"{given.dtype} {tuple(given.shape)}"
-        raise AssayError(f"a goal needs integer classes of shape ({len(images)},), one per image, not {found}")
-    return given.to(images.device, torch.int64).expand(len(images))
+    indices = torch.as_tensor(classes)
+    if indices.is_floating_point() or indices.dtype == torch.bool or indices.shape not in ((), (len(images),)):
+        form = f"{indices.dtype} {tuple(indices.shape)}"
+        raise AssayError(f"a goal needs integer classes of shape ({len(images)},), one per image, not {form}")
+    return indices.to(images.device, torch.int64).expand(len(images))
 
 
 def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:
@@ -194,5 +194,5 @@ def _top(logits: Tensor, count: int) -> Tensor:
 
 def _lead(logits: Tensor, classes: Tensor) -> Tensor:
     """The logit of ``classes`` minus the largest other."""
-    own = logits.gather(1, classes[:, None])
-    return (own - logits.scatter(1, classes[:, None], float("-inf")).amax(1, keepdim=True)).squeeze(1)
+    logit = logits.gather(1, classes[:, None])
+    return (logit - logits.scatter(1, classes[:, None], float("-inf")).amax(1, keepdim=True)).squeeze(1)

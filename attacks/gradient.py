@@ -111,11 +111,11 @@ class PGD(Attack):
         ball = Ball(self.norm, self.eps)
         x = ball.inside(images, images + ball.random(images, draws)) if self.random_start else images
         for k in range(self.steps):
-            found = slope(model, x, lambda logits: goal.loss(logits, self.loss), self.samples)  # noqa: B023
-            gradient, reached = found.gradient, goal.reached(found.logits)
-            best.update(index, x, found.loss, reached)
-            if self.early_stop and reached.any():
-                stay = ~reached
+            point = slope(model, x, lambda logits: goal.loss(logits, self.loss), self.samples)  # noqa: B023
+            gradient, success = point.gradient, goal.reached(point.logits)
+            best.update(index, x, point.loss, success)
+            if self.early_stop and success.any():
+                stay = ~success
                 x, images, gradient, index, goal = x[stay], images[stay], gradient[stay], index[stay], goal[stay]
                 if len(index) == 0:
                     return
@@ -143,8 +143,8 @@ def ascent(norm: Norm, x: Tensor, gradient: Tensor, share: float | Tensor) -> Te
     values = useful.shape[1]
     count = (torch.as_tensor(share, device=x.device) * values).round().clamp(1, values).view(-1, 1)
     order = useful.abs().argsort(1, descending=True)
-    chosen = torch.arange(values, device=x.device) < count
-    signs = useful.gather(1, order).sign() * chosen / count
+    leading = torch.arange(values, device=x.device) < count
+    signs = useful.gather(1, order).sign() * leading / count
     return torch.zeros_like(useful).scatter(1, order, signs).view_as(gradient)
 
 

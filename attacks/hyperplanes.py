@@ -30,7 +30,7 @@ def nearest_plane(x: Tensor, logits: Tensor, goals: Sequence[Goal], norm: Bounde
     ``logits`` (N, K) is the model's answer to ``x``, which requires grad. One backward pass a goal gives the gradients
     of all images; one plane is kept at a time.
     """
-    found = Plane(torch.zeros_like(logits[:, 0]), torch.zeros_like(x))
+    nearest = Plane(torch.zeros_like(logits[:, 0]), torch.zeros_like(x))
     away = torch.full_like(logits[:, 0], float("inf"))
     for left, goal in zip(reversed(range(len(goals))), goals, strict=True):
         margin = goal.margin(logits)
@@ -38,11 +38,11 @@ def nearest_plane(x: Tensor, logits: Tensor, goals: Sequence[Goal], norm: Bounde
         margin = margin.detach()
         size = margin.abs() / distance(normal, DUAL[norm])
         nearer = size < away
-        found = Plane(
-            torch.where(nearer, margin, found.margin), torch.where(rows(nearer, normal), normal, found.normal)
+        nearest = Plane(
+            torch.where(nearer, margin, nearest.margin), torch.where(rows(nearer, normal), normal, nearest.normal)
         )
         away = torch.where(nearer, size, away)
-    return found
+    return nearest
 
 
 def drop(images: Tensor, normal: Tensor, by: Tensor, norm: BoundedNorm) -> Tensor:

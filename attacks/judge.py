@@ -10,6 +10,7 @@ from assay.attacks.balls import distance
 from assay.attacks.base import BlackBox
 from assay.attacks.checks import NOISE, SLACK, Watch, inspect
 from assay.attacks.goals import Goal, as_goal
+from assay.attacks.gradient import ask
 from assay.attacks.metrics import ssim
 from assay.core.borrow import check_images, counting, evaluating, now
 from assay.core.draws import Draws, as_draws
@@ -66,50 +67,39 @@ def evaluate(
     check_images(images)
     draws = as_draws(draws, images)
     with evaluating(model):
-        with torch.no_grad():
-            clean_logits = model(images)
-            settled = as_goal(goal, images).settle(model, images)
-        _check_classes(settled, clean_logits)
-        suspect = inspect(model, images, clean_logits)
-        norm, eps = budget(attack)
-        watch = Watch(images, settled, norm, eps)
+        # clean images first
+        clean_logits, goal = ask(model, images), as_goal(goal, images).settle(model, images)
+        _check_classes(goal, clean_logits)
+        suspicions = inspect(model, images, clean_logits)
+        # attack under watch
+        watch = Watch(images, goal, *budget(attack))
         start = now(images.device)
         with counting(model) as passes, watch.on(model):
-            if isinstance(attack, BlackBox):
-                trace = attack.trace(model, images, settled, draws)
-                returned, queries, history = trace.images, trace.queries, trace.history
-            else:
-                returned, queries, history = attack(model, images, settled, draws), None, ()
+            output, queries, history = _run(attack, model, images, goal, draws)
         seconds = now(images.device) - start - watch.seconds
-        adversarial, problems = _usable(returned, images)
-        distances = {norm: distance(adversarial - images, norm) for norm in NORMS}
-        problems["over-budget"] = distances[norm] > eps * (1 + SLACK) + SLACK
-        with torch.no_grad():
-            logits = model(adversarial)
-            again = model(adversarial)
-            rounded = model((adversarial * 255).round() / 255)
-    invalid = torch.stack(list(problems.values())).any(0)
+        # logits of result
+        adversarial, problems = _usable(output, images)
+        logits, again = ask(model, adversarial), ask(model, adversarial)
+        logits_8bit = ask(model, (adversarial * 255).round() / 255)
+    # validity and success
+    distances = {norm: distance(adversarial - images, norm) for norm in NORMS}
+    problems["over-budget"] = distances[watch.norm] > watch.eps * (1 + SLACK) + SLACK
     problems["non-finite-logits"] = ~(logits.isfinite().all(1) & clean_logits.isfinite().all(1))
-    scale = logits.abs().amax(1).clamp(min=1)
-    problems["not-repeatable"] = ((logits - again).abs().amax(1) > NOISE * scale) & logits.isfinite().all(1)
-    problems["boundary"] = settled.margin(logits).abs() <= NOISE * logits.abs().amax(1)  # small logits have small noise
-    valid = ~(invalid | problems["non-finite-logits"])
-    success = settled.reached(logits) & valid
-    success_8bit = settled.reached(rounded) & valid
+    valid = ~torch.stack(list(problems.values())).any(0)
+    success, success_8bit = goal.reached(logits) & valid, goal.reached(logits_8bit) & valid
+    # further flags
+    problems |= _noise_problems(goal, logits, again)
     problems["lost-at-8-bit"] = success & ~success_8bit
-    problems["unchanged"] = ~settled.reached(clean_logits) & (distances["linf"] == 0) & (eps > 0)
-    seen = watch.flags(success)
-    if getattr(attack, "universal", False):  # what fools one image on the way is not what fools most in the end
-        seen = {"zero-gradient": seen["zero-gradient"]}
-    problems.update(seen)
-    problems.update({name: torch.ones_like(valid) for name in suspect})
+    problems["unchanged"] = ~goal.reached(clean_logits) & (distances["linf"] == 0) & (watch.eps > 0)
+    problems |= watch.flags(success, universal=getattr(attack, "universal", False))
+    problems |= {name: torch.ones_like(valid) for name in suspicions}
     n = max(len(images), 1)
     return Outcome(
         adversarial=adversarial,
         success=success,
         success_8bit=success_8bit,
         valid=valid,
-        goal=settled,
+        goal=goal,
         distances=distances,
         ssim=ssim(images, adversarial),
         clean_logits=clean_logits,
@@ -123,25 +113,45 @@ def evaluate(
     )
 
 
+def _run(
+    attack: AttackLike, model: nn.Module, images: Tensor, goal: Goal, draws: Draws
+) -> tuple[Tensor, Tensor | None, tuple[tuple[Tensor, Tensor], ...]]:
+    """What the attack returns, with the queries and history of a black box."""
+    if isinstance(attack, BlackBox):
+        trace = attack.trace(model, images, goal, draws)
+        return trace.images, trace.queries, trace.history
+    return attack(model, images, goal, draws), None, ()
+
+
 def _check_classes(goal: Goal, logits: Tensor) -> None:
     """Raise ``AssayError`` for a goal with a class that the model does not have."""
-    known = logits.shape[1]
+    count = logits.shape[1]
     for classes in (getattr(goal, "labels", None), getattr(goal, "classes", None)):
-        if classes is not None and len(classes) and not (classes.min() >= 0 and classes.max() < known):
-            found = classes[(classes < 0) | (classes >= known)][0].item()
-            raise AssayError(f"class {found} is not one of the model's 0 to {known - 1}")
+        if classes is not None and len(classes) and not (classes.min() >= 0 and classes.max() < count):
+            wrong = classes[(classes < 0) | (classes >= count)][0].item()
+            raise AssayError(f"class {wrong} is not one of the model's 0 to {count - 1}")
 
 
-def _usable(returned: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _usable(output: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Images that can be judged, and which of them could not be taken as they came."""
     none = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    if not isinstance(returned, Tensor) or returned.shape != images.shape:
+    if not isinstance(output, Tensor) or output.shape != images.shape:
         return images.clone(), {"wrong-shape": ~none}
-    returned = returned.detach().to(images)
-    broken = ~returned.isfinite().flatten(1).all(1)
-    returned = torch.where(broken.view(-1, 1, 1, 1), images, returned)
-    outside = ((returned < -SLACK) | (returned > 1 + SLACK)).flatten(1).any(1)
-    return returned.clamp(0, 1), {"wrong-shape": none, "non-finite": broken, "out-of-range": outside}
+    output = output.detach().to(images)
+    infinite = ~output.isfinite().flatten(1).all(1)
+    output = torch.where(infinite.view(-1, 1, 1, 1), images, output)
+    outside = ((output < -SLACK) | (output > 1 + SLACK)).flatten(1).any(1)
+    return output.clamp(0, 1), {"wrong-shape": none, "non-finite": infinite, "out-of-range": outside}
+
+
+def _noise_problems(goal: Goal, logits: Tensor, again: Tensor) -> dict[str, Tensor]:
+    """Where the same images give other logits, and where noise decides; small logits have small noise."""
+    largest = logits.abs().amax(1)
+    other = (logits - again).abs().amax(1) > NOISE * largest.clamp(min=1)
+    return {
+        "not-repeatable": other & logits.isfinite().all(1),
+        "boundary": goal.margin(logits).abs() <= NOISE * largest,
+    }
 
 
 def budget(attack: object) -> tuple[str, float]:

@@ -50,10 +50,10 @@ def plane(
     steps = torch.cartesian_prod(axis, axis).to(images)
     logits = _logits(model, images, [first, second], steps, batch_size)
     shape = (len(images), len(axis), len(axis))
-    each = labels.repeat_interleave(len(steps))
+    point_labels = labels.repeat_interleave(len(steps))
     flat = logits.flatten(0, 1)
-    loss = F.cross_entropy(flat, each, reduction="none")
-    return Plane(loss.view(shape), Untargeted(each).margin(flat).view(shape))
+    loss = F.cross_entropy(flat, point_labels, reduction="none")
+    return Plane(loss.view(shape), Untargeted(point_labels).margin(flat).view(shape))
 
 
 def linearity(radii: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -65,13 +65,13 @@ def linearity(radii: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     centre = logits[:, radii.abs().argmin()]
     rival = centre.scatter(1, labels[:, None], float("-inf")).argmax(1)
     pair = torch.stack([labels, rival], 1)[:, None].expand(-1, logits.shape[1], -1)
-    own, other = logits.double().gather(2, pair).unbind(2)
-    margin = own - other - (own - other).mean(1, keepdim=True)
+    logit, rival_logit = logits.double().gather(2, pair).unbind(2)
+    margin = logit - rival_logit - (logit - rival_logit).mean(1, keepdim=True)
     along = radii.to(margin) - radii.to(margin).mean()
-    explained = (margin @ along).square() / along.square().sum()
+    fit = (margin @ along).square() / along.square().sum()
     total = margin.square().sum(1)
     noise = logits.abs().amax((1, 2)).double() * 1e-6
-    return torch.where(total.sqrt() > noise, explained / total, torch.nan).float()
+    return torch.where(total.sqrt() > noise, fit / total, torch.nan).float()
 
 
 def _logits(model: nn.Module, images: Tensor, directions: list[Tensor], steps: Tensor, batch_size: int) -> Tensor:
@@ -79,11 +79,11 @@ def _logits(model: nn.Module, images: Tensor, directions: list[Tensor], steps: T
     points = torch.cartesian_prod(
         torch.arange(len(images), device=images.device), torch.arange(len(steps), device=images.device)
     )
-    found = []
+    logits = []
     with evaluating(model), torch.no_grad():
         for image, step in (part.unbind(1) for part in torch.split(points, batch_size)):
             x = images[image]
             for k, direction in enumerate(directions):
                 x = x + rows(steps[step, k], x) * direction[image]
-            found.append(model(x))
-    return torch.cat(found).view(len(images), len(steps), -1)
+            logits.append(model(x))
+    return torch.cat(logits).view(len(images), len(steps), -1)

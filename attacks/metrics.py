@@ -45,9 +45,9 @@ def flip_rate(clean: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:
     return (adversarial != clean).float()
 
 
-def targeted_rate(clean: Tensor, adversarial: Tensor, wanted: Tensor) -> Tensor:
+def targeted_rate(clean: Tensor, adversarial: Tensor, target: Tensor) -> Tensor:
     """Now the wanted class; NaN for images that were given that class before."""
-    return (adversarial == wanted).float().where(clean != wanted, torch.nan)
+    return (adversarial == target).float().where(clean != target, torch.nan)
 
 
 RATES: Mapping[str, Rate] = {
@@ -68,5 +68,5 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
         return images.new_full((len(images),), float("nan"))
     pairs = zip(images.cpu().numpy(), others.cpu().numpy(), strict=True)
     how = {"channel_axis": 0, "data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False}
-    values = [1.0 if np.array_equal(one, other) else structural_similarity(one, other, **how) for one, other in pairs]
+    values = [1.0 if np.array_equal(*pair) else structural_similarity(*pair, **how) for pair in pairs]
     return images.new_tensor(values)

@@ -22,9 +22,9 @@ from assay.core.errors import AssayError
 
 def initial_slope(model: nn.Module, images: Tensor, goal: Goal) -> tuple[Tensor, Slope]:
     """The indices of the images that are not fooled as they are, and the slope of the margin at those."""
-    found = slope(model, images, lambda logits: goal.loss(logits, "margin"))
-    index = (~goal.reached(found.logits)).nonzero().flatten()
-    return index, Slope(*(part[index] for part in found))
+    point = slope(model, images, lambda logits: goal.loss(logits, "margin"))
+    index = (~goal.reached(point.logits)).nonzero().flatten()
+    return index, Slope(*(part[index] for part in point))
 
 
 def beyond_noise(goal: Goal, logits: Tensor) -> Tensor:
@@ -76,27 +76,27 @@ class DDN(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
+        index, point = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
         sharp = (
-            torch.ones_like(found.loss) if self.sharpness is None else self.sharpness / -found.loss.clamp(max=-1e-30)
+            torch.ones_like(point.loss) if self.sharpness is None else self.sharpness / -point.loss.clamp(max=-1e-30)
         )
-        delta, radius = torch.zeros_like(clean), torch.full_like(found.loss, self.init_norm)
-        reached = missed = torch.zeros_like(index, dtype=torch.bool)
+        delta, radius = torch.zeros_like(clean), torch.full_like(point.loss, self.init_norm)
+        success = misses = torch.zeros_like(index, dtype=torch.bool)
         for k in range(self.steps - 1 if len(index) else 0):
             gamma = cosine(self.gamma, self.last_gamma, k / self.steps)
-            less = torch.where(missed, 1 - gamma, 0.5) if self.halve else 1 - gamma
-            radius = radius * torch.where(reached, less, 1 + gamma)
-            delta = delta + cosine(1, 0.01, k / self.steps) * unit(found.gradient)
-            x = self._rounded((clean + unit(delta) * rows(radius, delta)).clamp(0, 1))
+            less = torch.where(misses, 1 - gamma, 0.5) if self.halve else 1 - gamma
+            radius = radius * torch.where(success, less, 1 + gamma)
+            delta = delta + cosine(1, 0.01, k / self.steps) * unit(point.gradient)
+            x = self._quantise((clean + unit(delta) * rows(radius, delta)).clamp(0, 1))
             delta = x - clean
-            found = slope(model, x, lambda logits: goal.loss(logits * sharp[:, None]))
-            reached = beyond_noise(goal, found.logits)
-            missed = missed | ~reached
-            nearest.update(index, x, reached)
+            point = slope(model, x, lambda logits: goal.loss(logits * sharp[:, None]))
+            success = beyond_noise(goal, point.logits)
+            misses = misses | ~success
+            nearest.update(index, x, success)
         return nearest.images
 
-    def _rounded(self, x: Tensor) -> Tensor:
+    def _quantise(self, x: Tensor) -> Tensor:
         return x if self.levels is None else (x * (self.levels - 1)).round() / (self.levels - 1)
 
 
@@ -124,37 +124,37 @@ class FMN(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
+        index, point = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
-        delta, radius = torch.zeros_like(clean), torch.zeros_like(found.loss)
+        delta, radius = torch.zeros_like(clean), torch.zeros_like(point.loss)
         step = self.step or (3.0 if self.norm == "l0" else 1.0)
-        reached = torch.zeros_like(index, dtype=torch.bool)
+        success = torch.zeros_like(index, dtype=torch.bool)
         for k in range(self.steps - 1 if len(index) else 0):
             best, gamma = nearest.size[index], cosine(self.gamma, self.last_gamma, k / self.steps)
-            radius = self._radius(found, delta, radius, gamma, reached, best)
-            delta = delta + cosine(step, step / 100, k / self.steps) * unit(found.gradient)
+            radius = self._radius(point, delta, radius, gamma, success, best)
+            delta = delta + cosine(step, step / 100, k / self.steps) * unit(point.gradient)
             if self.norm != "l0":
                 stretch = (radius / distance(delta, self.norm).clamp(min=1e-30)).clamp(min=1)
                 delta = delta * rows(torch.where(best.isfinite(), 1, stretch), delta)
             x = Ball(self.norm, radius).inside(clean, clean + delta)
             delta = x - clean
-            found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
-            reached = beyond_noise(goal, found.logits)
-            nearest.update(index, x, reached)
+            point = slope(model, x, lambda logits: goal.loss(logits, "margin"))
+            success = beyond_noise(goal, point.logits)
+            nearest.update(index, x, success)
         return nearest.images
 
     def _radius(
-        self, found: Slope, delta: Tensor, radius: Tensor, gamma: float, reached: Tensor, best: Tensor
+        self, point: Slope, delta: Tensor, radius: Tensor, gamma: float, success: Tensor, best: Tensor
     ) -> Tensor:
         """Less than the nearest where that fooled; more where not, at first as far as an affine model would need."""
         less, more = radius.minimum(best) * (1 - gamma), radius * (1 + gamma)
         if self.norm == "l0":
             less, more = less.floor().minimum(radius - 1), more.floor().maximum(radius + 1)
         else:
-            slant = distance(found.gradient, DUAL[self.norm]).clamp(min=1e-30)
-            boundary = (distance(delta, self.norm) + found.loss.abs() / slant) * (1 + gamma)
+            slant = distance(point.gradient, DUAL[self.norm]).clamp(min=1e-30)
+            boundary = (distance(delta, self.norm) + point.loss.abs() / slant) * (1 + gamma)
             more = torch.where(best.isfinite(), more, more.maximum(boundary))
-        return torch.where(reached, less, more).clamp(0, delta[0].numel())
+        return torch.where(success, less, more).clamp(0, delta[0].numel())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,9 +180,9 @@ class ALMA(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
+        index, point = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
-        margin, size = -found.loss.clamp(max=-1e-30), distance(found.gradient, "l2").clamp(min=1e-30)
+        margin, size = -point.loss.clamp(max=-1e-30), distance(point.gradient, "l2").clamp(min=1e-30)
         values = float(images[0].numel()) if len(index) else 1.0
         rate = (margin / size / values**0.5).clamp(max=self.most)
         x, momentum = clean, torch.zeros_like(clean)
@@ -192,15 +192,15 @@ class ALMA(Attack):
         for k in range(1, self.steps if len(index) else 0):
             pull = _p2_slope(y, rho, mu)
             away = (x - clean).sign() if self.norm == "l1" else unit(x - clean)
-            gradient = away - rows(pull / margin, x) * found.gradient
+            gradient = away - rows(pull / margin, x) * point.gradient
             square = self.alpha * square + (1 - self.alpha) * gradient.square()
             momentum = self.alpha * momentum + gradient / (square.sqrt() + 1e-8)
             decay = 0.01 ** ((k - first).clamp(min=0) / (self.steps - first).clamp(min=1))
             x = (x - rows(rate * decay, x) * momentum).clamp(0, 1)
-            found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
-            reached, y = beyond_noise(goal, found.logits), -found.loss / margin
-            nearest.update(index, x, reached)
-            first = torch.where(reached, first.clamp(max=k), first)
+            point = slope(model, x, lambda logits: goal.loss(logits, "margin"))
+            success, y = beyond_noise(goal, point.logits), -point.loss / margin
+            nearest.update(index, x, success)
+            first = torch.where(success, first.clamp(max=k), first)
             if k % self.every == 0:
                 enough = nearest.fooled[index] | (y < self.improvement * before)
                 rho, before = torch.where(enough, rho, self.growth * rho), y
@@ -233,18 +233,18 @@ class SigmaZero(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
+        index, point = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
-        x, adam, tau = clean, Adam(clean), torch.full_like(found.loss, self.tau)
-        reached = torch.zeros_like(index, dtype=torch.bool)
+        x, adam, tau = clean, Adam(clean), torch.full_like(point.loss, self.tau)
+        success = torch.zeros_like(index, dtype=torch.bool)
         for k in range(self.steps - 1 if len(index) else 0):
             delta, lr = x - clean, cosine(self.lr, self.lr / 10, k / self.steps)
             count = 2 * self.sigma * delta / (delta.square() + self.sigma).square() / delta[0].numel()
-            gradient = count - rows(found.loss < 0, x) * found.gradient
+            gradient = count - rows(point.loss < 0, x) * point.gradient
             x = (x - lr * adam.step(unit(gradient, "linf"))).clamp(0, 1)
-            tau = (tau + self.tau_step * lr * torch.where(reached, 1.0, -1.0)).clamp(0, 1)
+            tau = (tau + self.tau_step * lr * torch.where(success, 1.0, -1.0)).clamp(0, 1)
             x = torch.where((x - clean).abs() < rows(tau, x), clean, x)
-            found = slope(model, x, lambda logits: goal.loss(logits, "margin"))
-            reached = beyond_noise(goal, found.logits)
-            nearest.update(index, x, reached)
+            point = slope(model, x, lambda logits: goal.loss(logits, "margin"))
+            success = beyond_noise(goal, point.logits)
+            nearest.update(index, x, success)
         return nearest.images

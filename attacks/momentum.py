@@ -54,15 +54,15 @@ class MIFGSM(Attack):
         ball, index = Ball(self.norm, self.eps), all_indices(images)
         step = self.eps / self.steps if self.step is None else self.step
         best, x = Best.of(images), images
-        momentum = tuned = torch.zeros_like(images)
+        momentum = variance = torch.zeros_like(images)
         for k in range(self.steps):
             at = x + step * self.decay * momentum if self.lookahead else x
-            found = self._slope(model, at, goal, draws)
+            point = self._slope(model, at, goal, draws)
             if not self.lookahead and not self.diversity:
-                best.update(index, x, found.loss, goal.reached(found.logits))
-            momentum = self.decay * momentum + _unit_mean(_smooth(found.gradient + tuned, self.kernel))
+                best.update(index, x, point.loss, goal.reached(point.logits))
+            momentum = self.decay * momentum + _unit_mean(_smooth(point.gradient + variance, self.kernel))
             if self.neighbours:
-                tuned = self._around(model, at, goal, draws) - found.gradient
+                variance = self._around(model, at, goal, draws) - point.gradient
             x = ball.inside(images, x + step * ascent(self.norm, x, momentum, 0.01 * (1 - k / self.steps)))
         logits = ask(model, x, self.samples)
         best.update(index, x, goal.loss(logits, self.loss), goal.reached(logits))

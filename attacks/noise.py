@@ -31,10 +31,10 @@ class RandomNoise(Attack):
         ball = Ball(self.norm, self.eps)
         noisy, index = images.clone(), all_indices(images)
         for _ in range(self.tries):
-            tried = ball.inside(images[index], images[index] + ball.random(images[index], draws[index]))
-            noisy[index] = tried
+            candidates = ball.inside(images[index], images[index] + ball.random(images[index], draws[index]))
+            noisy[index] = candidates
             with torch.no_grad():
-                index = index[~goal[index].reached(model(tried))]
+                index = index[~goal[index].reached(model(candidates))]
             if len(index) == 0:
                 break
         return noisy

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from assay.attacks.balls import Norm, check_positive
 from assay.attacks.goals import Goal
 from assay.attacks.gradient import cosine
-from assay.attacks.universal import Universal, capped, in_turn
+from assay.attacks.universal import Universal, cap_loss, in_turn
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 
@@ -50,18 +50,18 @@ class AdversarialPatch(Universal):
         patch = images.new_full((images.shape[1], side, side), 0.5).requires_grad_(True)
         for k, index in enumerate(in_turn(images, self.batch, self.steps)):
             logits = model(self.apply(images[index], patch, draws[index]))
-            (up,) = torch.autograd.grad(capped(goal[index], logits, self.cap).mean(), patch)
+            (up,) = torch.autograd.grad(cap_loss(goal[index], logits, self.cap).mean(), patch)
             step = cosine(self.step, 0, k / self.steps)
             patch = (patch.detach() + step * up.sign()).clamp(0, 1).requires_grad_(True)
         return patch
 
-    def apply(self, images: Tensor, crafted: Tensor, draws: Draws | int = 0) -> Tensor:
+    def apply(self, images: Tensor, pattern: Tensor, draws: Draws | int = 0) -> Tensor:
         places = self._places(images, as_draws(draws, images))
-        laid = F.grid_sample(
-            crafted.expand(len(images), -1, -1, -1), places, padding_mode="border", align_corners=False
+        layer = F.grid_sample(
+            pattern.expand(len(images), -1, -1, -1), places, padding_mode="border", align_corners=False
         )
         far = torch.linalg.vector_norm(places, ord=2 if self.shape == "circle" else math.inf, dim=3)
-        return torch.where((far <= 1)[:, None], laid.clamp(0, 1), images)
+        return torch.where((far <= 1)[:, None], layer.clamp(0, 1), images)
 
     def _side(self, images: Tensor) -> float:
         """The side of a square or diameter of a circle of ``area``, in pixels; at most the image's shorter side."""
@@ -72,17 +72,17 @@ class AdversarialPatch(Universal):
     def _places(self, images: Tensor, draws: Draws) -> Tensor:
         """Where each pixel lies on the patch, whose sides are at -1 and 1, drawn per image: (N, H, W, 2) of x, y."""
         height, width = images.shape[2:]
-        drawn = draws.uniform((4,))
-        radius = self._side(images) / 2 * (self.smallest + (1 - self.smallest) * drawn[:, 0])
-        angle = math.radians(self.max_angle) * (2 * drawn[:, 1] - 1)
+        chances = draws.uniform((4,))
+        radius = self._side(images) / 2 * (self.smallest + (1 - self.smallest) * chances[:, 0])
+        angle = math.radians(self.max_angle) * (2 * chances[:, 1] - 1)
         cos, sin = torch.cos(angle), torch.sin(angle)
         reach = radius if self.shape == "circle" else radius * (cos.abs() + sin.abs())
         x, y = (
             (torch.arange(size, device=images.device) + 0.5) - _middle(reach, size, share)[:, None]
-            for size, share in ((width, drawn[:, 2]), (height, drawn[:, 3]))
+            for size, share in ((width, chances[:, 2]), (height, chances[:, 3]))
         )
         x, y = x[:, None, :], y[:, :, None]
-        cos, sin, radius = (each[:, None, None] for each in (cos, sin, radius))
+        cos, sin, radius = (values[:, None, None] for values in (cos, sin, radius))
         return torch.stack([cos * x - sin * y, sin * x + cos * y], 3) / radius[..., None]
 
 

@@ -33,14 +33,14 @@ class Weight(NamedTuple):
     high: Tensor  # (N,), the smallest that fooled, infinite before
 
     @classmethod
-    def first(cls, found: Slope, c: float | None, share: float = 1.0) -> "Weight":
+    def first(cls, point: Slope, c: float | None, share: float = 1.0) -> "Weight":
         """From ``c``; None: ``share`` of 2 margin / |gradient|^2, which just does where the model is affine."""
-        exact = -2 * found.loss / found.gradient.flatten(1).square().sum(1).clamp(min=1e-20)
+        exact = -2 * point.loss / point.gradient.flatten(1).square().sum(1).clamp(min=1e-20)
         start = (share * exact).clamp(1e-10, 1e10) if c is None else torch.full_like(exact, c)
         return cls(start, torch.zeros_like(start), torch.full_like(start, torch.inf))
 
-    def next(self, won: Tensor) -> "Weight":
-        low, high = torch.where(won, self.low, self.c), torch.where(won, self.c, self.high)
+    def next(self, success: Tensor) -> "Weight":
+        low, high = torch.where(success, self.low, self.c), torch.where(success, self.c, self.high)
         return Weight(torch.where(high.isfinite(), (low + high) / 2, 10 * low), low, high)
 
 
@@ -67,10 +67,10 @@ class CarliniWagner(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
+        index, point = initial_slope(model, images, goal)
         if len(index) == 0:
             return nearest.images
-        goal, weight, lr = goal[index], Weight.first(found, self.c, 1.05), self._rate(found)
+        goal, weight, lr = goal[index], Weight.first(point, self.c, 1.05), self._rate(point)
         for _ in range(self.search_steps):
             weight = weight.next(self._descend(model, goal, weight.c, lr, nearest, index))
             if self.lr is None:
@@ -79,24 +79,24 @@ class CarliniWagner(Attack):
 
     def _descend(self, model: nn.Module, goal: Goal, c: Tensor, lr: Tensor, nearest: Nearest, index: Tensor) -> Tensor:
         """Which images the weights ``c`` fool; what is nearer goes to ``nearest``."""
-        clean, won = nearest.clean[index], torch.zeros_like(index, dtype=torch.bool)
+        clean, any_success = nearest.clean[index], torch.zeros_like(index, dtype=torch.bool)
         w = ((2 * clean - 1) * (1 - 1e-3)).atanh()  # nearer to 0 and 1 the gradient vanishes
         adam = Adam(w)
         for k in range(self.steps):
             x = (w.tanh() + 1) / 2
-            found = slope(model, x, lambda logits: _hinge(goal, logits, self.confidence))
-            reached = beyond_noise(goal, found.logits) & (found.loss == 0)
-            nearest.update(index, x, reached)
-            won = won | reached
-            gradient = (2 * (x - clean) - rows(c, x) * found.gradient) * 2 * x * (1 - x)
+            point = slope(model, x, lambda logits: _hinge(goal, logits, self.confidence))
+            success = beyond_noise(goal, point.logits) & (point.loss == 0)
+            nearest.update(index, x, success)
+            any_success = any_success | success
+            gradient = (2 * (x - clean) - rows(c, x) * point.gradient) * 2 * x * (1 - x)
             w = w - rows(lr, w) * cosine(1, 0.01, k / self.steps) * adam.step(gradient)
-        return won
+        return any_success
 
-    def _rate(self, found: Slope) -> Tensor:
+    def _rate(self, point: Slope) -> Tensor:
         if self.lr is not None:
-            return torch.full_like(found.loss, self.lr)
-        affine = -found.loss / distance(found.gradient, "l2").clamp(min=1e-30)
-        rate: Tensor = 2 * affine / found.gradient[0].numel() ** 0.5
+            return torch.full_like(point.loss, self.lr)
+        affine = -point.loss / distance(point.gradient, "l2").clamp(min=1e-30)
+        rate: Tensor = 2 * affine / point.gradient[0].numel() ** 0.5
         return rate.clamp(1e-3, 0.3)
 
 
@@ -123,29 +123,29 @@ class EAD(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
-        goal, weight = goal[index], Weight.first(found, self.c)
+        index, point = initial_slope(model, images, goal)
+        goal, weight = goal[index], Weight.first(point, self.c)
         for _ in range(self.search_steps if len(index) else 0):
             weight = weight.next(self._descend(model, goal, weight.c, nearest, index))
         return nearest.images
 
     def _descend(self, model: nn.Module, goal: Goal, c: Tensor, nearest: Nearest, index: Tensor) -> Tensor:
         """Which images the weights ``c`` fool; what is nearer goes to ``nearest``."""
-        clean, won = nearest.clean[index], torch.zeros_like(index, dtype=torch.bool)
+        clean, any_success = nearest.clean[index], torch.zeros_like(index, dtype=torch.bool)
         x = y = clean
         for k in range(self.steps):
-            found = slope(model, y, lambda logits: _hinge(goal, logits, self.confidence))
-            reached = beyond_noise(goal, found.logits) & (found.loss == 0)
-            nearest.update(index, y, reached)
-            won = won | reached
-            gradient = 2 * (y - clean) - rows(c, y) * found.gradient
+            point = slope(model, y, lambda logits: _hinge(goal, logits, self.confidence))
+            success = beyond_noise(goal, point.logits) & (point.loss == 0)
+            nearest.update(index, y, success)
+            any_success = any_success | success
+            gradient = 2 * (y - clean) - rows(c, y) * point.gradient
             before, x = x, self._shrunk(clean, y - self.lr * (1 - k / self.steps) ** 0.5 * gradient)
             y = (x + k / (k + 3) * (x - before)).clamp(0, 1)
-        return won
+        return any_success
 
-    def _shrunk(self, clean: Tensor, moved: Tensor) -> Tensor:
+    def _shrunk(self, clean: Tensor, x: Tensor) -> Tensor:
         """Every change less ``beta``, at least 0, and in the box (equation 5)."""
-        delta = moved - clean
+        delta = x - clean
         return (clean + delta.sign() * (delta.abs() - self.beta).clamp(min=0)).clamp(0, 1)
 
 
@@ -169,35 +169,35 @@ class LBFGS(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         nearest = Nearest.of(images, self.norm)
-        index, found = initial_slope(model, images, goal)
-        weight = Weight.first(found, self.c, 2.02)
+        index, point = initial_slope(model, images, goal)
+        weight = Weight.first(point, self.c, 2.02)
         for _ in range(self.search_steps if len(index) else 0):
-            won = [
+            success = [
                 self._descend(model, goal[i], c, nearest, i)
                 for c, i in zip(weight.c.tolist(), index[:, None], strict=True)
             ]
-            weight = weight.next(torch.tensor(won, device=index.device))
+            weight = weight.next(torch.tensor(success, device=index.device))
         return nearest.images
 
     def _descend(self, model: nn.Module, goal: Goal, c: float, nearest: Nearest, index: Tensor) -> bool:
         """Whether the weight ``c`` fools the image at ``index``; what is nearer goes to ``nearest``."""
-        clean, won = nearest.clean[index], False
+        clean, fools = nearest.clean[index], False
 
         def objective(values: Floats) -> tuple[float, Floats]:
-            nonlocal won
+            nonlocal fools
             x = torch.from_numpy(values).to(clean).view_as(clean)
-            found = slope(model, x, lambda logits: -softplus(goal.margin(logits)))
-            reached = beyond_noise(goal, found.logits)
-            nearest.update(index, x, reached)
-            won = bool(reached)
+            point = slope(model, x, lambda logits: -softplus(goal.margin(logits)))
+            success = beyond_noise(goal, point.logits)
+            nearest.update(index, x, success)
+            fools = bool(success)
             delta = x - clean
-            gradient = 2 * delta - c * found.gradient
-            return (delta.square().sum() - c * found.loss.sum()).item(), gradient.flatten().cpu().double().numpy()
+            gradient = 2 * delta - c * point.gradient
+            return (delta.square().sum() - c * point.loss.sum()).item(), gradient.flatten().cpu().double().numpy()
 
         start: Floats = clean.flatten().cpu().double().numpy()
         box = Bounds(0.0, 1.0)
         minimize(objective, start, jac=True, method="L-BFGS-B", bounds=box, options={"maxiter": self.steps})
-        return won
+        return fools
 
 
 def _hinge(goal: Goal, logits: Tensor, confidence: float) -> Tensor:

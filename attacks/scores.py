@@ -17,7 +17,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, in 10,000 queries
-HELD = 2**20  # values of one image's questions that are held at once
+CHUNK = 2**20  # values of one image's questions that are held at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +45,19 @@ class Square(BlackBox):
             raise AssayError(f"p_init={self.p_init} is a share of the pixels and cannot exceed 1")
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
-        best, index, used = Best.of(images), all_indices(images), _zeros(images)
+        best, index, queries = Best.of(images), all_indices(images), _zeros(images)
         loss: Loss = "ce" if isinstance(goal, Targeted) else "margin"
         for k in range(self.queries if self.eps else 1):
             if len(index) == 0:
                 break
             clean = images[index]
             x = clean if k == 0 else self._propose(k, clean, best.images[index], draws[index])
-            logits, wanted = model(x), goal[index]
-            value = wanted.loss(logits, loss) if k else logits.new_full((len(index),), float("-inf"))
-            best.update(index, x, value, wanted.reached(logits))
-            used[index] += 1
+            logits, aim = model(x), goal[index]
+            value = aim.loss(logits, loss) if k else logits.new_full((len(index),), float("-inf"))
+            best.update(index, x, value, aim.reached(logits))
+            queries[index] += 1
             index = index[~best.fooled[index]]
-        return Trace(best.images, used)
+        return Trace(best.images, queries)
 
     def _propose(self, k: int, clean: Tensor, best: Tensor, draws: Draws) -> Tensor:
         side = self._side(k, clean)
@@ -82,10 +82,10 @@ class Square(BlackBox):
     def _corner(self, side: int, clean: Tensor, best: Tensor, draws: Draws) -> Tensor:
         chance = draws.uniform((2 + clean.shape[1],))
         inside = _Window.at(chance[:, :2], side, clean).mask
-        moved = self.eps * _signs(chance[:, 2:])[:, :, None, None]
-        x = torch.where(inside, (clean + moved).clamp(0, 1), best)
+        offset = self.eps * _signs(chance[:, 2:])[:, :, None, None]
+        x = torch.where(inside, (clean + offset).clamp(0, 1), best)
         same = rows((x == best).flatten(1).all(1), x)
-        return torch.where(same & inside, (clean - moved).clamp(0, 1), x)
+        return torch.where(same & inside, (clean - offset).clamp(0, 1), x)
 
     def _tiles(self, clean: Tensor, draws: Draws) -> Tensor:
         """The start in L2 and L1: about five by five bumps, each with its own signs and way up."""
@@ -110,8 +110,8 @@ class Square(BlackBox):
         def mass(values: Tensor) -> Tensor:
             return values.abs().pow(power).sum((2, 3), keepdim=True)
 
-        unused = (self.eps**power - mass(change).sum(1, keepdim=True)).clamp(min=0) / channels
-        available = unused + mass(change * (to.mask | source.mask)).sum(1, keepdim=True)
+        spare = (self.eps**power - mass(change).sum(1, keepdim=True)).clamp(min=0) / channels
+        available = spare + mass(change * (to.mask | source.mask)).sum(1, keepdim=True)
         old = change * to.mask
         new = bump * _signs(chance[:, 5:])[:, :, None, None] + old / mass(old).clamp(min=1e-30).pow(1 / power)
         new = new * (available / mass(new).clamp(min=1e-30)).pow(1 / power)
@@ -193,34 +193,36 @@ class NES(BlackBox):
             raise AssayError(f"momentum={self.momentum} must be at least 0 and below 1")
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
-        best, index, used, ball = Best.of(images), all_indices(images), _zeros(images), Ball(self.norm, self.eps)
+        best, index, queries, ball = Best.of(images), all_indices(images), _zeros(images), Ball(self.norm, self.eps)
         x, first, second = images.clone(), torch.zeros_like(images), torch.zeros_like(images)
         for k in range(1 + (self.queries - 1) // (self.samples + 1) if self.eps else 1):
             if len(index) == 0:
                 break
-            wanted = goal[index]
+            aim = goal[index]
             if k:
-                gradient = self._estimate(model, x[index], wanted, draws[index])
+                gradient = self._estimate(model, x[index], aim, draws[index])
                 first[index] = self.momentum * first[index] + (1 - self.momentum) * gradient
                 second[index] = 0.999 * second[index] + 0.001 * gradient.square()
                 x[index] = ball.inside(images[index], x[index] + self._move(k, first[index], second[index]))
-                used[index] += self.samples
+                queries[index] += self.samples
             logits = model(x[index])
-            used[index] += 1
-            best.update(index, x[index], wanted.loss(logits, self.loss), wanted.reached(logits))
+            queries[index] += 1
+            best.update(index, x[index], aim.loss(logits, self.loss), aim.reached(logits))
             index = index[~best.fooled[index]]
-        return Trace(best.images, used)
+        return Trace(best.images, queries)
 
     def _estimate(self, model: nn.Module, x: Tensor, goal: Goal, draws: Draws) -> Tensor:
         """The gradient of the loss from differences along random directions, a few pairs at a time."""
         gradient, pairs = torch.zeros_like(x), self.samples // 2
-        held = max(1, HELD // x[0].numel())
-        for start in range(0, pairs, held):
-            count = min(held, pairs - start)
+        chunk = max(1, CHUNK // x[0].numel())
+        for start in range(0, pairs, chunk):
+            count = min(chunk, pairs - start)
             towards = self._directions(draws, (count, *x.shape[1:]))
-            asked = torch.stack([x[:, None] + self.sigma * towards, x[:, None] - self.sigma * towards], 1).clamp(0, 1)
+            neighbours = torch.stack([x[:, None] + self.sigma * towards, x[:, None] - self.sigma * towards], 1).clamp(
+                0, 1
+            )
             owner = all_indices(x).repeat_interleave(2 * count)
-            value = goal[owner].loss(model(asked.flatten(0, 2)), self.loss).view(-1, 2, count)
+            value = goal[owner].loss(model(neighbours.flatten(0, 2)), self.loss).view(-1, 2, count)
             gradient += ((value[:, 0] - value[:, 1])[..., None, None, None] * towards).sum(1)
         return gradient / (2 * self.sigma * pairs)
 
@@ -280,27 +282,27 @@ class SimBA(BlackBox):
             raise AssayError(f"low={self.low} is a share of the waves and cannot exceed 1")
 
     def search(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Trace:
-        best, used, order = Best.of(images), _zeros(images), self._order(images, draws)
+        best, queries, order = Best.of(images), _zeros(images), self._order(images, draws)
         index, change, sign = all_indices(images), torch.zeros_like(images), images.new_zeros(len(images))
-        place, found = _zeros(images), torch.full_like(sign, float("-inf"))
+        place, peak = _zeros(images), torch.full_like(sign, float("-inf"))
         waves = [_waves(length, self.basis).to(images) for length in images.shape[2:]]
         for _ in range(self.queries):
             if len(index) == 0:
                 break
             at = order[index, place[index] % order.shape[1]]
-            moved = change[index] + rows(self.step * sign[index], images) * _vector(at, images, *waves)
-            x, wanted = (images[index] + moved).clamp(0, 1), goal[index]
+            candidate = change[index] + rows(self.step * sign[index], images) * _vector(at, images, *waves)
+            x, aim = (images[index] + candidate).clamp(0, 1), goal[index]
             logits = model(x)
-            used[index] += 1
-            value, reached = wanted.loss(logits, "ce"), wanted.reached(logits)
-            best.update(index[reached], x[reached], value[reached], reached[reached])
-            better = value > found[index]
-            kept = index[better]
-            change[kept], found[kept] = moved[better], value[better]
+            queries[index] += 1
+            value, success = aim.loss(logits, "ce"), aim.reached(logits)
+            best.update(index[success], x[success], value[success], success[success])
+            better = value > peak[index]
+            gains = index[better]
+            change[gains], peak[gains] = candidate[better], value[better]
             place[index] += (better & (sign[index] != 0)) | (sign[index] < 0)
             sign[index] = torch.where(better | (sign[index] < 0), 1.0, -1.0)
             index = index[~best.fooled[index]]
-        return Trace(best.images, used)
+        return Trace(best.images, queries)
 
     def _order(self, images: Tensor, draws: Draws) -> Tensor:
         """The places of the basis vectors in the order in which each image takes them, (N, C H W)."""

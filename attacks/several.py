@@ -45,8 +45,8 @@ class WorstCase(Attack):
 
     def members(self) -> list[Attack]:
         """The attacks as records."""
-        known = {"norm": self.norm, "eps": self.eps}
-        return [ATTACKS.parse(one, **known) if isinstance(one, str) else one for one in self.attacks]
+        bounds = {"norm": self.norm, "eps": self.eps}
+        return [ATTACKS.parse(attack, **bounds) if isinstance(attack, str) else attack for attack in self.attacks]
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         return in_turn(self.members(), model, images, goal, draws, self.norm, self.eps)
@@ -94,11 +94,11 @@ def in_turn(
         index = (~best.fooled).nonzero().flatten()
         if len(index) == 0:
             break
-        tried = member.run(model, images[index], goal[index], draws[index]).detach()
-        near = distance(tried - images[index], norm) <= eps * (1 + ROUNDING) + ROUNDING
-        index, tried = index[near], tried[near]
+        candidates = member.run(model, images[index], goal[index], draws[index]).detach()
+        near = distance(candidates - images[index], norm) <= eps * (1 + ROUNDING) + ROUNDING
+        index, candidates = index[near], candidates[near]
         if len(index) == 0:
             continue
-        logits = ask(model, tried)
-        best.update(index, tried, goal[index].loss(logits), goal[index].reached(logits))
+        logits = ask(model, candidates)
+        best.update(index, candidates, goal[index].loss(logits), goal[index].reached(logits))
     return best.images

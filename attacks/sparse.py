@@ -52,24 +52,24 @@ class JSMA(Attack):
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         result, x, index = images.clone(), images.clone(), all_indices(images)
-        wanted = index
+        targets = index
         steps = int(self.gamma * images.shape[1:].numel()) // 2
         if steps == 0:
             raise NotApplicable(f"gamma={self.gamma} of {images.shape[1:].numel()} values is not a pair; raise gamma")
         for k in range(steps + 1):
             current = x.detach().requires_grad_(k < steps)
             logits = model(current)
-            wanted = likeliest(logits.detach(), goal, 1).flatten() if k == 0 else wanted
-            fooled = goal[index].reached(logits.detach())
-            result[index[fooled]] = x[fooled]
-            if k == steps or fooled.all():
+            targets = likeliest(logits.detach(), goal, 1).flatten() if k == 0 else targets
+            success = goal[index].reached(logits.detach())
+            result[index[success]] = x[success]
+            if k == steps or success.all():
                 break
-            own = logits.gather(1, wanted[:, None])[~fooled].sum()
-            (rise,) = torch.autograd.grad(own, current, retain_graph=True)
-            (rest,) = torch.autograd.grad(logits[~fooled].sum() - own, current)
-            x, index, wanted = x[~fooled], index[~fooled], wanted[~fooled]
-            x, helps = self._move(x, rise[~fooled].flatten(1), -rest[~fooled].flatten(1))
-            x, index, wanted = x[helps], index[helps], wanted[helps]
+            target_logits = logits.gather(1, targets[:, None])[~success].sum()
+            (rise,) = torch.autograd.grad(target_logits, current, retain_graph=True)
+            (rest,) = torch.autograd.grad(logits[~success].sum() - target_logits, current)
+            x, index, targets = x[~success], index[~success], targets[~success]
+            x, helps = self._move(x, rise[~success].flatten(1), -rest[~success].flatten(1))
+            x, index, targets = x[helps], index[helps], targets[helps]
             if len(index) == 0:
                 break
         return result
@@ -82,8 +82,8 @@ class JSMA(Attack):
         saliency, way = torch.stack([pair.saliency for pair in pairs]).max(0)
         places = torch.stack([pair.places for pair in pairs])[way, all_indices(x)]
         change = self.theta * torch.tensor(signs, device=x.device)[way]
-        moved = flat.scatter_add(1, places, change[:, None].expand_as(places)).clamp(0, 1)
-        return moved.view_as(x), saliency > 0
+        flat = flat.scatter_add(1, places, change[:, None].expand_as(places)).clamp(0, 1)
+        return flat.view_as(x), saliency > 0
 
 
 def best_pair(rise: Tensor, fall: Tensor, free: Tensor, candidates: int) -> Pair:
@@ -103,15 +103,15 @@ def best_pair(rise: Tensor, fall: Tensor, free: Tensor, candidates: int) -> Pair
             .indices
             for a in angles
         ]
-        chosen = torch.cat(leads, 1)
-        rise, fall, free = (part.gather(1, chosen) for part in (rise, fall, free))
+        leaders = torch.cat(leads, 1)
+        rise, fall, free = (part.gather(1, leaders) for part in (rise, fall, free))
     else:
-        chosen = torch.arange(count, device=rise.device).expand(len(rise), -1)
+        leaders = torch.arange(count, device=rise.device).expand(len(rise), -1)
     up, down = (part[:, :, None] + part[:, None, :] for part in (rise, fall))
-    allowed = free[:, :, None] & free[:, None, :] & (chosen[:, :, None] < chosen[:, None, :]) & (up > 0) & (down > 0)
-    saliency, place = (up * down * allowed).flatten(1).max(1)
-    pair = torch.stack([place // chosen.shape[1], place % chosen.shape[1]], 1)
-    return Pair(saliency, chosen.gather(1, pair))
+    useful = free[:, :, None] & free[:, None, :] & (leaders[:, :, None] < leaders[:, None, :]) & (up > 0) & (down > 0)
+    saliency, place = (up * down * useful).flatten(1).max(1)
+    pair = torch.stack([place // leaders.shape[1], place % leaders.shape[1]], 1)
+    return Pair(saliency, leaders.gather(1, pair))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,12 +146,12 @@ class OnePixel(BlackBox):
             if len(index) == 0:
                 break
             children = self._children(members, draws[index]) if generation else members
-            picked = self._judge(model, goal[index], images[index], children)
+            pick = self._judge(model, goal[index], images[index], children)
             queries[index] += self.population
-            result[index[picked.fooled]] = picked.images[picked.fooled]
-            wins, stay = picked.loss > losses, ~picked.fooled
+            result[index[pick.fooled]] = pick.images[pick.fooled]
+            wins, stay = pick.loss > losses, ~pick.fooled
             members = torch.where(wins[:, :, None, None], children, members)[stay]
-            losses, index = torch.maximum(picked.loss, losses)[stay], index[stay]
+            losses, index = torch.maximum(pick.loss, losses)[stay], index[stay]
         return Trace(result, queries)
 
     def _judge(self, model: nn.Module, goal: Goal, images: Tensor, members: Tensor) -> Pick:
@@ -169,8 +169,8 @@ class OnePixel(BlackBox):
     def _children(self, members: Tensor, draws: Draws) -> Tensor:
         """Eq. 3: one + weight * (another - a third), all of the same image."""
         every = all_indices(members)[:, None]
-        one, another, third = (members[every, other] for other in _others(draws, self.population))
-        child = one + self.weight * (another - third)
+        base, plus, minus = (members[every, other] for other in _others(draws, self.population))
+        child = base + self.weight * (plus - minus)
         places, anew = child[..., :2], draws.uniform((self.population, self.pixels, 2))
         places = torch.where((places >= 0) & (places < 1), places, anew)
         return torch.cat([places, child[..., 2:].clamp(0, 1)], 3)

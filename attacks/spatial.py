@@ -46,38 +46,38 @@ class SpatialAttack(BlackBox):
         queries = torch.ones(len(images), dtype=torch.int64, device=images.device)
         best, everybody = Best.of(images), all_indices(images)
         logits = model(images)
-        reached = goal.reached(logits)
-        best.update(everybody, images, goal.loss(logits, "margin"), reached)
-        index = everybody[~reached]
+        success = goal.reached(logits)
+        best.update(everybody, images, goal.loss(logits, "margin"), success)
+        index = everybody[~success]
         for moves in self._moves(draws):
             if len(index) == 0:
                 break
-            picked = self._judge(model, goal[index], images[index], moves[index])
-            best.update(index, picked.images, picked.best, picked.fooled)
+            pick = self._judge(model, goal[index], images[index], moves[index])
+            best.update(index, pick.images, pick.best, pick.fooled)
             queries[index] += moves.shape[1]
-            index = index[~picked.fooled] if self.early_stop else index
+            index = index[~pick.fooled] if self.early_stop else index
         return Trace(best.images, queries)
 
     def _judge(self, model: nn.Module, goal: Goal, images: Tensor, moves: Tensor) -> Pick:
         many = moves.shape[1]
 
         def make(part: Tensor) -> Tensor:
-            return moved(images[part].repeat_interleave(many, 0), moves[part].flatten(0, 1), self.padding)
+            return move(images[part].repeat_interleave(many, 0), moves[part].flatten(0, 1), self.padding)
 
         return best_candidate(model, goal, make, images, many)
 
     def _moves(self, draws: Draws) -> list[Tensor]:
         """What is tried at once, in turn: (N, tries, 3) of an angle in degrees and shares of a side, down and right."""
-        drawn = draws.uniform((self.tries if self.sampling == "random" else 0, 3), -1, 1)
+        chances = draws.uniform((self.tries if self.sampling == "random" else 0, 3), -1, 1)
         if self.sampling == "random":
-            limits = drawn.new_tensor([self.max_angle, self.max_shift, self.max_shift])
-            return list(torch.split(drawn * limits, 1, 1))
+            limits = chances.new_tensor([self.max_angle, self.max_shift, self.max_shift])
+            return list(torch.split(chances * limits, 1, 1))
         angles, shifts = _spread(self.max_angle, self.angles), _spread(self.max_shift, self.shifts)
         grids = [torch.cartesian_prod(angle[None], shifts, shifts) for angle in angles]
-        return [grid.to(drawn).expand(len(drawn), -1, -1) for grid in grids]
+        return [grid.to(chances).expand(len(chances), -1, -1) for grid in grids]
 
 
-def moved(images: Tensor, moves: Tensor, padding: Padding) -> Tensor:
+def move(images: Tensor, moves: Tensor, padding: Padding) -> Tensor:
     """``images`` (N, C, H, W) turned counter-clockwise about the middle, then shifted, by ``moves`` (N, 3).
 
     What does not move comes back bit for bit.
@@ -88,8 +88,8 @@ def moved(images: Tensor, moves: Tensor, padding: Padding) -> Tensor:
     turn = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(-1, 2, 2)
     start = turn @ torch.stack([right, down], 1)[:, :, None] * -2
     grid = F.affine_grid(torch.cat([turn, start], 2), list(images.shape), align_corners=False)
-    turned = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False).clamp(0, 1)
-    return torch.where(moves.eq(0).all(1).view(-1, 1, 1, 1), images, turned)
+    rotation = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False).clamp(0, 1)
+    return torch.where(moves.eq(0).all(1).view(-1, 1, 1, 1), images, rotation)
 
 
 def _spread(most: float, count: int) -> Tensor:

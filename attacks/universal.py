@@ -36,22 +36,22 @@ class Universal(Attack):
         check_images(images)
         images = images.detach()
         with evaluating(model):
-            settled = as_goal(goal, images).settle(model, images)
-            return self.learn(model, images, settled, as_draws(draws, images)).detach()
+            goal = as_goal(goal, images).settle(model, images)
+            return self.learn(model, images, goal, as_draws(draws, images)).detach()
 
     @abstractmethod
     def learn(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         """``craft`` itself, on a borrowed model and a goal that names its classes."""
 
     @abstractmethod
-    def apply(self, images: Tensor, crafted: Tensor, draws: Draws | int = 0) -> Tensor:
+    def apply(self, images: Tensor, pattern: Tensor, draws: Draws | int = 0) -> Tensor:
         """Adversarial images (N, C, H, W) in [0, 1] from any ``images`` and what ``craft`` gave."""
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         return self.apply(images, self.learn(model, images, goal, draws), draws)
 
 
-def capped(goal: Goal, logits: Tensor, cap: float) -> Tensor:
+def cap_loss(goal: Goal, logits: Tensor, cap: float) -> Tensor:
     """Cross-entropy to climb, at most ``cap`` an image: what is long fooled stops pulling (Shafahi et al. 2020)."""
     return goal.loss(logits, "ce").clamp(max=cap)
 
@@ -100,34 +100,34 @@ class UniversalPerturbation(Universal):
             return still
         return (self._climb if self.method == "gradient" else self._push)(model, images, goal, still, draws)
 
-    def apply(self, images: Tensor, crafted: Tensor, draws: Draws | int = 0) -> Tensor:
-        return (images + crafted).clamp(0, 1)
+    def apply(self, images: Tensor, pattern: Tensor, draws: Draws | int = 0) -> Tensor:
+        return (images + pattern).clamp(0, 1)
 
-    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor, draws: Draws) -> Tensor:
+    def _climb(self, model: nn.Module, images: Tensor, goal: Goal, pattern: Tensor, draws: Draws) -> Tensor:
         ball = Ball(self.norm, self.eps)
         for k, index in enumerate(in_turn(images, self.batch, self.steps)):
-            crafted = crafted.detach().requires_grad_(True)
-            logits = model(self.apply(images[index], crafted))
-            (up,) = torch.autograd.grad(capped(goal[index], logits, self.cap).mean(), crafted)
+            pattern = pattern.detach().requires_grad_(True)
+            logits = model(self.apply(images[index], pattern))
+            (up,) = torch.autograd.grad(cap_loss(goal[index], logits, self.cap).mean(), pattern)
             length = cosine(self.step * self.eps, 0, k / self.steps)
-            crafted = ball.project((crafted.detach() + length * ball.steepest(up[None])[0])[None])[0]
-        return crafted
+            pattern = ball.project((pattern.detach() + length * ball.steepest(up[None])[0])[None])[0]
+        return pattern
 
-    def _push(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor, draws: Draws) -> Tensor:
-        ball, nearest, best, most = Ball(self.norm, self.eps), DeepFool(), crafted, -1.0
+    def _push(self, model: nn.Module, images: Tensor, goal: Goal, pattern: Tensor, draws: Draws) -> Tensor:
+        ball, nearest, best, most = Ball(self.norm, self.eps), DeepFool(), pattern, -1.0
         for _ in range(self.passes):
             for index in torch.split(all_indices(images), self.batch):
-                moved = self.apply(images[index], crafted)
-                pushes = nearest.run(model, moved, goal[index], draws[index]) - moved
-                crafted = ball.project(crafted[None] + pushes.sum(0, keepdim=True))[0]
-            share = self._share(model, images, goal, crafted)
+                x = self.apply(images[index], pattern)
+                pushes = nearest.run(model, x, goal[index], draws[index]) - x
+                pattern = ball.project(pattern[None] + pushes.sum(0, keepdim=True))[0]
+            share = self._share(model, images, goal, pattern)
             if share > most:
-                best, most = crafted, share
+                best, most = pattern, share
             if most >= self.fooled:
                 break
         return best
 
-    def _share(self, model: nn.Module, images: Tensor, goal: Goal, crafted: Tensor) -> float:
+    def _share(self, model: nn.Module, images: Tensor, goal: Goal, pattern: Tensor) -> float:
         """Of the images, how many the perturbation fools."""
         parts = torch.split(all_indices(images), self.batch)
-        return sum(int(goal[i].reached(ask(model, self.apply(images[i], crafted))).sum()) for i in parts) / len(images)
+        return sum(int(goal[i].reached(ask(model, self.apply(images[i], pattern))).sum()) for i in parts) / len(images)

@@ -131,11 +131,11 @@ def test_a_longer_evolution_is_never_less_certain() -> None:
 
 def by_hand(genomes: Genomes, member: int, x: float, y: float) -> list[float]:
     """One network at one place, slot by slot."""
-    weights, kinds, used = genomes.weights[0, member], genomes.kinds[0, member], genomes.used[0, member]
+    weights, kinds, active = genomes.weights[0, member], genomes.kinds[0, member], genomes.active[0, member]
     values = [x, y, (x * x + y * y) ** 0.5, 1.0]
     for slot in range(INPUTS, len(kinds)):
         reached = sum(weights[slot, i] * values[i] for i in range(slot))
-        values.append(FUNCTIONS[int(kinds[slot])](torch.as_tensor(reached)).item() if used[slot] else 0.0)
+        values.append(FUNCTIONS[int(kinds[slot])](torch.as_tensor(reached)).item() if active[slot] else 0.0)
     return values[-3:]
 
 
@@ -169,10 +169,10 @@ def test_networks_grow_and_stay_sound() -> None:
     assert not there.triu().any()
     assert not there[..., :INPUTS, :].any()
     assert not there[..., -3:].any()
-    assert not (there.any(3) & ~genomes.used).any()
-    assert not (there.any(2) & ~genomes.used).any()
+    assert not (there.any(3) & ~genomes.active).any()
+    assert not (there.any(2) & ~genomes.active).any()
     assert genomes.weights.abs().max() <= 3
-    assert genomes.used.sum() > first.used.sum()
+    assert genomes.active.sum() > first.active.sum()
 
 
 def test_grey_and_oblong_pictures() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import SpatialAttack, evaluate
-from assay.attacks.spatial import moved
+from assay.attacks.spatial import move
 from assay.core.borrow import counting
 from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
@@ -30,13 +30,13 @@ class Corner(nn.Module):
 @pytest.mark.parametrize("turns", [-1, 1, 2])
 def test_a_quarter_turn_is_exact(turns: int) -> None:
     image = torch.rand(1, 3, 7, 7)
-    turned = moved(image, moves(angle=90.0 * turns), "zeros")
+    turned = move(image, moves(angle=90.0 * turns), "zeros")
     torch.testing.assert_close(turned, torch.rot90(image, turns, (2, 3)), rtol=0, atol=1e-5)
 
 
 def test_a_shift_by_whole_pixels_is_exact_and_brings_in_black() -> None:
     image = torch.rand(1, 3, 10, 20)
-    shifted = moved(image, moves(down=0.2, right=-0.1), "zeros")
+    shifted = move(image, moves(down=0.2, right=-0.1), "zeros")
     expected = torch.zeros_like(image)
     expected[:, :, 2:, :-2] = image[:, :, :-2, 2:]
     torch.testing.assert_close(shifted, expected, rtol=0, atol=1e-5)
@@ -44,9 +44,9 @@ def test_a_shift_by_whole_pixels_is_exact_and_brings_in_black() -> None:
 
 def test_padding_brings_in_the_edge_or_the_reflection() -> None:
     image = torch.rand(1, 1, 10, 10)
-    down = moved(image, moves(down=0.2), "border")
+    down = move(image, moves(down=0.2), "border")
     torch.testing.assert_close(down[:, :, 0], image[:, :, 0], rtol=0, atol=1e-5)
-    down = moved(image, moves(down=0.2), "reflection")
+    down = move(image, moves(down=0.2), "reflection")
     torch.testing.assert_close(down[:, :, :2], image[:, :, :2].flip(2), rtol=0, atol=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_a_turn_keeps_the_shape_in_an_oblong_image() -> None:
     y, x = torch.meshgrid(torch.arange(20.0) - 9.5, torch.arange(40.0) - 19.5, indexing="ij")
     bump = torch.exp(-(y**2 + x**2) / 18)[None, None]
     between = 2 / 9 / 8  # what a straight line between pixels misses: the second derivatives' bounds by 1/8
-    torch.testing.assert_close(moved(bump, moves(angle=30.0), "zeros"), bump, rtol=0, atol=between)
+    torch.testing.assert_close(move(bump, moves(angle=30.0), "zeros"), bump, rtol=0, atol=between)
 
 
 @pytest.mark.parametrize("sampling", ["grid", "random"])
