@@ -7,7 +7,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from assay.bench.models import ZOO, called, digest_of, fill, first_line, read_card
+from assay.bench.models.checkpoints import fill
+from assay.bench.models.digest import digest_of
+from assay.bench.models.specs import call
+from assay.bench.models.subject import first_line
+from assay.bench.models.zoo import ZOO, read_card
 from assay.bench.zoo.generator import Generator
 from assay.core.errors import AssayError, unknown
 
@@ -17,19 +21,18 @@ SHIPPED = ZOO / "generators"
 class Made(nn.Module):
     """Pictures (N, C, H, W) in [0, 1] from standard normal codes (N, ``latent``), in eval mode.
 
-    ``size`` is (C, H, W). ``digest`` is the sha256 of the weights, and of the file that a ``py:`` generator's callable
-    stands in.
+    ``size`` is (C, H, W). ``digest`` is the sha256 of what it does when it is made: ``digest_of``.
     """
 
-    def __init__(self, body: nn.Module, *, name: str, card: Mapping[str, Any] | None = None, code: bytes = b"") -> None:
+    def __init__(self, body: nn.Module, *, name: str, card: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         latent = getattr(body, "latent", None)
         if not isinstance(latent, int) or latent < 1:
             raise AssayError(f"{name}: a generator says in its attribute latent how long its code is, not {latent!r}")
         self.body, self.name, self.latent, self.card = body, name, latent, dict(card or {})
         self.eval()
+        self.digest = digest_of(self, (latent,))
         self.size = self._measure()
-        self.digest = digest_of(body.state_dict(), code)
 
     def forward(self, codes: Tensor) -> Tensor:
         images: Tensor = self.body(codes)
@@ -57,10 +60,12 @@ def load(spec: str) -> Made:
     way out for anything else.
     """
     if spec.startswith("py:"):
-        made, code = called(spec)
-        if not isinstance(made, nn.Module):
-            raise AssayError(f"{spec!r} must return an nn.Module with an attribute latent, not {type(made).__name__}")
-        return Made(made, name=spec, code=code)
+        network = call(spec)
+        if not isinstance(network, nn.Module):
+            raise AssayError(
+                f"{spec!r} must return an nn.Module with an attribute latent, not {type(network).__name__}"
+            )
+        return Made(network, name=spec)
     path = SHIPPED / f"{spec}.safetensors"
     if not path.is_file():
         raise unknown("generator", spec, [*names(), "py:package.module:function"])

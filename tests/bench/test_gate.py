@@ -111,7 +111,7 @@ def test_a_nudged_weight(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             weight = next(p for p in network.parameters() if p.ndim == 4 or p.shape[0] == 10)
             weight.view(-1)[0] += weight.abs().max()
 
-    monkeypatch.setattr("assay.bench.models.fill", nudged)
+    monkeypatch.setattr("assay.bench.models.zoo.fill", nudged)
     verdict = again(base, tmp_path / "run")
     assert verdict.changes[0].line.startswith("zoo:resnet: other weights (digest ")
     assert any("heatmaps of clean images" in line for line in lines(verdict, "picture"))
@@ -129,7 +129,7 @@ def test_normalisation_doubled(base: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_another_normalisation_on_the_card(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = models.read_card
-    monkeypatch.setattr("assay.bench.models.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
+    monkeypatch.setattr("assay.bench.models.zoo.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
     verdict = again(base, tmp_path / "run", options=ONE)
     assert verdict.changes[0].line.startswith("zoo:linear: its std is [0.5, 0.5, 0.5], was [0.25, 0.25, 0.25] (digest")
 

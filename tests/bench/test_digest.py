@@ -1,0 +1,314 @@
+"""A model's digest changes with what the model does, and with nothing else."""
+
+import importlib
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from assay.bench.models import Subject, digest_of, in_memory, load, zoo_names
+
+ROOT = Path(__file__).parents[2]
+SIZE = (1, 8, 8)
+
+MODULE = '''
+"""A network."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import helper_of_it
+
+FACTS = {"input_size": (1, 8, 8), "mean": (0.0,), "std": (1.0,)}
+
+
+class Table:
+    def __init__(self, values):
+        self.values = values
+
+
+class Halves(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return helper_of_it.SLOPE * slope
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(64, 5)
+        self.scale = 2.0
+        self.shift = float((Path(__file__).parent / "number.txt").read_text())
+        self.rows = [torch.ones(5), torch.ones(5)]
+        self.table = Table({"a": torch.ones(5)})
+        self.register_buffer("gain", torch.ones(5), persistent=False)
+        self.unused = {"deep": (torch.zeros(2),)}
+
+    def forward(self, images):
+        logits = helper_of_it.bend(self.head(Halves.apply(images.float().flatten(1)))) * self.scale + self.shift
+        return logits * self.rows[0] * self.table.values["a"] * self.gain
+
+
+def net():
+    return Net(), FACTS
+'''
+HELPER = "SLOPE = 1.0\n\n\ndef bend(logits):\n    return logits.tanh()\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """The digest of the network above, as it is on disk after ``old`` became ``new`` in one of its files."""
+    files = {"model_of_it.py": MODULE, "helper_of_it.py": HELPER, "number.txt": "0.25"}
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def digest(file: str = "number.txt", old: str = "", new: str = "") -> str:
+        for name, text in files.items():
+            (tmp_path / name).write_text(text.replace(old, new) if name == file else text)
+        for name in ("model_of_it", "helper_of_it"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return load("py:model_of_it:net").digest
+
+    yield digest
+    for name in ("model_of_it", "helper_of_it"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("helper_of_it.py", "tanh", "sigmoid"),
+        ("helper_of_it.py", "SLOPE = 1.0", "SLOPE = 1.001"),
+        ("number.txt", "0.25", "0.250001"),
+        ("model_of_it.py", "self.scale = 2.0", "self.scale = 2.00001"),
+        ("model_of_it.py", "self.rows = [torch.ones(5)", "self.rows = [1.0001 * torch.ones(5)"),
+        ("model_of_it.py", '{"a": torch.ones(5)}', '{"a": 1.0001 * torch.ones(5)}'),
+        ("model_of_it.py", '("gain", torch.ones(5)', '("gain", 1.0001 * torch.ones(5)'),
+        ("model_of_it.py", "(torch.zeros(2),)", "(torch.ones(2),)"),
+        ("model_of_it.py", '"mean": (0.0,)', '"mean": (0.001,)'),
+        ("model_of_it.py", '"std": (1.0,)', '"std": (1.001,)'),
+    ],
+    ids=["helper", "gradient", "number", "attribute", "list", "object", "buffer", "unused tensor", "mean", "std"],
+)
+def test_a_model_that_became_another_has_another_digest(own: Callable[..., str], file: str, old: str, new: str) -> None:
+    before = own()
+    assert own(file, old, new) != before
+    assert own() == before
+
+
+def test_what_stands_outside_the_classes_is_judged_by_what_it_does(own: Callable[..., str]) -> None:
+    before = own()
+    assert own("model_of_it.py", '"""A network."""', "# the same network") == before
+    assert (
+        own("helper_of_it.py", "return logits.tanh()", "return torch.tanh(logits)  # alike\n\n\nimport torch") == before
+    )
+
+
+def digest(network: nn.Module, size: tuple[int, ...] = SIZE) -> str:
+    return digest_of(network.eval(), size)
+
+
+def small(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, 10))
+
+
+SPECS = [
+    "zoo:mlp",
+    "zoo:vit",
+    "zoo:convnext",
+    "py:tests.bench.nets:convolutional",
+    "py:tests.bench.nets:nan_where_dark",
+]
+SAY = "import sys; from assay.bench.models import load; print(*[load(spec).digest for spec in sys.argv[1:]])"
+
+
+def test_another_process_gives_the_same_digest() -> None:
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = ['src', '.']; {SAY}", *SPECS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [load(spec).digest for spec in SPECS]
+
+
+def test_the_zoo_has_the_same_digests_again_by_more_threads() -> None:
+    threads = torch.get_num_threads()
+    digests = {}
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            digests[count] = [load(name).digest for name in zoo_names()]
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert digests[1] == digests[2]
+    assert len(set(digests[1])) == len(zoo_names()) == 12
+
+
+@pytest.mark.parametrize("spec", ["zoo:resnet", "py:tests.bench.nets:convolutional"])
+def test_lent_and_loaded_it_is_the_same_model(spec: str) -> None:
+    model = load(spec)
+    assert in_memory.subject("mine", model).digest == model.digest
+    assert in_memory.subject("mine", model.body, **facts(model)).digest == model.digest
+
+
+def facts(model: Subject) -> dict[str, Any]:
+    return {"input_size": model.input_size, "mean": model.mean.flatten(), "std": model.std.flatten()}
+
+
+def test_hooks_modes_and_a_forward_pass_leave_nothing() -> None:
+    network = small()
+    before = digest(network)
+    handles = [module.register_forward_hook(lambda *_: None) for module in network]
+    handles += [network[4].register_full_backward_hook(lambda *_: None)]
+    network(torch.rand(2, *SIZE)).sum().backward()
+    for handle in handles:
+        handle.remove()
+    network.train().eval()
+    assert digest(network.double().float().to("cpu", memory_format=torch.channels_last)) == before
+    assert digest(network.requires_grad_(False)) == before
+
+
+def test_a_hook_that_stays_is_part_of_the_model() -> None:
+    network = small()
+    before = digest(network)
+    network[3].register_forward_hook(lambda module, inputs, outputs: 1.001 * outputs)
+    outward = digest(network)
+    network = small()
+    network[2].register_full_backward_hook(lambda module, inputs, outputs: (2 * inputs[0],))
+    assert len({before, outward, digest(network)}) == 3
+
+
+class AtRandom(nn.Module):
+    """Answers that random numbers change: of torch, of numpy and Python, or of the network's own generator."""
+
+    def __init__(self, kind: str, body: nn.Module) -> None:
+        super().__init__()
+        self.kind, self.body = kind, body
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        noise = {
+            "torch": lambda: torch.rand(10),
+            "dropout": lambda: nn.functional.dropout(torch.ones(10)),
+            "global": lambda: np.random.rand() + random.random(),  # noqa: NPY002
+            "own": lambda: torch.from_numpy(self.generator.random(10, np.float32)),
+        }[self.kind]()
+        logits: Tensor = self.body(images) + noise
+        return logits
+
+
+@pytest.mark.parametrize("kind", ["torch", "dropout", "global", "own"])
+def test_a_model_of_random_answers_has_one_digest_too(kind: str) -> None:
+    digests = [digest(AtRandom(kind, small(seed))) for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+    other = small()
+    other[2] = nn.GELU()
+    assert digest(AtRandom(kind, other)) != digests[0]
+
+
+def test_nothing_of_the_caller_is_changed() -> None:
+    network = AtRandom("global", small()).eval()
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        inner = digest(network)
+        assert torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
+    assert inner == digest(network)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]  # noqa: NPY002
+    assert torch.get_num_threads() == threads
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class Half(nn.Module):
+    """Weights in half precision behind a cast, or built into a script that no copy in double precision reaches."""
+
+    def __init__(self, dtype: torch.dtype, scripted: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).to(dtype)
+        self.body = torch.jit.trace(body, torch.rand(1, *SIZE).to(dtype)) if scripted else body
+        self.type = dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images.to(self.type)).float()
+        return logits
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype, scripted: bool) -> None:
+    first, same, other = (Half(dtype, scripted) for _ in range(3))
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.01)
+    assert digest(first) == digest(same) != digest(other)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self.body = small()
+        self.__dict__.update(more)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        return logits
+
+
+def test_what_a_network_holds_is_in_whatever_it_is_held_in() -> None:
+    circle: list[Any] = [1]
+    circle.append(circle)
+    held: list[dict[str, Any]] = [
+        {},
+        {"a": np.arange(3)}, {"a": np.arange(3) + 1}, {"a": np.array([{"x": 1}], dtype=object)},
+        {"a": {"x": {1, 2}}}, {"a": {"x": {1, 3}}}, {"a": {2: torch.zeros(2)}}, {"a": {2: torch.zeros(2).half()}},
+        {"a": circle}, {"a": torch.zeros(1, dtype=torch.complex64)}, {"a": torch.zeros(2).to_sparse()},
+        {"a": np.float32(1)}, {"a": "text"}, {"a": torch.float16},
+    ]  # fmt: skip
+    digests = [digest(Wrapped(**more)) for more in held]
+    assert len(set(digests)) == len(held)
+    assert digests == [digest(Wrapped(**more)) for more in held]
+    quiet: list[Any] = [len, AtRandom, torch.device("cpu"), sys, torch.Generator(), lambda: 3]
+    assert len({digest(Wrapped(a=value)) for value in quiet}) == 1
+
+
+def test_activations_that_a_pass_leaves_behind_are_not_the_model() -> None:
+    class Remembering(Wrapped):
+        def forward(self, images: Tensor) -> Tensor:
+            self.last = self.body(images)
+            return self.last
+
+    one, two = (Subject(Remembering(), name="x", input_size=SIZE, mean=(0.0,), std=(1.0,)) for _ in range(2))
+    assert one.digest == two.digest
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "vit_base_patch16_rope_reg1_gap_256"])
+def test_a_framework_that_calculates_other_tables_in_the_last_bit_is_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=5, **({"depth": 1} if "rope" in name else {})).eval()
+    before = digest(network, (3, 256, 256) if "rope" in name else (3, 160, 160))
+    tables = [buffer for key, buffer in network.named_buffers() if key not in network.state_dict()]
+    assert bool(tables) == ("rope" in name)
+    for buffer in tables:
+        buffer.copy_(torch.nextafter(buffer, torch.ones(())))
+    assert digest(network, (3, 256, 256) if "rope" in name else (3, 160, 160)) == before
