@@ -74,13 +74,14 @@ class Genomes(NamedTuple):
         rows = torch.arange(len(kinds), device=kinds.device)[:, None]
         cols = torch.arange(population, device=kinds.device)[None]
         chance = draws.uniform((population, 5))
+        # shift all weights
         scale = 10 ** (2.5 * chance[..., 0] - 2)
         shift = scale[..., None, None] * draws.normal((population, slots, slots))
         weights = torch.where(weights != 0, (weights + shift).clamp(-LIMIT, LIMIT), weights)
-
+        # change a function
         slot, kind = _any(active, draws), draws.integers(len(FUNCTIONS), (population,)).long()
         kinds[rows, cols, slot] = torch.where(chance[..., 1] < 0.2, kind, kinds[rows, cols, slot])
-
+        # add a connection
         takes, gives = active.clone(), active.clone()
         takes[..., :INPUTS], gives[..., -channels:] = False, False
         later = torch.ones(slots, slots, dtype=torch.bool, device=kinds.device).tril(-1)
@@ -89,11 +90,11 @@ class Genomes(NamedTuple):
         comes = (chance[..., 2] < growth) & open_.flatten(2)[rows, cols, place]
         fresh = draws.normal((population,))
         weights.flatten(2)[rows, cols, place] = torch.where(comes, fresh, weights.flatten(2)[rows, cols, place])
-
+        # cut a connection
         place = _any((weights != 0).flatten(2), draws)
         goes = chance[..., 3] < 0.1
         weights.flatten(2)[rows, cols, place] *= ~goes
-
+        # split a connection
         place = _any((weights != 0).flatten(2), draws)
         to, start = place // slots, place % slots
         order = torch.arange(slots, device=kinds.device)

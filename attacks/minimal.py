@@ -182,6 +182,7 @@ class ALMA(Attack):
         nearest = Nearest.of(images, self.norm)
         index, point = initial_slope(model, images, goal)
         clean, goal = images[index], goal[index]
+        # scale of steps
         margin, size = -point.loss.clamp(max=-1e-30), distance(point.gradient, "l2").clamp(min=1e-30)
         values = float(images[0].numel()) if len(index) else 1.0
         rate = (margin / size / values**0.5).clamp(max=self.most)
@@ -190,17 +191,21 @@ class ALMA(Attack):
         y, before, mu, rho = (torch.ones_like(margin) for _ in range(4))
         first = torch.full_like(margin, self.steps)  # step of the first success
         for k in range(1, self.steps if len(index) else 0):
+            # slope of Lagrangian
             pull = _p2_slope(y, rho, mu)
             away = (x - clean).sign() if self.norm == "l1" else unit(x - clean)
             gradient = away - rows(pull / margin, x) * point.gradient
+            # step with momentum
             square = self.alpha * square + (1 - self.alpha) * gradient.square()
             momentum = self.alpha * momentum + gradient / (square.sqrt() + 1e-8)
             decay = 0.01 ** ((k - first).clamp(min=0) / (self.steps - first).clamp(min=1))
             x = (x - rows(rate * decay, x) * momentum).clamp(0, 1)
+            # look and keep
             point = slope(model, x, lambda logits: goal.loss(logits, "margin"))
             success, y = beyond_noise(goal, point.logits), -point.loss / margin
             nearest.update(index, x, success)
             first = torch.where(success, first.clamp(max=k), first)
+            # adapt the penalty
             if k % self.every == 0:
                 enough = nearest.fooled[index] | (y < self.improvement * before)
                 rho, before = torch.where(enough, rho, self.growth * rho), y

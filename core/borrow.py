@@ -41,10 +41,10 @@ def matched(model: nn.Module, images: Tensor) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        own = {_kind(parameter) for parameter in model.parameters() if parameter.is_floating_point()}
-        if not own or _kind(images) in own:
+        kinds = {_kind(parameter) for parameter in model.parameters() if parameter.is_floating_point()}
+        if not kinds or _kind(images) in kinds:
             raise
-        raise AssayError(f"images are {_kind(images)}, the model is {' and '.join(sorted(own))}") from error
+        raise AssayError(f"images are {_kind(images)}, the model is {' and '.join(sorted(kinds))}") from error
 
 
 def _kind(tensor: Tensor) -> str:
@@ -65,32 +65,32 @@ def counting(model: nn.Module) -> Iterator[Passes]:
 
     Backward from its output, or to its input where a forward pass ended at a layer before.
     """
-    passes, begun = Passes(), list[Any]()
+    passes, hooks = Passes(), list[Any]()
 
-    def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def before_pass(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         passes.forwards += len(inputs[0])
-        begun[:] = [once(inputs[0])] if inputs[0].requires_grad else []
+        hooks[:] = [hook_once(inputs[0])] if inputs[0].requires_grad else []
 
-    def left(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        for handle in begun:
+    def after_pass(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        for handle in hooks:
             handle.remove()
         if isinstance(output, Tensor) and output.requires_grad:
-            output.register_hook(returned)  # type: ignore[no-untyped-call]
+            output.register_hook(count_backward)  # type: ignore[no-untyped-call]
 
-    def once(images: Tensor) -> Any:
+    def hook_once(images: Tensor) -> Any:
         """A hook on the images that goes after its first gradient: a leaf may be seen again and again."""
 
-        def arrived(gradient: Tensor) -> None:
+        def first_gradient(gradient: Tensor) -> None:
             handle.remove()
-            returned(gradient)
+            count_backward(gradient)
 
-        handle = images.register_hook(arrived)  # type: ignore[no-untyped-call]
+        handle = images.register_hook(first_gradient)  # type: ignore[no-untyped-call]
         return handle
 
-    def returned(gradient: Tensor) -> None:
+    def count_backward(gradient: Tensor) -> None:
         passes.backwards += len(gradient)
 
-    handles = [model.register_forward_pre_hook(entered), model.register_forward_hook(left)]
+    handles = [model.register_forward_pre_hook(before_pass), model.register_forward_hook(after_pass)]
     try:
         yield passes
     finally:

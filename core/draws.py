@@ -33,8 +33,8 @@ class Draws:
 
     def __getitem__(self, index: Tensor) -> "Draws":
         """The streams at a boolean mask or at indices, shared with this object: drawing advances both."""
-        chosen = index.nonzero().flatten() if index.dtype == torch.bool else index
-        return Draws([self._streams[i] for i in chosen.tolist()], self._device)
+        positions = index.nonzero().flatten() if index.dtype == torch.bool else index
+        return Draws([self._streams[i] for i in positions.tolist()], self._device)
 
     def to(self, device: torch.device) -> "Draws":
         return Draws(self._streams, device)

@@ -14,11 +14,11 @@ class NotApplicable(AssayError):
     """A method that has no meaning on this model or data: a skipped row, not a failure."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> AssayError:
-    """The error for a name that is not in ``known``, nearest names first."""
-    names = list(known)
-    lower = {known.lower(): known for known in names}
+def unknown(kind: str, name: str, options: Iterable[str]) -> AssayError:
+    """The error for a name that is not in ``options``, nearest names first."""
+    names = list(options)
+    lower = {option.lower(): option for option in names}
     near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-    return AssayError(f"unknown {kind} {name!r}; {hint}known: {shown}")
+    listing = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+    return AssayError(f"unknown {kind} {name!r}; {hint}known: {listing}")

@@ -29,10 +29,10 @@ def find(model: nn.Module, name: str) -> nn.Module:
         raise AssayError(f"name a layer by its dotted name, such as 'layer4.1', not by a {type(name).__name__}")
     modules: dict[str, nn.Module] = dict(model.named_modules())
     inside = f"body.{name}" if model_body(model) is not model else name
-    found = modules.get(name, modules.get(inside))
-    if not name or found is None:
-        raise unknown("layer", name, [known for known in modules if known])
-    return found
+    module = modules.get(name, modules.get(inside))
+    if not name or module is None:
+        raise unknown("layer", name, [option for option in modules if option])
+    return module
 
 
 class _Enough(Exception):
@@ -107,10 +107,10 @@ def to_grid(tensor: Tensor, layout: Layout) -> Tensor:
 
 def find_layout(model: nn.Module, name: str, tensor: Tensor, images: Tensor) -> Layout:
     """Like ``layout``; a tensor without a grid raises ``NotApplicable``."""
-    found = layout(model, find(model, name), tensor, images.shape[-2:]) if len(tensor) == len(images) else None
-    if found is None:
+    grid = layout(model, find(model, name), tensor, images.shape[-2:]) if len(tensor) == len(images) else None
+    if grid is None:
         raise NotApplicable(f"layer {name!r} holds {tuple(tensor.shape)}, which is not a grid over the image")
-    return found
+    return grid
 
 
 def layout(model: nn.Module, module: nn.Module, tensor: Tensor, size: Sequence[int]) -> Layout | None:
@@ -147,11 +147,11 @@ def _covers(grid: tuple[int, int], size: Sequence[int]) -> bool:
 
 def _token_layout(model: nn.Module, length: int, size: Sequence[int]) -> Layout | None:
     """The patch embedding's grid over this image or a halving of it, else exact proportions, else near ones."""
-    declared = getattr(model_body(model), "num_prefix_tokens", None)
-    prefixes = dict.fromkeys([*([declared] if isinstance(declared, int) else []), *range(9)])
-    own = _patch_grids(model, size)
+    count = getattr(model_body(model), "num_prefix_tokens", None)
+    prefixes = dict.fromkeys([*([count] if isinstance(count, int) else []), *range(9)])
+    patch_grids = _patch_grids(model, size)
     for prefix in prefixes:
-        for grid in own:
+        for grid in patch_grids:
             if length - prefix == math.prod(grid):
                 return Layout("tokens", *grid, prefix)
     grids = {prefix: _nearest_grid(length - prefix, size) for prefix in prefixes if length > prefix}
@@ -171,13 +171,13 @@ def _patch_grids(model: nn.Module, size: Sequence[int]) -> list[tuple[int, int]]
     than four cells are left out: too many lengths fit them.
     """
     embeddings = (getattr(module, "patch_embed", None) for module in model_body(model).modules())
-    sides = next((side for each in embeddings if (side := _patch(each)) is not None), None)
+    sides = next((side for embedding in embeddings if (side := _patch(embedding)) is not None), None)
     if sides is None:
         return []
     grids: dict[tuple[int, int], None] = {}
     for halvings in range(5):
-        for rounded in (math.floor, math.ceil):
-            h, w = (rounded(pixels / (side * 2**halvings)) for pixels, side in zip(size, sides, strict=True))
+        for rounding in (math.floor, math.ceil):
+            h, w = (rounding(pixels / (side * 2**halvings)) for pixels, side in zip(size, sides, strict=True))
             if h * w >= 4:
                 grids[h, w] = None
     return list(grids)

@@ -36,11 +36,11 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     answer is the architecture's. Raises ``NotApplicable`` for a network without grids.
     """
     size = tuple(images.shape[1:])
-    known = _DEFAULTS.setdefault(model, {})
-    if size not in known:
+    layers = _DEFAULTS.setdefault(model, {})
+    if size not in layers:
         with evaluating(model):
-            known[size] = _probe(model, random_images(images))
-    return known[size]
+            layers[size] = _probe(model, random_images(images))
+    return layers[size]
 
 
 def is_cut(model: nn.Module, images: Tensor, name: str) -> bool:
@@ -60,13 +60,13 @@ def trunk(model: nn.Module, images: Tensor) -> list[str]:
     with evaluating(model):
         calls, scores = _calls(model, random_images(images))
         cuts = _cuts(scores.grad_fn)
-    named: dict[tuple[Any, int], str] = {}
+    names: dict[tuple[Any, int], str] = {}
     for call in calls:
         place = (call.edge.node, call.edge.output_nr)
         passes = isinstance(call.module, nn.Identity | nn.Dropout)
         if place in cuts and not passes and call.layout and call.layout.height * call.layout.width >= 4:
-            named[place] = call.name
-    return list(dict.fromkeys(named.values()))
+            names[place] = call.name
+    return list(dict.fromkeys(names.values()))
 
 
 def random_images(images: Tensor, n: int = 2) -> Tensor:
@@ -129,8 +129,8 @@ def _calls(model: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
 
         return keep
 
-    named = [(name, module) for name, module in model.named_modules() if name]
-    handles = [module.register_forward_hook(hook(name)) for name, module in named]
+    modules = [(name, module) for name, module in model.named_modules() if name]
+    handles = [module.register_forward_hook(hook(name)) for name, module in modules]
     try:
         scores = first_tensor(awake(model, images.detach().requires_grad_(True)))
     finally:
@@ -140,8 +140,8 @@ def _calls(model: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
     gradients = torch.autograd.grad(scores.amax(1).sum(), edges, allow_unused=True) if edges else ()
     calls = []
     for (name, module, tensor, edge), gradient in zip(order, gradients, strict=True):
-        found = layout(model, module, tensor, images.shape[-2:]) if len(tensor) == len(images) else None
-        calls.append(_Call(name, module, tensor, edge, gradient, found))
+        grid = layout(model, module, tensor, images.shape[-2:]) if len(tensor) == len(images) else None
+        calls.append(_Call(name, module, tensor, edge, gradient, grid))
     return calls, scores
 
 
@@ -149,13 +149,15 @@ def awake(model: nn.Module, images: Tensor) -> Any:
     """The network's output with small random numbers instead of weights that are all zero: what an untrained head
     or the last norm of a residual branch starts with, and what no dependence passes. Biases stay.
     """
-    named = model.named_parameters()
-    asleep = {name: weight for name, weight in named if not name.endswith("bias") and not weight.any()}
+    parameters = model.named_parameters()
+    asleep = {name: weight for name, weight in parameters if not name.endswith("bias") and not weight.any()}
     if not asleep:
         return model(images)
     generator = torch.Generator().manual_seed(0)
-    drawn = {name: 0.05 * torch.randn(weight.shape, generator=generator).to(weight) for name, weight in asleep.items()}
-    return functional_call(model, drawn, (images,))
+    weights = {
+        name: 0.05 * torch.randn(weight.shape, generator=generator).to(weight) for name, weight in asleep.items()
+    }
+    return functional_call(model, weights, (images,))
 
 
 def _cuts(root: Any) -> set[tuple[Any, int]]:
@@ -168,15 +170,15 @@ def _cuts(root: Any) -> set[tuple[Any, int]]:
         raise independent()
     order = _consumers_first(root)
     position = {node: i for i, node in enumerate(order)}
-    entered: dict[Any, set[int]] = {}
+    outputs: dict[Any, set[int]] = {}
     cuts: set[tuple[Any, int]] = set()
     farthest = 0
     for i, node in enumerate(order):
-        if farthest <= i and len(entered.get(node, ())) == 1:
-            cuts.add((node, *entered[node]))
+        if farthest <= i and len(outputs.get(node, ())) == 1:
+            cuts.add((node, *outputs[node]))
         for following, number in node.next_functions:
             if following in position:
-                entered.setdefault(following, set()).add(number)
+                outputs.setdefault(following, set()).add(number)
                 farthest = max(farthest, position[following] if following.next_functions else len(order))
     return cuts
 
@@ -184,20 +186,20 @@ def _cuts(root: Any) -> set[tuple[Any, int]]:
 def _consumers_first(root: Any) -> list[Any]:
     """The nodes below ``root`` that lead to a leaf, each before those that it reads from."""
     leads: dict[Any, bool] = {}
-    finished = []
+    order = []
     waiting = [(root, False)]
     while waiting:
-        node, expanded = waiting.pop()
-        following = [each for each, _ in node.next_functions if each is not None]
-        if expanded:
-            leads[node] = not following or any(leads[each] for each in following)
+        node, leaving = waiting.pop()
+        following = [source for source, _ in node.next_functions if source is not None]
+        if leaving:
+            leads[node] = not following or any(leads[source] for source in following)
             if leads[node]:
-                finished.append(node)
+                order.append(node)
         elif node not in leads:
             leads[node] = False
             waiting.append((node, True))
-            waiting.extend((each, False) for each in following if each not in leads)
-    return finished[::-1]
+            waiting.extend((source, False) for source in following if source not in leads)
+    return order[::-1]
 
 
 def describe(model: nn.Module, images: Tensor) -> list[LayerInfo]:

@@ -35,11 +35,11 @@ class Table(Mapping[str, type]):
 
     def __getitem__(self, name: str) -> type:
         """The class; ``GradCAM``, ``grad_cam`` and ``grad-cam`` are the same. Raises ``AssayError`` with near names."""
-        plain = {re.sub(r"[-_]", "", known): known for known in self._entries}
-        known = plain.get(re.sub(r"[-_]", "", name).lower())
-        if known is None:
+        plain = {re.sub(r"[-_]", "", key): key for key in self._entries}
+        key = plain.get(re.sub(r"[-_]", "", name).lower())
+        if key is None:
             raise unknown(self.kind, name, self._entries)
-        module, _, attribute = self._entries[known].partition(":")
+        module, _, attribute = self._entries[key].partition(":")
         return typing.cast(type, getattr(importlib.import_module(module), attribute))
 
     def name_of(self, method: object) -> str:
@@ -52,8 +52,8 @@ class Table(Mapping[str, type]):
         """The record that ``name`` or ``name(setting=value, ...)`` describes; what is typed beats ``defaults``."""
         name, settings = parse_call(text)
         cls = self[name]
-        known = {field.name for field in dataclasses.fields(cls)}
-        return build(cls, {**{k: v for k, v in defaults.items() if k in known}, **settings})
+        fields = {field.name for field in dataclasses.fields(cls)}
+        return build(cls, {**{k: v for k, v in defaults.items() if k in fields}, **settings})
 
     def exporter(self, others: Mapping[str, str] | None = None) -> Callable[[str], Any]:
         """A module ``__getattr__`` that imports the table's classes, and ``others`` (name to module), on first use."""
@@ -104,8 +104,8 @@ def _check(cls: type, settings: Mapping[str, Any]) -> None:
     hints = _hints(cls)
     for key, value in settings.items():
         if not _fits(value, hints[key]):
-            shown = textwrap.shorten(repr(value), 80, placeholder=" ...")
-            raise AssayError(f"{cls.__name__}: {key}={shown} is not {_describe(hints[key])}")
+            text = textwrap.shorten(repr(value), 80, placeholder=" ...")
+            raise AssayError(f"{cls.__name__}: {key}={text} is not {_describe(hints[key])}")
 
 
 @functools.cache
@@ -121,13 +121,13 @@ def variants(cls: type, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if many and not value:
             raise AssayError(f"{cls.__name__}: {key}=[] names no value")
         choices.append(value if many else (value,))
-    return [dict(zip(settings, chosen, strict=True)) for chosen in itertools.product(*choices)]
+    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*choices)]
 
 
 def takes(cls: type, setting: str, value: object) -> bool:
     """Whether records of ``cls`` have that setting and ``value`` is of its type."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    return setting in known and _fits(value, typing.get_type_hints(cls)[setting])
+    fields = {field.name for field in dataclasses.fields(cls)}
+    return setting in fields and _fits(value, _hints(cls)[setting])
 
 
 def number(text: str) -> float:

@@ -284,8 +284,8 @@ class GramDistance(Target):
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         total = images.new_zeros(len(images))
-        for features, wanted in zip(layers.many_activations(model, images, self.names), self.grams, strict=True):
-            total = total + (gram(features) - wanted).square().sum((1, 2)) / (4 * features.shape[1] ** 2)
+        for features, sample in zip(layers.many_activations(model, images, self.names), self.grams, strict=True):
+            total = total + (gram(features) - sample).square().sum((1, 2)) / (4 * features.shape[1] ** 2)
         return total
 
     def __getitem__(self, index: Tensor) -> Target:
@@ -312,16 +312,16 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 
 def chosen_of(logits: Tensor, classes: Classes) -> Tensor:
     """``classes`` as one index for each row of ``logits`` (N, K, ...); ``AssayError`` for one that is not below K."""
-    chosen = torch.as_tensor(classes, dtype=torch.int64, device=logits.device).expand(len(logits))
-    wrong = chosen[(chosen < 0) | (chosen >= logits.shape[1])]
+    indices = torch.as_tensor(classes, dtype=torch.int64, device=logits.device).expand(len(logits))
+    wrong = indices[(indices < 0) | (indices >= logits.shape[1])]
     if len(wrong):
         raise AssayError(f"class {wrong[0].item()} is not among the network's, 0 to {logits.shape[1] - 1}")
-    return chosen
+    return indices
 
 
-def _check_classes(classes: Classes, called: str = "classes") -> None:
+def _check_classes(classes: Classes, kind: str = "classes") -> None:
     if isinstance(classes, Tensor) and (classes.dtype not in INTEGERS or classes.ndim > 1):
-        raise AssayError(f"{called} must be integers of shape (N,), not {classes.dtype} {tuple(classes.shape)}")
+        raise AssayError(f"{kind} must be integers of shape (N,), not {classes.dtype} {tuple(classes.shape)}")
 
 
 def _count(classes: Classes) -> int:
@@ -352,8 +352,8 @@ def _unit(model: nn.Module, images: Tensor, layer: str, c: Classes, *place: int)
     if not all(inside):
         size, at = " x ".join(map(str, grid.shape[1:])), ", ".join(map(str, (*channels, *place)))
         raise AssayError(f"layer {layer!r} has {size} channels, rows and columns, and no {at}")
-    chosen = torch.as_tensor(c, device=grid.device).expand(len(grid))
-    unit = grid[torch.arange(len(grid), device=grid.device), chosen]
+    indices = torch.as_tensor(c, device=grid.device).expand(len(grid))
+    unit = grid[torch.arange(len(grid), device=grid.device), indices]
     index: tuple[slice | int, ...] = (slice(None), *place)
     return unit[index]
 
@@ -370,10 +370,10 @@ def gradient(target: Callable[[nn.Module, Tensor], Tensor], model: nn.Module, im
 
 def derivative(values: Tensor, images: Tensor) -> Tensor:
     """The derivative of the sum of the target's ``values`` by the images that they were computed from."""
-    found = torch.autograd.grad(values.sum(), images, allow_unused=True) if values.requires_grad else (None,)
-    if found[0] is None:
+    (slope,) = torch.autograd.grad(values.sum(), images, allow_unused=True) if values.requires_grad else (None,)
+    if slope is None:
         raise layers.independent()
-    return found[0]
+    return slope
 
 
 def repeat(indices: int, times: int, device: torch.device | str) -> Tensor:
