@@ -84,6 +84,8 @@ def test_a_record_of_settings(method: Synthesis) -> None:
     assert eval(repr(method), vars(sys.modules[type(method).__module__])) == method
     assert SYNTHESES.parse(SYNTHESES.name_of(method), **QUICK) == method
     assert not hasattr(method, "__dict__")
+    assert type(method).version >= 1
+    assert "version" not in {field.name for field in dataclasses.fields(method)}  # no setting
     assert any(year in (type(method).__doc__ or "") for year in ("19", "20"))  # a paper and its year
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(method, dataclasses.fields(method)[0].name, None)
