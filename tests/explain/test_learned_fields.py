@@ -28,7 +28,7 @@ def test_published_receptive_fields(name: str, layer: str, side: int, stride: in
 
 
 CNNS: list[tuple[str, dict[str, Any], int, list[str]]] = [
-    ("vgg11", {}, 128, ["features.0", "features.5", "features.15"]),
+    ("vgg11", {"mlp_ratio": 0.01}, 128, ["features.0", "features.5", "features.15"]),
     ("test_resnet", {}, 224, ["layer1", "layer2", "layer3", "layer4"]),
     ("mobilenetv2_035", {}, 224, ["conv_stem", "blocks.1", "blocks.2"]),
     ("densenet121", {"growth_rate": 8, "block_config": (1, 1, 1, 1)}, 192, ["features.pool0", "features.norm5"]),

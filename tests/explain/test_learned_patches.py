@@ -85,7 +85,7 @@ def _settled(name: str, **settings: Any) -> nn.Module:
 
 
 ALONE: list[tuple[str, str, int, dict[str, Any]]] = [
-    ("vgg11", "features.12", 64, {}),
+    ("vgg11", "features.12", 64, {"mlp_ratio": 0.01}),
     ("test_resnet", "layer3", 128, {}),
     ("mobilenetv2_035", "blocks.2", 128, {"pad_type": "same"}),
     ("mobilenetv2_035", "blocks.2", 123, {"pad_type": "same"}),
