@@ -95,7 +95,7 @@ def boxed_l0(gains: Tensor, rooms: Tensor, margin: Tensor) -> Tensor:
         (FMN(norm="l0"), boxed_l0, 1.0),
         (SigmaZero(), boxed_l0, 1.0),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_the_box_is_used(attack: Attack, exact: Callable[[Tensor, Tensor, Tensor], Tensor], share: float) -> None:
     """Pictures of black and white corners, where the way of half of the gradient is barred."""
