@@ -6,72 +6,46 @@ import textwrap
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import pandas as pd
 from torch import nn
 
 from assay import reports
-from assay.attacks import ATTACKS
-from assay.attacks.base import Attack
-from assay.bench.cli import override, read_settings
 from assay.bench.data import load as load_data
 from assay.bench.data.base import DataSet
-from assay.bench.engine import ENGINES, Engine, Report
-from assay.bench.engine import run as measure
+from assay.bench.measurements import Options
 from assay.bench.models import Subject, in_memory
-from assay.bench.settings import make_options, make_setup
+from assay.bench.runs.engine import ENGINES, Engine, Report
+from assay.bench.runs.engine import run as measure
+from assay.bench.runs.settings import make_options, make_setup, override, read_settings
 from assay.core.errors import AssayError, unknown
 from assay.core.tables import Table
-from assay.explain import EXPLAINERS, Explainer
-from assay.explain.metrics import METRICS, Metric
-from assay.reports.run.reader import Run as Results
-from assay.synthesis import SYNTHESES
-from assay.synthesis.base import Synthesis
+from assay.reports.run.reader import Run
 
-TABLES = {"attacks": ATTACKS, "transfer": ATTACKS, "explainers": EXPLAINERS, "deceived": EXPLAINERS}
-TABLES |= {"metrics": METRICS, "syntheses": SYNTHESES}
 Models = str | Subject | Sequence[str | Subject] | Mapping[str, nn.Module]
 Own = DataSet | tuple[Any, ...]  # data of this process
 Data = str | Sequence[str] | Own | Mapping[str, Own]
 IMAGES = "images"  # what data without a name go by
 
 
-class Settings(TypedDict, total=False):
-    """The other settings of ``assay run``."""
-
-    accuracy_data: str | Sequence[str]
-    eps: str | float | Sequence[str | float]
-    norms: str | Sequence[str]
-    transfer: str | Attack | Sequence[str | Attack]
-    deceived: str | Explainer | Sequence[str | Explainer]
-    twins: Sequence[str]
-    syntheses: str | Synthesis | Sequence[str | Synthesis]
-    limit: int
-    craft: int
-    gallery: int
-    landscapes: int
-    deceive: int
-    learned: int
-    seed: int
-
-
 class Tables(Mapping[str, pd.DataFrame]):
     """The tables of a run, made once one is asked for: ``tables.summary`` is ``tables["summary"]``.
 
-    ``path`` is the run's folder, ``info`` what its ``run.json`` says, ``results`` the rows that the tables are made of.
+    ``path`` is the run's folder, ``info`` what its ``run.json`` says, ``run`` the rows that the tables are made of.
     """
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
-        self.path = results.path
-        self.info = results.info
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.path = run.path
+        self.info = run.info
 
     @cached_property
     def _frames(self) -> dict[str, pd.DataFrame]:
-        return reports.tables(self.results)
+        return reports.tables(self.run)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
@@ -106,9 +80,6 @@ def run(
     models: Models | None = None,
     data: Data | None = None,
     *,
-    attacks: str | Attack | Sequence[str | Attack] | None = None,
-    explainers: str | Explainer | Sequence[str | Explainer] | None = None,
-    metrics: str | Metric | Sequence[str | Metric] | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
     out: str | Path | None = None,
@@ -118,15 +89,16 @@ def run(
     device: str = "auto",
     report: bool = False,
     progress: Report | None = None,
-    **settings: Unpack[Settings],
+    **options: Any,
 ) -> Tables:
     """Measure models x data x methods, as ``assay run`` does, and give the tables.
 
     ``models`` are specs, or networks of this process: a ``Subject``, or names with modules, which take images in [0, 1]
     at the size of the first data. ``data`` are specs ("scenes" unless given), or a ``DataSet``, ``(images, labels)`` or
-    ``(images, labels, classes)``, which go by the name "images", or names with these. Methods are texts or records
-    (``PGD(eps=8/255)``). Without ``preset`` and ``config`` only what is named is measured, explainers by deletion and
-    insertion, and galleries only for a ``report``.
+    ``(images, labels, classes)``, which go by the name "images", or names with these. ``options`` are those of ``assay
+    run``: ``attacks``, ``explainers``, ``metrics``, ``limit`` and more, methods as texts or records (``PGD(eps=8/255)``).
+    Without ``preset`` and ``config`` only what is named is measured, explainers by deletion and insertion, and galleries
+    only for a ``report``.
 
     A folder ``out`` is resumed like one of ``assay run``; without one the run lies in a temporary folder, which goes
     with the tables. ``progress(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong
@@ -134,34 +106,23 @@ def run(
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    asked = {"attacks": attacks, "explainers": explainers, "metrics": metrics, **settings}
-    given = {key: _texts(key, value) for key, value in asked.items() if value is not None}
-    start = read_settings(preset, None if config is None else Path(config))
-    if not start:
-        start = {"data": ["scenes"], "gallery": 4 if report else 0}
-        start["metrics"] = ["deletion", "insertion"] if explainers is not None else []
-    sources, pictures = _data(data)
-    if sources:
-        given["data"] = sources
-    first = (given.get("data") or start.get("data") or ["scenes"])[0]
-    subjects, networks = _models(models, pictures.get(first, first))
-    if subjects:
-        given["models"] = subjects
+    base = read_settings(preset, None if config is None else Path(config))
+    if not base:
+        base = {"data": ["scenes"], "gallery": 4 if report else 0}
+        base["metrics"] = ["deletion", "insertion"] if options.get("explainers") is not None else []
+    chosen, networks, pictures = _choices(models, data, options, base)
     if engine != "local" and (networks or pictures):
         raise AssayError(
             "other processes do not see what lies in this one: take engine='local', or name a model by "
             "py:module:function and data by folder:PATH"
         )
-    wished = override(start, given)
-    if not wished.get("models"):
-        raise AssayError("which models? run('zoo:resnet'), run({'mine': network}), or a preset")
-    options = make_options(wished)
+    record = make_options(override(base, chosen))
     folder = Path(tempfile.mkdtemp(prefix="assay-")) if out is None else Path(out)
     try:
         with in_memory.lending(networks, pictures):
             setup = make_setup(batch_size, device)
             how: dict[str, Any] = {"engine": engine, "jobs": jobs, "setup": setup, "preset": preset}
-            result = measure(options, folder, report=progress, argv=("assay.run",), **how)
+            result = measure(record, folder, report=progress, argv=("assay.run",), **how)
         if report:
             reports.write(folder)
         tables = load_results(folder)
@@ -176,13 +137,31 @@ def run(
     return tables
 
 
+def _choices(
+    models: Models | None, data: Data | None, options: Mapping[str, Any], base: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Subject], dict[str, DataSet]]:
+    """Options as a preset has them, and what the names in them stand for: networks and pictures of this process."""
+    chosen = {key: _texts(key, value) for key, value in options.items() if value is not None}
+    sources, pictures = _data(data)
+    if sources:
+        chosen["data"] = sources
+    first = (chosen.get("data") or base.get("data") or ["scenes"])[0]
+    subjects, networks = _models(models, pictures.get(first, first))
+    if subjects:
+        chosen["models"] = subjects
+    if not (subjects or base.get("models")):
+        raise AssayError("which models? run('zoo:resnet'), run({'mine': network}), or a preset")
+    return chosen, networks, pictures
+
+
 def _texts(key: str, value: Any) -> Any:
     """A setting as a preset has it: what may be many as a list, records as text."""
-    if isinstance(value, int) and key != "eps":
+    known = {name: each for each in fields(Options) for name in (each.name, each.metadata["old"])}
+    if key not in known or not isinstance(known[key].default, tuple):
         return value
-    many = [value] if isinstance(value, str | float | int) or not isinstance(value, Iterable) else list(value)
-    table = TABLES.get(key)
-    return many if table is None else [_text(table, one) for one in many]
+    several = [value] if isinstance(value, str | float | int) or not isinstance(value, Iterable) else list(value)
+    table = known[key].metadata["table"]
+    return several if table is None else [_text(table, each) for each in several]
 
 
 def _text(table: Table, method: object) -> str:

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject
-from assay.bench.pictures import to_bytes
 from assay.explain import Occlusion
 
 NAMED = 8  # predicted classes with a colour of their own

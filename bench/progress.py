@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from assay.bench.engine import Finished
+from assay.bench.runs.engine import Finished
 
 
 class _Bar:
@@ -36,21 +36,21 @@ class _Bar:
         self.console.print(text, markup=False, soft_wrap=True)
 
 
-class Cells(_Bar):
+class CellProgress(_Bar):
     """Progress over the cells of a run."""
 
-    def finished(self, one: Finished, done: int, total: int) -> None:
+    def finished(self, result: Finished, done: int, total: int) -> None:
         """Told after each cell; stored ones make no line, failed ones always do."""
-        cell = one.cell
-        name = " ".join(filter(None, (cell.model, cell.data, cell.kind, cell.method)))
+        cell = result.cell
+        name = " ".join(filter(None, (cell.model, cell.data, cell.kind, cell.method.text)))
         self.show(name if len(name) < 60 else name[:57] + "...", done, total)
-        plain = not self.console.is_terminal and one.state != "stored"
-        if plain or one.state in ("failed", "skipped"):
-            reason = f": {one.reason}" if one.reason else ""
-            self.line(f"[{done:>{len(str(total))}}/{total}] {one.state:<7} {one.seconds:6.1f} s  {name}{reason}")
+        plain = not self.console.is_terminal and result.state != "stored"
+        if plain or result.state in ("failed", "skipped"):
+            reason = f": {result.reason}" if result.reason else ""
+            self.line(f"[{done:>{len(str(total))}}/{total}] {result.state:<7} {result.seconds:6.1f} s  {name}{reason}")
 
 
-class Training(_Bar):
+class TrainingProgress(_Bar):
     """Progress over the epochs of one training."""
 
     def __init__(self) -> None:
@@ -65,13 +65,13 @@ class Training(_Bar):
             self.line(f"{name} epoch {epoch + 1}/{epochs} loss {loss:.3f} {seconds:.0f} s")
 
 
-class Steps(_Bar):
+class StepProgress(_Bar):
     """Progress over the steps of one picture; nothing elsewhere than on a terminal."""
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, title: str) -> None:
         super().__init__()
-        self._said = said
+        self._title = title
 
     def step(self, done: int, total: int, value: Tensor) -> None:
         """Told after each step."""
-        self.show(self._said, done, total)
+        self.show(self._title, done, total)

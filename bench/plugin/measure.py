@@ -11,24 +11,27 @@ from numpy.typing import NDArray
 from torch import nn
 
 from assay.attacks.base import Attack
-from assay.bench import cells
-from assay.bench.attacked import AttackCell, pool
-from assay.bench.cells import Cell, CleanCell, ExplainCell, Setup, metric_name
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.data.base import hashed
-from assay.bench.facts import metric_facts
-from assay.bench.goals import attack_text, check_goal, parse_attacks
+from assay.bench.loading import subject as load_subject
+from assay.bench.measurements import Cell, Setup
+from assay.bench.measurements.attack import AttackCell, Pool
+from assay.bench.measurements.clean import CleanCell
+from assay.bench.measurements.explain import ExplainCell
+from assay.bench.methods import Aim, describe_metric, metric_name, parse_attacks
 from assay.bench.models import Subject, in_memory
 from assay.bench.plugin.baseline import What
-from assay.bench.settings import make_setup
+from assay.bench.runs.settings import make_setup
 from assay.core.errors import AssayError, unknown
 from assay.explain import EXPLAINERS, Explainer
 from assay.explain.metrics import METRICS, Metric
+from assay.reports.kinds import KINDS
 from assay.reports.run.intervals import estimate
+from assay.reports.run.records import Metric as Numbers
 
 LIMIT = 100  # images of a data set that a spec names
-CRAFT = 200  # other images that a universal attack learns from
+TRAINING_IMAGES = 200  # other images that a universal attack learns from
 NETWORK, IMAGES = "network", "images"  # the names that a test's own go by
 
 Data = str | DataSet | tuple[Any, ...]
@@ -65,9 +68,9 @@ class Measured(float):
 
     @classmethod
     def of(cls, what: What, values: NDArray[np.float64], interval: str, flags: Mapping[str, int]) -> Self:
-        found = estimate(values, what.statistic, interval, f"{what.metric} {what.method}")
-        self = cls(found.value)
-        self.low, self.high, self.values, self.flags, self.what = found.low, found.high, values, dict(flags), what
+        number = estimate(values, what.statistic, interval, f"{what.metric} {what.method}")
+        self = cls(number.value)
+        self.low, self.high, self.values, self.flags, self.what = number.low, number.high, values, dict(flags), what
         return self
 
     def __repr__(self) -> str:
@@ -84,7 +87,7 @@ def clean_accuracy(model: str | nn.Module, data: Data, **how: Unpack[How]) -> Me
     ``AssayError`` for a wrong wish, and where an image cannot be measured.
     """
     with _bench(model, data, how) as bench:
-        return bench.measured([CleanCell(**bench.common)], "accuracy", "none")
+        return bench.measure([CleanCell(**bench.common)], "accuracy", KINDS["clean"].metrics["accuracy"])
 
 
 def robust_accuracy(
@@ -98,20 +101,20 @@ def robust_accuracy(
     An attack is a record or text, ``"fgsm(eps=4/255, goal=random)"``; for the others see ``clean_accuracy``.
     """
     several = [attack] if isinstance(attack, str | Attack) else list(attack)
-    aimed = [
-        one for item in several for one in (parse_attacks(item) if isinstance(item, str) else [(item, "untargeted")])
-    ]
-    if not aimed:
+    aims = [aim for item in several for aim in (parse_attacks(item) if isinstance(item, str) else [Aim(item)])]
+    if not aims:
         raise AssayError("robust accuracy under no attack is the clean accuracy")
     with _bench(model, data, how) as bench:
-        found: list[Cell] = []
-        for one, goal in aimed:
-            if one.from_nothing:
-                raise AssayError(f"{attack_text(one, goal)} draws images from nothing: no accuracy is under it")
-            check_goal(goal, len(bench.subject.classes), bench.subject.name)
-            crafting = pool(bench.common["data"], bench.common["limit"], CRAFT) if one.universal else None
-            found.append(AttackCell(**bench.common, attack=one, goal=goal, pool=crafting))
-        return bench.measured(found, "robust_accuracy", " and ".join(cell.method for cell in found))
+        cells: list[Cell] = []
+        for aim in aims:
+            if aim.attack.from_nothing:
+                raise AssayError(f"{aim.text} draws images from nothing: no accuracy is under it")
+            aim.check(len(bench.subject.classes), bench.subject.name)
+            universal, (spec, limit) = aim.attack.universal, (bench.common[key] for key in ("data", "limit"))
+            cells.append(
+                AttackCell(**bench.common, aim=aim, pool=Pool.of(spec, limit, TRAINING_IMAGES) if universal else None)
+            )
+        return bench.measure(cells, "robust_accuracy", KINDS["attack"].metrics["robust_accuracy"])
 
 
 def explanation_score(
@@ -128,7 +131,7 @@ def explanation_score(
         if lacking := sorted(set(score.data_needs()) - bench.source.has):
             raise AssayError(f"{metric_name(score)} needs {', '.join(lacking)}, which {bench.source.spec} has not")
         cell = ExplainCell(**bench.common, explainer=record, metrics=(score,))
-        return bench.measured([cell], metric_name(score), cell.method, (score,))
+        return bench.measure([cell], metric_name(score), describe_metric(score))
 
 
 class _Bench(NamedTuple):
@@ -139,9 +142,9 @@ class _Bench(NamedTuple):
     common: dict[str, Any]
     setup: Setup
 
-    def measured(self, found: Sequence[Cell], metric: str, method: str, metrics: Sequence[Metric] = ()) -> Measured:
+    def measure(self, cells: Sequence[Cell], metric: str, numbers: Numbers) -> Measured:
         """The smallest of the cells' values for each image."""
-        rows = [row for cell in found for row in cell.measure(self.setup).rows if row["metric"] == metric]
+        rows = [row for cell in cells for row in cell.measure(self.setup).rows if row["metric"] == metric]
         if failed := [row for row in rows if row["status"] != "ok"]:
             raise AssayError(f"{metric} of {len(failed)} images failed: {failed[0]['flags']}")
         values: dict[str, float] = {}
@@ -149,20 +152,19 @@ class _Bench(NamedTuple):
         for row in rows:
             values[row["image"]] = min(row["value"], values.get(row["image"], row["value"]))
             flags.update(filter(None, re.split("; ?", row["flags"])))
-        facts = metric_facts(metrics)[metric]
         own = self.source if isinstance(self.source, in_memory.Pictures) else None
         what = What(
             metric=metric,
-            method=method,
+            method=" and ".join(cell.method.text for cell in cells),
             data=self.source.digest if own is None else hashed(map(str, own.labels)),
             level=0.0 if own is None else own.images[own.rows].mean().item(),
             model=self.subject.digest,
             seed=self.common["seed"],
-            direction=facts["direction"],
-            statistic=facts["statistic"],
+            direction=numbers.direction,
+            statistic=numbers.statistic,
         )
         ordered = list(values) if own is None else sorted(values)
-        return Measured.of(what, np.array([values[image] for image in ordered]), facts["interval"], flags)
+        return Measured.of(what, np.array([values[image] for image in ordered]), numbers.interval, flags)
 
 
 @contextmanager
@@ -178,7 +180,7 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
             "a spec or Subject knows its own size and normalisation; mean, std and input_size are for modules"
         )
     if isinstance(model, str):
-        subject = cells.subject(model, "cpu")
+        subject = load_subject(model, "cpu")
     else:
         size = how.get("input_size") or (model.input_size if isinstance(model, Subject) else in_memory.size_of(source))
         mean, std = how.get("mean", (0.0,)), how.get("std", (1.0,))

@@ -1,0 +1,84 @@
+"""``assay explain``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from torch import Tensor
+
+from assay.bench.measurements import draws_for
+from assay.bench.measurements.base import to_bytes
+from assay.bench.models import load
+from assay.bench.one_image import Answer, class_of, read_picture, save_pictures
+from assay.bench.positions import draw_positions
+from assay.core.targets import Logit
+from assay.explain import EXPLAINERS, Occlusion
+
+
+def explain(
+    model: str,
+    image: str,
+    /,
+    *,
+    method: str = "grad-cam",
+    label: str | None = None,
+    out: Path = Path("explain"),
+    seed: int = 0,
+) -> Iterator[str]:
+    """Explain MODEL on one IMAGE; writes the heatmap as PNG, overlay and array, and result.json.
+
+    Parameters
+    ----------
+    model
+        A model spec.
+    image
+        A picture file, or DATA#NUMBER such as scenes#3.
+    method
+        An explainer with settings, as in "occlusion(stride=4)".
+    label
+        The class to explain, index or name; the prediction unless given.
+    out
+        The folder for the files.
+    seed
+        Of the method's random numbers.
+    """
+    explainer = EXPLAINERS.parse(method)
+    subject = load(model)
+    picture, _, name = read_picture(image, subject)
+    answer = Answer.of(subject, picture)
+    target = class_of(label, subject) if label is not None else answer.best
+    logit = Logit(torch.tensor([target]))
+    heat = explainer(subject, picture, logit, draws_for(seed, subject.digest, repr(explainer), [name]))[0]
+    doubts = explainer.doubts(subject, picture, logit, heat[None])
+    flags = "; ".join(filter(None, [explainer.flags(subject, picture), *doubts]))
+    pixels, colours = to_bytes(picture)[0], _colours(heat)
+    result = {
+        "model": subject.name,
+        "image": image,
+        "method": repr(explainer),
+        "seed": seed,
+        "explained": subject.classes[target],
+        "prediction": answer.as_json(),
+        "range": [heat.min().item(), heat.max().item()],
+        "flags": flags,
+    }
+    overlay = (0.5 * pixels + 0.5 * colours).astype(np.uint8)
+    save_pictures(out, {"original": pixels, "heatmap": colours, "overlay": overlay}, result)
+    np.save(out / "heatmap.npy", heat.numpy())
+    files = "original.png heatmap.png overlay.png heatmap.npy result.json"
+    if isinstance(explainer, Occlusion):
+        draw_positions(explainer, subject, picture, target).savefig(out / "positions.png", dpi=110)
+        files += " positions.png"
+    yield f"{subject.name}: {answer}; explained: {subject.classes[target]}"
+    yield f"{out}: {files}" + (f" ({flags})" if flags else "")
+
+
+def _colours(heat: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A heatmap as (H, W, 3) colours, from its smallest to its largest value."""
+    low, high = heat.min(), heat.max()
+    scaled = ((heat - low) / (high - low).clamp(min=1e-12)).cpu().numpy()
+    colours: np.ndarray[Any, np.dtype[np.uint8]] = (colormaps["inferno"](scaled)[..., :3] * 255).astype(np.uint8)
+    return colours

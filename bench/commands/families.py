@@ -1,0 +1,30 @@
+"""``assay families``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.bench.families import rows, table
+
+
+def families(
+    names: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (), /, *, out: Path | None = None
+) -> Iterator[str]:
+    """Find the Grad-CAM layer of one small variant of every timm family, all unless NAMES are given.
+
+    Parameters
+    ----------
+    out
+        A Markdown file for the table, which is printed otherwise.
+    """
+    facts = []
+    for row in rows(names):
+        facts.append(row)
+        if out is not None:
+            yield f"{row.family}: {row.layer} {row.grid} {row.order}"
+    if out is None:
+        yield table(facts)
+    else:
+        out.write_text(table(facts), encoding="utf-8")

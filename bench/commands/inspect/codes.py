@@ -1,0 +1,155 @@
+"""Codes of a model, and units that find parts."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from assay.bench.commands.drawing import draw, write
+from assay.bench.commands.inspect.base import Inspection
+from assay.bench.data import DataSet
+from assay.bench.layers import batches, plain, shown, usual_layer
+from assay.bench.loading import dataset
+from assay.bench.models import load
+from assay.bench.one_image import read_picture
+from assay.bench.parts import PICTURES, part_maps, part_unit, randomized, thumbnails
+from assay.explain.learned import codes as space
+from assay.explain.learned.units import dissect
+from assay.reports.drawing import codes as figures
+
+QUERIES = 6  # pictures whose neighbours are shown
+THUMBNAILS = 400  # at most
+RANDOM = "random weights"
+PIXELS = "pixels"
+
+
+def codes(inspection: Inspection) -> Iterator[str]:
+    """Codes of the data set: map, thumbnails, neighbours, accuracies and likeness, beside pixels and random weights."""
+    model, out, data = inspection.model, inspection.out, inspection.pictures()
+    labels = np.array(data.labels)
+    k = min(inspection.top, len(data) - 1)
+    spaces, tiles = _spaces(inspection, data)
+    flat = {name: space.project(spaces[name], "tsne", inspection.seed) for name in (model.name, PIXELS)}
+    first = space.project(spaces[model.name], "pca")
+    table = pd.DataFrame(
+        {
+            "image": data.ids,
+            "class": [data.classes[label] for label in data.labels],
+            "pca_x": first[:, 0],
+            "pca_y": first[:, 1],
+            "tsne_x": flat[model.name][:, 0],
+            "tsne_y": flat[model.name][:, 1],
+        }
+    )
+    yield f"{write(table, out / 'codes.csv')}: {len(table)} pictures, codes of {spaces[model.name].shape[1]} numbers"
+    titles = [
+        ("PCA of codes", first),
+        ("t-SNE of codes", flat[model.name]),
+        ("PCA of pixels", space.project(spaces[PIXELS], "pca")),
+        ("t-SNE of pixels", flat[PIXELS]),
+    ]
+    panels = [figures.Panel(title, points, space.neighbour_accuracy(points, labels)) for title, points in titles]
+    said = f", nearest others in t-SNE have the class: {_percent(panels[1].accuracy)}" if _shared(data.labels) else ""
+    yield f"{draw(figures.maps(panels, labels, data.classes), out)}: PCA and t-SNE{said}"
+    few = slice(THUMBNAILS)
+    yield f"{draw(figures.thumbnails(flat[model.name][few], tiles[few]), out)}: {len(tiles[few])} pictures by t-SNE"
+    yield from _neighbours(inspection, data, spaces, k)
+    scores = {
+        name: space.score(values, labels, flat.get(name), seed=inspection.seed) for name, values in spaces.items()
+    }
+    frame = pd.DataFrame([each._asdict() for each in scores.values()], index=pd.Index(scores, name="codes"))
+    said = ", ".join(f"{name} {_percent(each.neighbours)}" for name, each in scores.items())
+    said = f"nearest others have the class: {said}" if _shared(data.labels) else "no two pictures share a class"
+    yield f"{write(frame.reset_index(), out / 'codes-scores.csv')}: {said}"
+    told = frame[["neighbours", "probe"]].rename(columns={"neighbours": "nearest others", "probe": "linear probe"})
+    if told.notna().any(axis=None):
+        yield f"{draw(figures.accuracies(told), out)}: {len(frame)} spaces over {len(data)} pictures"
+    alike = pd.DataFrame(space.likeness(list(spaces.values())), index=list(spaces), columns=list(spaces))
+    yield f"{draw(figures.similarity(alike, len(data)), out)}: linear CKA of {len(spaces)} codes"
+
+
+def _spaces(inspection: Inspection, data: DataSet) -> tuple[dict[str, space.Array], space.Array]:
+    """Codes of the model, of the others, of random weights and of pixels; and thumbnails (N, h, w, 3) or (N, h, w)."""
+    model, random = inspection.model, randomized(inspection.model, inspection.seed)
+    rows: dict[str, list[space.Array]] = {model.name: [], RANDOM: [], PIXELS: []}
+    tiles = []
+    for images in batches(data):
+        rows[model.name].append(space.codes(model, [images]))
+        rows[RANDOM].append(space.codes(random, [images]))
+        rows[PIXELS].append(space.pixels([images]))
+        tiles.append(thumbnails(images))
+    spaces = {name: np.concatenate(parts) for name, parts in rows.items()}
+    others = {}
+    for spec in inspection.beside:
+        other = load(spec)
+        others[other.name] = space.codes(other, batches(dataset(inspection.data, inspection.n, other)))
+    return {model.name: spaces[model.name], **others, RANDOM: spaces[RANDOM], PIXELS: spaces[PIXELS]}, np.concatenate(
+        tiles
+    )
+
+
+def _neighbours(inspection: Inspection, data: DataSet, spaces: dict[str, space.Array], k: int) -> Iterator[str]:
+    """What lies nearest to one picture, or to some of the data set, in code space and in pixel space."""
+    used = (inspection.model.name, PIXELS)
+    rows = []
+    if inspection.image is not None:
+        picture, label, name = read_picture(inspection.image, inspection.model)
+        said = inspection.model.classes[label] if label is not None else name
+        queries = (space.codes(inspection.model, [picture]), space.pixels([picture]))
+        if name in data.ids:
+            picked = [[data.ids.index(name)]] * 2
+            found = [space.nearest(spaces[space], k).rows[i] for space, i in zip(used, picked, strict=True)]
+        else:
+            found = [space.nearest(spaces[space], k, query).rows for space, query in zip(used, queries, strict=True)]
+        rows.append(figures.Near(shown(picture[0]), said, [_line(data, each[0], label) for each in found]))
+    else:
+        every = [space.nearest(spaces[space], k).rows for space in used]
+        for i in range(min(QUERIES, len(data))):
+            label = data.labels[i]
+            lines = [_line(data, index[i], label if _shared(data.labels) else None) for index in every]
+            rows.append(figures.Near(shown(data.example(i).image), data.classes[label], lines))
+    yield f"{draw(figures.neighbours(rows, ('codes', 'pixels')), inspection.out)}: {k} nearest of {len(data)} pictures"
+
+
+def _shared(labels: Sequence[int]) -> bool:
+    """Whether any two pictures have the same class."""
+    return len(set(labels)) < len(labels)
+
+
+def _line(data: DataSet, index: NDArray[np.int64], label: int | None) -> list[tuple[figures.Array, bool | None]]:
+    """Pictures, each with whether it has the label, None where there is none to have."""
+    return [(shown(data.example(i).image), None if label is None else data.labels[i] == label) for i in index.tolist()]
+
+
+def units(inspection: Inspection) -> Iterator[str]:
+    """How well each unit of a layer finds each part, beside random weights and beside where the part mostly is."""
+    model, out, data = inspection.model, inspection.out, inspection.pictures()
+    layer = inspection.layer or usual_layer(model)
+    maps = part_maps(data)
+    names = maps.names
+    (dissection,) = dissect(model, maps, [layer], len(names))
+    (control,) = dissect(randomized(model, inspection.seed), maps, [layer], len(names))
+    table = pd.DataFrame(dissection.iou, columns=[f"iou_{name}" for name in names])
+    table.insert(0, "unit", range(len(table)))
+    table.insert(0, "layer", plain(layer))
+    yield f"{write(table, out / 'units.csv')}: {len(table)} units of {plain(layer)} over {dissection.n} pictures"
+    rows = pd.DataFrame(
+        {
+            "part": names,
+            "share_of_pixels": dissection.shares,
+            "unit": dissection.best,
+            "iou": np.nanmax(dissection.iou, 0),
+            "iou_random_weights": np.nanmax(control.iou, 0),
+            "iou_place": dissection.place,
+        }
+    ).sort_values("iou", ascending=False)
+    top = rows.iloc[0]
+    said = f"best {top['part']} {top['iou']:.2f}, random weights at most {rows['iou_random_weights'].max():.2f}"
+    yield f"{write(rows, out / 'parts.csv')}: IoU of {len(rows)} parts, {said}"
+    drawn = [part_unit(model, maps, dissection, names.index(name)) for name in rows["part"][:PICTURES]]
+    yield f"{draw(figures.parts(drawn), out)}: {len(drawn)} parts"
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.1%}"

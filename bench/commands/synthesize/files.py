@@ -1,0 +1,114 @@
+"""Pictures in and out: read at their own size, written with settings, scores and history beside them."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from cyclopts import Parameter
+from PIL import Image
+from torch import Tensor
+
+from assay.bench.data import load as load_data
+from assay.bench.data.base import to_image
+from assay.bench.data.folder import decode
+from assay.bench.measurements import draws_for
+from assay.bench.measurements.base import to_bytes
+from assay.bench.models import Subject
+from assay.bench.one_image import to_picture
+from assay.core.draws import Draws
+from assay.core.errors import AssayError
+from assay.synthesis import SYNTHESES
+from assay.synthesis.base import Art
+
+Words = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Where pictures go.
+
+    Parameters
+    ----------
+    out
+        The folder for PNG files; beside each a JSON file with its settings, scores and history.
+    seed
+        Of the method's random numbers.
+    """
+
+    out: Path = Path("synthesize")
+    seed: int = 0
+
+    def draws(self, model: Subject | None, record: object, ids: Sequence[str]) -> Draws:
+        """The random streams that a run with this seed has for the same method, model and pictures."""
+        return draws_for(self.seed, model.digest if model else "", repr(record), ids)
+
+    def save(
+        self, names: Sequence[str], art: Art, scores: Mapping[str, Sequence[float]], **facts: Any
+    ) -> Iterator[str]:
+        """Write NAME.png and NAME.json for each picture; yields one line for each."""
+        known = {key: _fact(value) for key, value in facts.items() if value is not None} | {"seed": self.seed}
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            for i, (name, pixels) in enumerate(zip(names, to_bytes(art.images), strict=True)):
+                own = {key: _number(values[i]) for key, values in scores.items()}
+                history = [_number(value) for value in art.history[:, i].tolist()]
+                record = {**known, "size": list(pixels.shape[:2]), "scores": own, "history": history}
+                path = self.out / f"{name.replace('/', '-')}.png"
+                to_picture(pixels).save(path)
+                text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+                path.with_name(f"{path.name.removesuffix('.png')}.json").write_text(text + "\n", encoding="utf-8")
+                values = ", ".join(f"{key.replace('_', ' ')} {v:.3g}" for key, v in own.items() if v is not None)
+                yield f"{path}" + (f": {values}" if values else "")
+        except OSError as error:
+            raise AssayError(f"cannot write to {self.out}: {error.strerror}") from error
+
+
+FILES = Files()
+
+
+def method_of(text: str, *kinds: type, **settings: Any) -> Any:
+    """The record that ``text`` describes; ``AssayError`` unless it is of one of ``kinds``."""
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    method = SYNTHESES.parse(text, **chosen)
+    if not isinstance(method, kinds):
+        fitting = [name for name in SYNTHESES if issubclass(SYNTHESES[name], kinds)]
+        raise AssayError(f"{text} does something else; here --method is {' or '.join(fitting)}")
+    return method
+
+
+def read_large(source: str, model: Subject | None, longest: int | None = None) -> tuple[Tensor, str]:
+    """A picture (1, C, H, W) at its own size, or with ``longest`` pixels on its longer side, and its id."""
+    if not Path(source).is_file() and "#" in source:
+        spec, _, number = source.rpartition("#")
+        data = load_data(spec)
+        if not number.isdecimal() or int(number) >= len(data):
+            raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
+        example = data.example(int(number))
+        pixels, name = to_picture(to_bytes(example.image[None])[0]), example.id
+    elif Path(source).is_file():
+        pixels, name = decode(Path(source)), source
+    else:
+        raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
+    if longest is not None and longest < 1:
+        raise AssayError(f"--longest {longest} must be 1 or more")
+    if longest is not None:
+        by = longest / max(pixels.size)
+        wide, high = (max(round(side * by), 1) for side in pixels.size)
+        pixels = pixels.resize((wide, high), Image.Resampling.LANCZOS)
+    return to_image(np.asarray(pixels), model.input_size[0] if model else None)[None], name
+
+
+def _number(value: float) -> float | None:
+    """Six digits; None where there is none."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _fact(value: Any) -> Any:
+    if isinstance(value, Subject):
+        return {"name": value.name, "digest": value.digest}
+    return value if isinstance(value, int | float | str | list | dict) else repr(value)

@@ -1,0 +1,77 @@
+"""The models and data of a process, loaded once and held while they are used."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Protocol
+
+from assay.bench import models
+from assay.bench.data import DataSet, DecodeError, Example
+from assay.bench.data import load as load_data
+from assay.bench.models import Fit, Subject
+from assay.core.errors import AssayError
+
+HELD = 16  # models, and data sets at the size of a model, that a process keeps
+
+
+class Classifier(Protocol):
+    """What data have to know of a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def fit(self) -> Fit: ...
+
+
+@lru_cache(maxsize=HELD)
+def subject(spec: str, device: str) -> Subject:
+    """The model of a spec."""
+    return models.load(spec).to(device)
+
+
+def planned_subject(spec: str, digest: str, device: str) -> Subject:
+    """The model of a spec, which must be the one that was planned with."""
+    loaded = subject(spec, device)
+    if loaded.digest != digest:
+        raise AssayError(f"{spec} gives other weights each time it is loaded; seed what makes them")
+    return loaded
+
+
+@lru_cache(maxsize=HELD)
+def _fitted(spec: str, limit: int, skip: int, classes: int, fit: Fit) -> DataSet:
+    """Images as models of one fit take them."""
+    return load_data(spec).take(limit, skip).at(**fit._asdict(), num_classes=classes)
+
+
+def dataset(spec: str, limit: int, model: Classifier, skip: int = 0) -> DataSet:
+    """The first ``limit`` images after ``skip`` as ``model`` takes them, labels in the model's order of class names."""
+    data = _fitted(spec, limit, skip, len(model.classes), model.fit)
+    if model.classes == tuple(map(str, range(len(model.classes)))):
+        return data  # the model's classes have no names: labels are its indices
+    data_names, model_names = set(data.classes), set(model.classes)
+    if not data_names & model_names:
+        raise AssayError(
+            f"{spec} has classes such as {data.classes[0]!r} and {model.name} such as {model.classes[0]!r}: "
+            "labels would not match"
+        )
+    if data_names == model_names and len(data_names) == len(data.classes) and data.classes != model.classes:
+        place = [model.classes.index(name) for name in data.classes]
+        return replace(data, classes=model.classes, labels=[place[label] for label in data.labels])
+    return data
+
+
+def readable(data: DataSet, needs: Collection[str] = ()) -> Iterator[Example]:
+    """The pictures that can be decoded, in their order."""
+    for i in range(len(data)):
+        try:
+            yield data.example(i, needs)
+        except DecodeError:
+            continue
+
+
+def forget() -> None:
+    """Drop what is held: names do not mean what they meant before."""
+    subject.cache_clear()
+    _fitted.cache_clear()

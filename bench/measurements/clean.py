@@ -1,0 +1,40 @@
+"""What a model says of the images as they are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from assay.bench.measurements.ask import Ask
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, broken, metered
+from assay.reports.run.records import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanCell(Cell):
+    """Whether each image is right, and how sure the model is."""
+
+    kind = "clean"
+
+    @classmethod
+    def plan(cls, ask: Ask) -> Iterator[Self]:
+        return (cls(**ask.common(model, data)) for model in ask.models for data in ask.data)
+
+    @property
+    def method(self) -> Method:
+        return Method(text="none")
+
+    @torch.no_grad()
+    def measure(self, setup: Setup) -> Measured:
+        rows: list[Row] = []
+        model = self.subject(setup)
+        for batch in self.batches(setup):
+            with metered(model, len(batch.ids), setup.device) as cost:
+                logits = model(batch.images)
+            values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
+            rows += self.per_image(batch.ids, batch.labels, values, flags=broken(logits), **cost)
+        return Measured(rows)
+
+
+CELL = CleanCell

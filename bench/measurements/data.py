@@ -1,0 +1,63 @@
+"""Which images of a data set can be decoded at all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor
+
+from assay.bench.data import DecodeError
+from assay.bench.data import load as load_data
+from assay.bench.data.pictures import thumbnails
+from assay.bench.measurements.ask import Ask
+from assay.bench.measurements.base import Cell, Measured, Setup
+from assay.bench.methods import metric_name
+from assay.reports.run.records import Method
+
+THUMBNAILS = 200  # images that the report can show
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCell(Cell):
+    """The images with their masks, and which metrics the data cannot give.
+
+    The first ``THUMBNAILS`` are kept as small squares for the report.
+    """
+
+    kind = "data"
+
+    unmet: tuple[tuple[str, str], ...] = ()  # a metric, and what it needs that the data has not
+
+    @classmethod
+    def plan(cls, ask: Ask) -> Iterator[Self]:
+        for data, source in ask.data.items():
+            metrics = ask.metrics if data in ask.options.data and ask.explainers else ()
+            lacks = {metric_name(m): ", ".join(sorted(set(m.data_needs()) - source.has)) for m in metrics}
+            yield cls(**ask.common(data=data), unmet=tuple((name, need) for name, need in lacks.items() if need))
+
+    @property
+    def method(self) -> Method:
+        return Method(text="decode")
+
+    def details(self) -> dict[str, Any]:
+        return {"unmet": self.unmet}
+
+    def measure(self, setup: Setup) -> Measured:
+        data = load_data(self.data).take(self.limit)
+        rows = [self.row(metric, status="skipped", flags=f"the data has no {need}") for metric, need in self.unmet]
+        small: dict[str, Tensor] = {}
+        for i, image in enumerate(data.ids):
+            try:
+                example = data.example(i, data.has & {"masks"})
+                rows.append(self.row("decoded", 1.0, image=image, label=data.labels[i]))
+                if len(small) < THUMBNAILS:
+                    small[image] = example.image
+            except DecodeError as error:
+                rows.append(self.row("decoded", image=image, label=data.labels[i], status="failed", flags=str(error)))
+        if not small:
+            return Measured(rows)
+        art = {"pictures.npz": {"images": thumbnails(list(small.values()))}, "meta.json": {"images": list(small)}}
+        return Measured(rows, art)
+
+
+CELL = DataCell

@@ -1,0 +1,92 @@
+"""One picture: read as a model takes it, classes by name, results as files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from assay.bench.data import load as load_data
+from assay.bench.data.base import to_image
+from assay.bench.data.folder import RESAMPLING, decode, fit
+from assay.bench.loading import dataset
+from assay.bench.models import Subject
+from assay.core.errors import AssayError, unknown
+
+
+class Answer:
+    """What a model says of a picture: probabilities (K,) of its classes."""
+
+    def __init__(self, model: Subject, probabilities: Tensor) -> None:
+        self.classes, self.probabilities = model.classes, probabilities
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: Subject, picture: Tensor) -> "Answer":
+        """Of one picture (1, C, H, W)."""
+        return cls(model, model(picture).softmax(1)[0])
+
+    @property
+    def best(self) -> int:
+        return int(self.probabilities.argmax())
+
+    def __str__(self) -> str:
+        return f"{self.classes[self.best]} ({self.probabilities.max().item():.1%})"
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The five likeliest classes."""
+        top = self.probabilities.topk(min(5, len(self.probabilities)))
+        pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        return [{"class": self.classes[k], "probability": p} for p, k in pairs]
+
+
+def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
+    """A picture (1, C, H, W) as the model takes it, its label where the source knows it, and its id.
+
+    ``source`` is a file, or DATA#NUMBER for a picture of a data set. Raises ``AssayError`` when there is neither.
+    """
+    if Path(source).is_file():
+        channels, height, width = model.input_size
+        resample = RESAMPLING[model.fit.interpolation]
+        squash = model.fit.crop_mode == "squash"
+        fitted = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample, squash)
+        return to_image(np.asarray(fitted), channels)[None], None, source
+    spec, sign, number = source.rpartition("#")
+    if not sign:
+        raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
+    data = load_data(spec)
+    data = dataset(spec, len(data), model)
+    if not number.isdecimal() or int(number) >= len(data):
+        raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
+    example = data.example(int(number))
+    return example.image[None], example.label, example.id
+
+
+def class_of(name: str, model: Subject) -> int:
+    if name.isdecimal():
+        if int(name) >= len(model.classes):
+            raise AssayError(f"{model.name} has classes 0 to {len(model.classes) - 1}, not {name}")
+        return int(name)
+    if name not in model.classes:
+        raise unknown("class", name, model.classes)
+    return model.classes.index(name)
+
+
+def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """The picture of (H, W, 3 or 1), or (H, W)."""
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
+def save_pictures(out: Path, pictures: dict[str, NDArray[np.uint8]], result: dict[str, Any]) -> None:
+    """Write pictures as PNG and ``result.json``."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, pixels in pictures.items():
+            to_picture(pixels).save(out / f"{name}.png")
+        (out / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AssayError(f"cannot write to {out}: {error.strerror}") from error

@@ -1,0 +1,39 @@
+"""What ``run.json`` tells of a run."""
+
+import datetime
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from assay.bench.methods import describe_metric, metric_name
+from assay.bench.runs import provenance
+from assay.bench.runs.plan import Plan
+from assay.reports.kinds import KINDS
+from assay.reports.run.records import Info
+
+
+def describe(planned: Plan, preset: str | None, sessions: Sequence[dict[str, Any]], argv: Sequence[str] | None) -> Info:
+    """The record; ``sessions`` are the commands that wrote into the folder before this one."""
+    ask = planned.ask
+    session = {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "argv": sys.argv[1:] if argv is None else list(argv),
+        "code": provenance.code(),
+    }
+    kinds = dict.fromkeys(cell.kind for cell in planned.cells)
+    scores = {metric_name(m): describe_metric(m) for m in ask.metrics}
+    return Info(
+        **session,
+        sessions=[*sessions, session],
+        seed=ask.options.seed,
+        preset=preset,
+        options=asdict(ask.options),
+        packages=provenance.packages(),
+        hardware=provenance.hardware(),
+        models={spec: facts.described() for spec, facts in ask.models.items()},
+        data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in ask.data.items()},
+        metrics={name: each for kind in kinds for name, each in KINDS[kind].metrics.items()} | scores,
+        methods={cell.method.text: cell.method for cell in planned.cells},
+        cells=[cell.stored for cell in planned.cells],
+    )

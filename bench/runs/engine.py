@@ -1,0 +1,173 @@
+"""Run the cells that are not stored yet, and say what became of each."""
+
+import os
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from assay.bench.measurements import Cell, Measured, Setup
+from assay.bench.measurements.ask import RunOptions
+from assay.bench.runs.describe import describe
+from assay.bench.runs.plan import plan
+from assay.bench.runs.store import Store, StoreError, read_rows
+from assay.core.errors import NotApplicable
+
+Engine = Literal["local", "processes"]
+ENGINES: tuple[Engine, ...] = ("local", "processes")
+ALONE = "measured-alone"  # the flag of rows whose cells could not share passes, though they should
+
+
+class Finished(NamedTuple):
+    """What became of one cell: done, skipped, failed, or stored (by an earlier run)."""
+
+    cell: Cell
+    state: Literal["done", "skipped", "failed", "stored"]
+    seconds: float
+    reason: str = ""
+
+
+Report = Callable[[Finished, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Counts of a run. ``failed`` counts cells and undecodable images."""
+
+    cells: int
+    stored: int
+    skipped: int
+    failed: int
+
+
+def run(
+    options: RunOptions,
+    out: Path,
+    *,
+    engine: Engine = "local",
+    jobs: int | None = None,
+    setup: Setup | None = None,
+    preset: str | None = None,
+    report: Report | None = None,
+    argv: Sequence[str] | None = None,
+) -> Result:
+    """Measure what ``options`` ask for into the folder ``out``; what is stored there already is not measured again.
+
+    ``report(finished, done, total)`` is called after each cell. ``argv`` is the command that ``run.json`` tells, this
+    process's unless given. Raises ``AssayError`` for a wrong wish before anything runs, and for a folder that cannot be
+    written.
+    """
+    setup = setup or Setup()
+    planned = plan(options)
+    store = Store(out)
+    store.open()
+    store.describe(describe(planned, preset, store.sessions(), argv))
+    stored = [cell for cell in planned.cells if store.done(cell.id)]
+    waiting = [cell for cell in planned.cells if not store.done(cell.id)]
+    finished = [Finished(cell, "stored", 0.0) for cell in stored]
+    total = len(planned.cells)
+    for done, one in enumerate(finished, 1):
+        if report is not None:
+            report(one, done, total)
+    for one in _dispatch(waiting, out, setup, engine, jobs):
+        finished.append(one)
+        if report is not None:
+            report(one, len(finished), total)
+    unreadable = sum(_failed_rows(store, cell) for cell in planned.cells if store.done(cell.id))
+    return Result(
+        cells=total,
+        stored=len(stored),
+        skipped=sum(one.state == "skipped" for one in finished),
+        failed=sum(one.state == "failed" for one in finished) + unreadable,
+    )
+
+
+def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jobs: int | None) -> Iterator[Finished]:
+    cores = os.cpu_count() or 1
+    jobs = jobs or cores
+    groups: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.shares or cell.id, []).append(cell)
+    if engine == "local" or jobs == 1:
+        with _threads(jobs):
+            for group in groups.values():
+                yield from _finish(group, out, setup)
+        return
+    parallel = joblib.Parallel(
+        n_jobs=min(jobs, max(len(groups), 1)), backend="loky", return_as="generator_unordered", batch_size=1
+    )
+    threads = max(cores // jobs, 1)
+    try:
+        work = (joblib.delayed(_in_process)(group, out, setup, threads) for group in groups.values())
+        for finished in parallel(work):
+            yield from finished
+    except TerminatedWorkerError as error:
+        raise StoreError(
+            "a worker process was killed, perhaps for want of memory; what is stored stays valid, the same command "
+            "goes on from there, if need be with --jobs 1 or a smaller --batch-size"
+        ) from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int) -> list[Finished]:
+    torch.set_num_threads(threads)
+    return list(_finish(cells, out, setup))
+
+
+def _finish(cells: Sequence[Cell], out: Path, setup: Setup) -> Iterator[Finished]:
+    """Measure and store cells that are measured together; those for which that fails alone, and they say so."""
+    start = time.perf_counter()
+    together: Mapping[str, Measured] = {}
+    alone = ""
+    if len(cells) > 1:
+        try:
+            together = cells[0].measure_together(cells, setup)
+        except Exception as error:
+            alone = f"measured alone, as together raised {_told(error)}"
+    for cell in cells:
+        if cell.id in together:
+            Store(out).keep(cell.id, together[cell.id].rows, together[cell.id].art)
+            yield Finished(cell, "done", (time.perf_counter() - start) / len(together))
+        else:
+            yield _finish_alone(cell, out, setup, alone)
+
+
+def _finish_alone(cell: Cell, out: Path, setup: Setup, note: str) -> Finished:
+    """Measure and store one cell. The one place where a method's failure is caught."""
+    store = Store(out)
+    start = time.perf_counter()
+    try:
+        measured = cell.measure(setup)
+    except NotApplicable as reason:
+        store.keep(cell.id, [cell.row(status="skipped", flags=str(reason))])
+        return Finished(cell, "skipped", time.perf_counter() - start, str(reason))
+    except Exception as error:
+        store.fail(cell.id, cell.row(status="failed", flags=_told(error)))
+        return Finished(cell, "failed", time.perf_counter() - start, _told(error))
+    rows = [{**row, "flags": "; ".join(filter(None, (row["flags"], ALONE)))} for row in measured.rows] if note else None
+    store.keep(cell.id, rows or measured.rows, measured.art)
+    return Finished(cell, "done", time.perf_counter() - start, note)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _failed_rows(store: Store, cell: Cell) -> int:
+    rows = read_rows(store.run / "cells" / f"{cell.id}.parquet")
+    return int((rows["status"] == "failed").groupby(rows["image"]).any().sum())

@@ -1,0 +1,64 @@
+"""Settings as they come from presets, TOML files, the command line and Python, checked and made into records."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.bench.measurements import Options, Setup
+from assay.bench.measurements.ask import RunOptions
+from assay.core.errors import AssayError, unknown
+from assay.core.tables import build
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+def read_settings(preset: str | None, config: Path | None) -> dict[str, Any]:
+    """The preset's settings, none without one, overridden by the config file's."""
+    names = sorted(path.stem for path in PRESETS.glob("*.toml"))
+    if preset is not None and preset not in names:
+        raise unknown("preset", preset, names)
+    settings = {} if preset is None else tomllib.loads((PRESETS / f"{preset}.toml").read_text(encoding="utf-8"))
+    if config is not None:
+        try:
+            settings = override(settings, tomllib.loads(config.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise AssayError(f"cannot read {config}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise AssayError(f"{config} is no TOML: {error}") from error
+    return settings
+
+
+def override(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """``chosen`` beats ``settings``; what a preset adds to its models, data and explainers goes with them.
+
+    Other spellings of options become their names.
+    """
+    names = {each.metadata["old"]: each.name for each in fields(Options) if each.metadata["old"]}
+    settings, chosen = ({names.get(key, key): value for key, value in each.items()} for each in (settings, chosen))
+    beside = {each.name: each.metadata["beside"] for each in fields(Options)}
+    gone: dict[str, Any] = {name: [] for name, others in beside.items() if any(other in chosen for other in others)}
+    return {**settings, **gone, **chosen}
+
+
+def make_options(settings: Mapping[str, Any]) -> RunOptions:
+    """The record; unknown keys and values of a wrong type raise ``AssayError`` with the near names."""
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    options: RunOptions = build(Options, tuples)
+    return options
+
+
+def make_setup(batch_size: int, device: str) -> Setup:
+    """``device`` is cpu, cuda, cuda:N or auto: CUDA where there is one."""
+    if batch_size < 1:
+        raise AssayError(f"batch_size={batch_size} must be at least 1")
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    kind = chosen.partition(":")[0]
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise AssayError(
+            f"device {device!r} is not here; use auto, cpu" + (", cuda" if torch.cuda.is_available() else "")
+        )
+    return Setup(batch_size=batch_size, device=chosen)
