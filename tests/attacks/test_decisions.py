@@ -1,5 +1,6 @@
 """Attacks that see the class alone, against the exact distance to the boundary of affine models."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,7 +107,8 @@ def test_history_leads_to_the_result(attack: Any) -> None:
 @pytest.mark.parametrize("attack", DECISIONS, ids=NAMES)
 def test_the_class_alone_is_all_it_sees(attack: BlackBox) -> None:
     model, images, labels = subject(10, seed=4)
-    assert torch.equal(attack(Decided(model), images, labels), attack(model, images, labels))
+    short = replace(attack, queries=200)  # type: ignore[type-var]
+    assert torch.equal(short(Decided(model), images, labels), short(model, images, labels))
 
 
 @pytest.mark.parametrize("attack", DECISIONS, ids=NAMES)
