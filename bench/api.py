@@ -96,9 +96,9 @@ def run(
     ``models`` are specs, or networks of this process: a ``Subject``, or names with modules, which take images in [0, 1]
     at the size of the first data. ``data`` are specs ("scenes" unless given), or a ``DataSet``, ``(images, labels)`` or
     ``(images, labels, classes)``, which go by the name "images", or names with these. ``options`` are those of ``assay
-    run``: ``attacks``, ``explainers``, ``metrics``, ``limit`` and more, methods as texts or records (``PGD(eps=8/255)``).
-    Without ``preset`` and ``config`` only what is named is measured, explainers by deletion and insertion, and galleries
-    only for a ``report``.
+    run``: ``attacks``, ``explainers``, ``limit`` and more, methods as texts or records (``PGD(eps=8/255)``). Without
+    ``preset`` and ``config`` only what is named is measured, explainers by deletion and insertion, and galleries only
+    for a ``report``.
 
     A folder ``out`` is resumed like one of ``assay run``; without one the run lies in a temporary folder, which goes
     with the tables. ``progress(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong

@@ -68,7 +68,7 @@ def part_maps(data: DataSet) -> PartMaps:
     return PartMaps(data)
 
 
-def part_unit(model: Subject, maps: PartMaps, dissection: Dissection, part: int) -> figures.Found:
+def part_unit(model: Subject, maps: PartMaps, dissection: Dissection, part: int) -> figures.UnitAndPart:
     """Pictures that show the part, where its best unit is on, and the part."""
     unit = int(dissection.best[part])
     holding = (i for i in range(len(maps.data)) if part + 1 in maps.holds[i])
@@ -76,7 +76,7 @@ def part_unit(model: Subject, maps: PartMaps, dissection: Dissection, part: int)
     images = torch.stack([image for image, _ in pairs])
     images = images.to(next(model.parameters()).device)
     on = unit_masks(model, images, dissection.layer, unit, float(dissection.thresholds[unit, part]))
-    return figures.Found(
+    return figures.UnitAndPart(
         f"{maps.names[part]}: unit {unit}, IoU {dissection.iou[unit, part]:.2f}",
         [shown(image) for image in images],
         list(on.cpu().numpy()),

@@ -36,7 +36,7 @@ def run(
     *,
     preset: str = "quick",
     config: Path | None = None,
-    options: Annotated[TypedOptions | None, Parameter(name="*")] = None,
+    options: Annotated[TypedOptions | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
     out: Path | None = None,
     engine: str = "processes",
     jobs: int | None = None,

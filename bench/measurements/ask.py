@@ -156,7 +156,7 @@ class Ask:
     def metrics(self) -> tuple[Metric, ...]:
         return self.records(METRICS, self.options.metrics)
 
-    def syntheses(self, kind: type[T]) -> tuple[T, ...]:
+    def syntheses(self, kind: type[Any]) -> tuple[Any, ...]:
         """The syntheses of one class."""
         return tuple(each for each in self.records(SYNTHESES, self.options.syntheses) if isinstance(each, kind))
 

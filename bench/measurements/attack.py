@@ -151,7 +151,7 @@ class AttackCell(AimedCell):
         for batch, outcome, cost in self.outcomes(setup):
             values = {**_values(outcome, batch.labels), **_queries(self.aim.attack, outcome, batch.labels)}
             flags = [";".join(each) for each in outcome.flags]
-            rows += self.per_image(batch.ids, batch.labels, values, flags=flags, **cost)
+            rows += self.per_image(batch.ids, batch.labels, values, cost, flags)
         return Measured(rows)
 
 

@@ -141,15 +141,15 @@ class Cell(ABC):
         ids: Sequence[str],
         labels: Tensor | Sequence[int] | None,
         values: Mapping[str, Tensor],
-        *,
+        cost: Mapping[str, float],
         flags: Sequence[str] = (),
-        **more: Any,
+        **more: str,
     ) -> Iterator[Row]:
         """A row for each image and metric. ``values`` are (N,) by metric, ``flags`` one an image, ``more`` in all rows.
 
         An image flagged with ``BROKEN`` has failed and has no values.
         """
-        own = self.row(**more)
+        own = {**self.row(), **cost, **more}
         classes = [-1] * len(ids) if labels is None else torch.as_tensor(labels).tolist()
         for i, (image, label) in enumerate(zip(ids, classes, strict=True)):
             said = flags[i] if flags else ""

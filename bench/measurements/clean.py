@@ -33,7 +33,7 @@ class CleanCell(Cell):
             with metered(model, len(batch.ids), setup.device) as cost:
                 logits = model(batch.images)
             values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
-            rows += self.per_image(batch.ids, batch.labels, values, flags=broken(logits), **cost)
+            rows += self.per_image(batch.ids, batch.labels, values, cost, broken(logits))
         return Measured(rows)
 
 

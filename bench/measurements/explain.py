@@ -80,7 +80,7 @@ class ExplainCell(Cell):
         flags = ["; ".join(filter(None, [*about, doubt])) for doubt in doubts]
         for metric in self.metrics:
             values = score(metric, model, batch, heat, {**known, "explainer": self.explainer}, self.seed)
-            yield from self.per_image(batch.ids, batch.labels, {metric_name(metric): values}, flags=flags, **cost)
+            yield from self.per_image(batch.ids, batch.labels, {metric_name(metric): values}, cost, flags)
 
 
 def _explain(cells: Sequence[ExplainCell], setup: Setup) -> dict[str, Measured]:

@@ -71,7 +71,7 @@ class ReconstructionCell(Cell):
                 art = record(model, batch.images, streams)
             values = self.scores(model, batch.images, layer, art)
             variant = layer if record != self.synthesis else ""
-            rows += self.per_image(batch.ids, batch.labels, values, variant=variant, **cost)
+            rows += self.per_image(batch.ids, batch.labels, values, cost, variant=variant)
             arrays[f"made_{len(layers)}"] = to_bytes(art.images)
             layers.append({"layer": layer, **{metric: value.tolist() for metric, value in values.items()}})
         return Measured(rows, {f"{self.kind}.npz": arrays, "meta.json": {**meta, "layers": layers}})

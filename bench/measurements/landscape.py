@@ -57,7 +57,7 @@ class LandscapeCell(Cell):
             logits = line(model, images, first, radii, setup.batch_size)
             surface = plane(model, images, labels, first, second, axis, setup.batch_size)
         values = {"linearity": linearity(radii, logits, labels)}
-        rows = list(self.per_image(batch.ids, labels, values, flags=broken(logits.flatten(1)), **cost))
+        rows = list(self.per_image(batch.ids, labels, values, cost, broken(logits.flatten(1))))
         lines = {"radii": radii.numpy(), "logits": floats(logits), "labels": labels.cpu().numpy()}
         art = {
             "line.npz": {**lines, "images": to_bytes(images)},

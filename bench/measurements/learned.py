@@ -150,7 +150,7 @@ class LearnedCell(Cell):
             rows += [self.row(metric, value) for metric, value in part.values.items()]
             rows += [self.row(name, status="skipped", flags=reason) for name, reason in part.missing.items()]
             hits = {name: torch.from_numpy(values) for name, values in part.hits.items()}
-            rows += self.per_image(ids, labels, hits, **cost)
+            rows += self.per_image(ids, labels, hits, cost)
             arrays |= part.arrays
             meta |= {**part.meta, "missing": {**meta["missing"], **part.meta.get("missing", {})}}
         return Measured(rows, {"learned.npz": arrays, "meta.json": meta})

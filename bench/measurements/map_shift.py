@@ -88,7 +88,7 @@ class MapShiftCell(Cell):
                 shift = self._shift(model, batch)
             for name, value in shift.values.items():
                 flags = "no-derivative" if "deceived" in name and value.isnan().all() else ""
-                rows += self.per_image(batch.ids, batch.labels, {name: value}, flags=[flags] * len(batch.ids), **cost)
+                rows += self.per_image(batch.ids, batch.labels, {name: value}, cost, [flags] * len(batch.ids))
             chosen = shift.fooled.nonzero().flatten()[: self.count - len(ids)]
             for name, pictures in shift.pictures.items() if len(chosen) else ():
                 art.setdefault(name, []).append(pictures[chosen])

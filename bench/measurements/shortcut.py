@@ -86,7 +86,7 @@ class ShortcutCell(Cell):
             model = planned_subject(spec, digest, setup.device)
             with metered(model, len(batch.ids), setup.device) as cost:
                 shares = self._shares(model, batch, setup)
-            yield from self.per_image(batch.ids, batch.labels, {SHARE: shares}, model=spec, **cost)
+            yield from self.per_image(batch.ids, batch.labels, {SHARE: shares}, cost, model=spec)
 
     def _shares(self, model: Subject, batch: Batch, setup: Setup) -> Tensor:
         target = Logit(batch.labels)

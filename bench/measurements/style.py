@@ -53,7 +53,7 @@ class StyleCell(Cell):
                 (spent,) = against_budget(record, model, image, [style], [steps], draws=self.seed)
             values = {"content_loss": spent.content, "style_loss": spent.style}
             variant = f"{steps} steps" if steps != self.synthesis.steps else ""
-            rows += self.per_image([CONTENT], None, values, variant=variant, **{**cost, "seconds": spent.seconds})
+            rows += self.per_image([CONTENT], None, values, {**cost, "seconds": spent.seconds}, variant=variant)
             arrays[f"made_{len(layers)}"] = to_bytes(spent.images)
             layers.append({"layer": f"{steps} steps", **{name: value.tolist() for name, value in values.items()}})
         return Measured(rows, {"style.npz": arrays, "meta.json": {"layers": layers, "images": [CONTENT]}})

@@ -73,7 +73,7 @@ class ClassPictureCell(Cell):
         if others:
             values["other_probability"] = torch.stack([p.gather(1, classes[:, None])[:, 0] for p in others]).mean(0)
             values["other_agreement"] = torch.stack([(p.argmax(1) == classes).float() for p in others]).mean(0)
-        rows: list[Row] = list(self.per_image(names, self.classes, values, flags=pictures.flags, **cost))
+        rows: list[Row] = list(self.per_image(names, self.classes, values, cost, pictures.flags))
         meta = {
             "classes": [model.classes[k] for k in self.classes],
             "labels": list(self.classes),

@@ -64,7 +64,7 @@ class TextureCell(Cell):
                 distances += [gram_distance(other, textures, samples)] if other.input_size[0] == 3 else []
         if distances:
             values["texture_distance"] = torch.stack(distances).mean(0)
-        rows = list(self.per_image(TEXTURES, None, values, **cost))
+        rows = list(self.per_image(TEXTURES, None, values, cost))
         shown = {"layer": "texture", **{metric: value.tolist() for metric, value in values.items()}}
         arrays = {"images": to_bytes(samples), "made_0": to_bytes(textures)}
         return Measured(rows, {"texture.npz": arrays, "meta.json": {"layers": [shown], "images": list(TEXTURES)}})

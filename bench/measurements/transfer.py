@@ -66,9 +66,7 @@ class TransferCell(AimedCell):
                     values["targeted_rate"] = targeted_rate(before, after, outcome.goal.classes)
                 states = zip(broken(clean, adversarial), outcome.valid.tolist(), outcome.flags, strict=True)
                 flags = [bad or ("" if valid else ";".join(judged)) for bad, valid, judged in states]
-                rows += self.per_image(
-                    batch.ids, batch.labels, values, flags=flags, model=spec, source=self.model, **share
-                )
+                rows += self.per_image(batch.ids, batch.labels, values, share, flags, model=spec, source=self.model)
         return Measured(rows)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from assay.bench import cells
+from assay.bench import loading
 from assay.bench.data import LENT, SOURCES
 from assay.bench.data.base import DataSet, Example, Size, pixels_sha256
 from assay.bench.models.digest import digest_of
@@ -162,5 +162,4 @@ def _check_name(name: str, kind: str, ambiguous: bool) -> None:
 def _forget(*tables: Mapping[str, Any]) -> None:
     """Names do not mean what they meant before."""
     if any(tables):
-        cells.subject.cache_clear()
-        cells.sized.cache_clear()
+        loading.forget()

@@ -26,7 +26,7 @@ from assay.bench.runs.settings import make_setup
 from assay.core.errors import AssayError, unknown
 from assay.explain import EXPLAINERS, Explainer
 from assay.explain.metrics import METRICS, Metric
-from assay.reports.kinds import KINDS
+from assay.reports.kinds import kind_of
 from assay.reports.run.intervals import estimate
 from assay.reports.run.records import Metric as Numbers
 
@@ -87,7 +87,7 @@ def clean_accuracy(model: str | nn.Module, data: Data, **how: Unpack[How]) -> Me
     ``AssayError`` for a wrong wish, and where an image cannot be measured.
     """
     with _bench(model, data, how) as bench:
-        return bench.measure([CleanCell(**bench.common)], "accuracy", KINDS["clean"].metrics["accuracy"])
+        return bench.measure([CleanCell(**bench.common)], "accuracy", kind_of("clean").metrics["accuracy"])
 
 
 def robust_accuracy(
@@ -110,11 +110,10 @@ def robust_accuracy(
             if aim.attack.from_nothing:
                 raise AssayError(f"{aim.text} draws images from nothing: no accuracy is under it")
             aim.check(len(bench.subject.classes), bench.subject.name)
-            universal, (spec, limit) = aim.attack.universal, (bench.common[key] for key in ("data", "limit"))
-            cells.append(
-                AttackCell(**bench.common, aim=aim, pool=Pool.of(spec, limit, TRAINING_IMAGES) if universal else None)
-            )
-        return bench.measure(cells, "robust_accuracy", KINDS["attack"].metrics["robust_accuracy"])
+            spec, limit = bench.common["data"], bench.common["limit"]
+            pool = Pool.of(spec, limit, TRAINING_IMAGES) if aim.attack.universal else None
+            cells.append(AttackCell(**bench.common, aim=aim, pool=pool))
+        return bench.measure(cells, "robust_accuracy", kind_of("attack").metrics["robust_accuracy"])
 
 
 def explanation_score(

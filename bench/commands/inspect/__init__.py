@@ -1,7 +1,7 @@
 """``assay inspect``: what a model has learned, as pictures and tables.
 
-Each part is a function ``part(inspection) -> Iterator[str]`` that writes its files into ``inspection.out`` and yields one
-line for each of them. ``PARTS`` says where it stands.
+Each part is a function ``part(inspection) -> Iterator[str]`` that writes files into ``inspection.out`` and yields a
+line for each of them.
 """
 
 from collections.abc import Iterator

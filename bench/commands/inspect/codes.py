@@ -14,7 +14,7 @@ from assay.bench.loading import dataset
 from assay.bench.models import load
 from assay.bench.one_image import read_picture
 from assay.bench.parts import PICTURES, part_maps, part_unit, randomized, thumbnails
-from assay.explain.learned import codes as space
+from assay.explain.learned import codes as code_spaces
 from assay.explain.learned.units import dissect
 from assay.reports.drawing import codes as figures
 
@@ -30,8 +30,8 @@ def codes(inspection: Inspection) -> Iterator[str]:
     labels = np.array(data.labels)
     k = min(inspection.top, len(data) - 1)
     spaces, tiles = _spaces(inspection, data)
-    flat = {name: space.project(spaces[name], "tsne", inspection.seed) for name in (model.name, PIXELS)}
-    first = space.project(spaces[model.name], "pca")
+    flat = {name: code_spaces.project(spaces[name], "tsne", inspection.seed) for name in (model.name, PIXELS)}
+    first = code_spaces.project(spaces[model.name], "pca")
     table = pd.DataFrame(
         {
             "image": data.ids,
@@ -46,17 +46,17 @@ def codes(inspection: Inspection) -> Iterator[str]:
     titles = [
         ("PCA of codes", first),
         ("t-SNE of codes", flat[model.name]),
-        ("PCA of pixels", space.project(spaces[PIXELS], "pca")),
+        ("PCA of pixels", code_spaces.project(spaces[PIXELS], "pca")),
         ("t-SNE of pixels", flat[PIXELS]),
     ]
-    panels = [figures.Panel(title, points, space.neighbour_accuracy(points, labels)) for title, points in titles]
+    panels = [figures.Panel(title, points, code_spaces.neighbour_accuracy(points, labels)) for title, points in titles]
     said = f", nearest others in t-SNE have the class: {_percent(panels[1].accuracy)}" if _shared(data.labels) else ""
     yield f"{draw(figures.maps(panels, labels, data.classes), out)}: PCA and t-SNE{said}"
     few = slice(THUMBNAILS)
     yield f"{draw(figures.thumbnails(flat[model.name][few], tiles[few]), out)}: {len(tiles[few])} pictures by t-SNE"
     yield from _neighbours(inspection, data, spaces, k)
     scores = {
-        name: space.score(values, labels, flat.get(name), seed=inspection.seed) for name, values in spaces.items()
+        name: code_spaces.score(values, labels, flat.get(name), seed=inspection.seed) for name, values in spaces.items()
     }
     frame = pd.DataFrame([each._asdict() for each in scores.values()], index=pd.Index(scores, name="codes"))
     said = ", ".join(f"{name} {_percent(each.neighbours)}" for name, each in scores.items())
@@ -65,46 +65,48 @@ def codes(inspection: Inspection) -> Iterator[str]:
     told = frame[["neighbours", "probe"]].rename(columns={"neighbours": "nearest others", "probe": "linear probe"})
     if told.notna().any(axis=None):
         yield f"{draw(figures.accuracies(told), out)}: {len(frame)} spaces over {len(data)} pictures"
-    alike = pd.DataFrame(space.likeness(list(spaces.values())), index=list(spaces), columns=list(spaces))
+    alike = pd.DataFrame(code_spaces.likeness(list(spaces.values())), index=list(spaces), columns=list(spaces))
     yield f"{draw(figures.similarity(alike, len(data)), out)}: linear CKA of {len(spaces)} codes"
 
 
-def _spaces(inspection: Inspection, data: DataSet) -> tuple[dict[str, space.Array], space.Array]:
+def _spaces(inspection: Inspection, data: DataSet) -> tuple[dict[str, code_spaces.Array], code_spaces.Array]:
     """Codes of the model, of the others, of random weights and of pixels; and thumbnails (N, h, w, 3) or (N, h, w)."""
     model, random = inspection.model, randomized(inspection.model, inspection.seed)
-    rows: dict[str, list[space.Array]] = {model.name: [], RANDOM: [], PIXELS: []}
+    rows: dict[str, list[code_spaces.Array]] = {model.name: [], RANDOM: [], PIXELS: []}
     tiles = []
     for images in batches(data):
-        rows[model.name].append(space.codes(model, [images]))
-        rows[RANDOM].append(space.codes(random, [images]))
-        rows[PIXELS].append(space.pixels([images]))
+        rows[model.name].append(code_spaces.codes(model, [images]))
+        rows[RANDOM].append(code_spaces.codes(random, [images]))
+        rows[PIXELS].append(code_spaces.pixels([images]))
         tiles.append(thumbnails(images))
     spaces = {name: np.concatenate(parts) for name, parts in rows.items()}
     others = {}
     for spec in inspection.beside:
         other = load(spec)
-        others[other.name] = space.codes(other, batches(dataset(inspection.data, inspection.n, other)))
+        others[other.name] = code_spaces.codes(other, batches(dataset(inspection.data, inspection.n, other)))
     return {model.name: spaces[model.name], **others, RANDOM: spaces[RANDOM], PIXELS: spaces[PIXELS]}, np.concatenate(
         tiles
     )
 
 
-def _neighbours(inspection: Inspection, data: DataSet, spaces: dict[str, space.Array], k: int) -> Iterator[str]:
+def _neighbours(inspection: Inspection, data: DataSet, spaces: dict[str, code_spaces.Array], k: int) -> Iterator[str]:
     """What lies nearest to one picture, or to some of the data set, in code space and in pixel space."""
     used = (inspection.model.name, PIXELS)
     rows = []
     if inspection.image is not None:
         picture, label, name = read_picture(inspection.image, inspection.model)
         said = inspection.model.classes[label] if label is not None else name
-        queries = (space.codes(inspection.model, [picture]), space.pixels([picture]))
+        queries = (code_spaces.codes(inspection.model, [picture]), code_spaces.pixels([picture]))
         if name in data.ids:
             picked = [[data.ids.index(name)]] * 2
-            found = [space.nearest(spaces[space], k).rows[i] for space, i in zip(used, picked, strict=True)]
+            found = [code_spaces.nearest(spaces[space], k).rows[i] for space, i in zip(used, picked, strict=True)]
         else:
-            found = [space.nearest(spaces[space], k, query).rows for space, query in zip(used, queries, strict=True)]
+            found = [
+                code_spaces.nearest(spaces[space], k, query).rows for space, query in zip(used, queries, strict=True)
+            ]
         rows.append(figures.Near(shown(picture[0]), said, [_line(data, each[0], label) for each in found]))
     else:
-        every = [space.nearest(spaces[space], k).rows for space in used]
+        every = [code_spaces.nearest(spaces[space], k).rows for space in used]
         for i in range(min(QUERIES, len(data))):
             label = data.labels[i]
             lines = [_line(data, index[i], label if _shared(data.labels) else None) for index in every]

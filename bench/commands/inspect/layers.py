@@ -23,7 +23,7 @@ SHOWN = 128  # filters, at most
 
 
 def filters(inspection: Inspection) -> Iterator[str]:
-    """First-layer filters with Gabor fits, the weights of ``inspection.layer``; class templates if no layer convolves."""
+    """First-layer filters with Gabor fits, a deeper layer's weights; class templates if no layer convolves."""
     model, out = inspection.model, inspection.out
     blank = torch.zeros(1, *model.input_size)
     try:

@@ -135,7 +135,7 @@ def visualize(
         n = facets or count
         names = [thing.name if n == 1 else f"{thing.name}-{i}" for i in range(n)]
         with StepProgress(thing.title) as progress:
-            how = {"start": starts, "like": natural, "generator": source, "callback": progress.step}
+            how: dict[str, Any] = {"start": starts, "like": natural, "generator": source, "callback": progress.step}
             art = record(subject, thing.target, files.draws(subject, record, names), **how)
         scores, facts = _results(subject, thing, art, data)
         yield from files.save(names, art, scores, model=subject, method=record, **facts)
