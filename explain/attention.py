@@ -103,10 +103,8 @@ def _steps(model: nn.Module, images: Tensor, target: Target) -> list[_Step]:
             handle.remove()
     # a target that is a sum makes one pass per term
     matrices = [weights for calls in attention.passes for weights in calls if weights.requires_grad]
-    derivatives = (
-        torch.autograd.grad(score.sum(), matrices, allow_unused=True) if matrices and score.requires_grad else []
-    )
-    gradients = {id(weights): gradient for weights, gradient in zip(matrices, derivatives, strict=True)}
+    slopes = torch.autograd.grad(score.sum(), matrices, allow_unused=True) if matrices and score.requires_grad else []
+    gradients = {id(weights): gradient for weights, gradient in zip(matrices, slopes, strict=True)}
     steps: list[_Step] = []
     for calls in zip_longest(*attention.passes):
         terms = [gradients[id(weights)] for weights in calls if gradients.get(id(weights)) is not None]

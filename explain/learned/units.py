@@ -59,6 +59,7 @@ def dissect(
     """
     if top is not None and not 0 < top < 1:
         raise AssayError(f"top={top} must lie between 0 and 1")
+    # places and cells
     samples = [_Sample(cells) for _ in layers]
     coverage, n = torch.zeros(0), 0
     for maps, grids in _passes(model, batches, layers):
@@ -70,10 +71,12 @@ def dissect(
             sample.add(grid)
     if not n:
         raise AssayError("no pictures, no units")
+    # thresholds by area
     counts = coverage.sum((1, 2))
     shares = counts / (n * coverage[0].numel())
     tops = shares if top is None else torch.full_like(shares, top)
     thresholds = [sample.quantiles(tops) for sample in samples]
+    # pixels above them
     on = [torch.zeros(len(limits), parts, dtype=torch.float64) for limits in thresholds]
     overlaps = [torch.zeros_like(ons) for ons in on]
     for maps, grids in _passes(model, batches, layers):

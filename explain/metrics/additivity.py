@@ -56,6 +56,7 @@ class Infidelity(Metric):
 
         values = grid_scores(model, target, images, self.squares + 1, make, self.batch).double()
         drops = values[:, :1] - values[:, 1:]
+        # heat inside squares
         sums = F.pad(heat.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
         owner = torch.arange(len(images), device=images.device)[:, None]
         (top, left), (bottom, right) = first.unbind(2), last.unbind(2)

@@ -80,8 +80,10 @@ def _solve(image: NDArray[np.float64], holes: NDArray[np.bool_]) -> NDArray[np.f
     n = len(rows)
     if n == 0:
         return image
+    # number the unknowns
     number = np.full(holes.shape, -1)
     number[rows, columns] = np.arange(n)
+    # equations by neighbour
     total, rhs = np.zeros(n), np.zeros((n, len(image)))
     entries: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
     for (down, right), weight in WEIGHTS.items():
