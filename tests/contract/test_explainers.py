@@ -34,6 +34,7 @@ def streams() -> Draws:
 
 def test_is_a_frozen_record(explainer: Explainer) -> None:
     record: Any = type(explainer)()
+    assert record.version >= 1
     assert repr(record) == repr(type(record)())
     assert "batch" not in repr(record)
     assert not hasattr(record, "__dict__")

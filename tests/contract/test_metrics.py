@@ -78,6 +78,7 @@ def test_says_what_it_means(metric: Metric) -> None:
     assert cls.interval in ("wilson", "bootstrap")
     assert cls.scale in ("logit", "probability")
     assert cls.unit
+    assert cls.version >= 1
     assert cls.meaning.endswith(".")
 
 

@@ -137,7 +137,7 @@ class Kept:
 
 @cache
 def scenes() -> Kept:
-    return Kept(load("zoo:repvgg"), 100)
+    return Kept(load("zoo:repvgg"), 60)
 
 
 def dissected(model: Subject) -> Dissection:

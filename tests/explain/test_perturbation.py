@@ -161,7 +161,7 @@ def test_extremal_perturbation_has_the_area_it_is_asked_for_where_nothing_matter
     with torch.no_grad():
         flat.w.zero_()
     small, large, both = (
-        ExtremalPerturbation(areas=areas, steps=300, cells=8)(flat, x, torch.tensor([0]))[0]
+        ExtremalPerturbation(areas=areas, steps=120, cells=8)(flat, x, torch.tensor([0]))[0]
         for areas in ((0.1,), (0.4,), (0.1, 0.4))
     )
     torch.testing.assert_close(both, (small + large) / 2)

@@ -2,7 +2,7 @@ import pytest
 
 from assay import explain
 from assay.core.errors import AssayError
-from assay.explain import EXPLAINERS, METRICS
+from assay.explain import DECEPTIONS, EXPLAINERS, METRICS
 
 
 @pytest.mark.parametrize("name", ["Target", "Logit", "Probability", "Margin", "Channel", "Neuron"])
@@ -11,8 +11,8 @@ def test_targets_are_exported(name: str) -> None:
 
 
 def test_classes_are_exported() -> None:
-    assert [getattr(explain, EXPLAINERS[name].__name__) for name in EXPLAINERS] == [EXPLAINERS[n] for n in EXPLAINERS]
-    assert [getattr(explain.metrics, METRICS[name].__name__) for name in METRICS] == [METRICS[name] for name in METRICS]
+    for table, module in ((EXPLAINERS, explain), (DECEPTIONS, explain), (METRICS, explain.metrics)):
+        assert [getattr(module, cls.__name__) for cls in table.values()] == list(table.values())
     with pytest.raises(AttributeError, match="GradCAM"):
         explain.GradCam  # noqa: B018
 

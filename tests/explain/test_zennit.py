@@ -12,7 +12,7 @@ from assay.core.targets import Logit
 from assay.explain import Deconvnet, GuidedBackprop
 from tests.explain.models import built, pictures
 
-LABELS = torch.tensor([3, 8])
+LABELS = torch.tensor([8])
 ARCHITECTURES = [
     pytest.param("legacy_xception", {}, id="legacy_xception"),
     pytest.param("xception41", {}, id="xception41"),
@@ -23,7 +23,7 @@ ARCHITECTURES = [
 
 @pytest.mark.parametrize(("name", "settings"), ARCHITECTURES)
 def test_guided_and_deconvnet(name: str, settings: dict[str, int]) -> None:
-    model, images = built(name, **settings), pictures(2, size=96 if "nasnet" in name else 72)
+    model, images = built(name, **settings), pictures(1, size=96 if "nasnet" in name else 72)
     guided = by_zennit(zennit.composites.GuidedBackprop(), model, images)
     deconvnet = by_zennit(zennit.composites.DeconvNet(), model, images)
     assert_same(GuidedBackprop()(model, images, LABELS), guided)
