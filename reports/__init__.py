@@ -1,16 +1,12 @@
-"""Stored run -> tables, figures and a page. Reads only what is on disk and never loads torch.
+"""Stored results -> tables, figures and a page. Reads only what is on disk and never loads torch.
 
-- ``load``: a run's rows, failures and facts (``stored``)
-- ``tables``: the pandas tables (``frames``, ``ranking``, ``curves``, ``transfer``, ``checks``; attacks
-  in ``facts``, uncertainty in ``intervals``)
-- ``write``: RUN/tables/*.csv and the pages of RUN/report/ (``site``; words in ``findings``, ``attacked`` and ``words``;
-  plots in ``figures``, ``radii``, ``highlights``, ``transfer``, ``queries``, ``landscape``, ``quality`` and others;
-  images in ``pictures``, colours in ``look``)
-- ``names``: methods, models and data sets in few words
+- ``load``: a run (``run.reader``), ``tables``: its pandas tables (``run.tables``), ``write``: RUN/tables/*.csv and RUN/report/
+- ``run``: what a run is and what follows from its rows alone; ``drawing``: figures; ``kinds``: all that is special to a
+  kind of measurement, one file each; ``site``: the pages; ``gate``: two runs compared; ``export``, ``paper``: files
 """
 
+from assay.reports.run.reader import Run, load
 from assay.reports.run.tables import tables
 from assay.reports.site.pages import write
-from assay.reports.run.reader import Run, load
 
 __all__ = ["Run", "load", "tables", "write"]

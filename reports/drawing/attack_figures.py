@@ -1,40 +1,44 @@
 """Figures about attacks."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from assay.reports.run import labels as names
-from assay.reports.run import ranking
-from assay.reports.run.outcomes import WORST, Facts, all_facts
-from assay.reports.drawing.theme import Identity, Look, Plot, canvas, grid, label_table, percents
-from assay.reports.run.reader import Run
+from assay.reports.drawing.charts import BANDS, Scale, bar, heat_map, lines_of, panels
+from assay.reports.drawing.theme import Identity, Look, Plot, percents
+from assay.reports.run import labels, ranking
+from assay.reports.run.outcomes import WORST, survivors
+from assay.reports.run.reader import Run, where
+from assay.reports.run.records import Method
 
-MEAN = "mean of models"
+if TYPE_CHECKING:
+    from assay.reports.context import Context
+
 PANELS = 8
-BANDS = 5  # models whose intervals are drawn as bands; more would be a blur
-WIDTH = 11.0
+POINT = ["panel", "model", "eps", "value", "low", "high"]
 
 
-def figures(run: Run, summary: pd.DataFrame, data: str, marks: dict[str, Identity], prefix: str) -> list[Plot]:
+def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     """The figures of one data set; none where nothing was attacked."""
-    rows = ranking.survivors(run, data)
-    clean = summary[(summary["data"] == data) & (summary["kind"] == "clean") & (summary["metric"] == "accuracy")]
-    attacks = summary[(summary["data"] == data) & (summary["kind"] == "attack")]
+    run, marks = context.run, context.marks
+    rows = survivors(run, data)
+    clean = context.table("summary", data, kind="clean", metric="accuracy")
+    attacks = context.table("summary", data, kind="attack")
+    methods = run.methods(attacks["method"])
     plots = []
-    known = all_facts(run, attacks["method"])
-    stepped = {found.norm for found in known.values() if found.minimal}  # these norms have curves of their own
+    curved = {method.norm for method in methods.values() if method.minimal}  # these norms have curves of their own
     radii = rows.groupby("norm")["eps"].nunique()
     few = min(2, radii.max()) if len(radii) else 0
-    for norm in (n for n in names.NORMS if n in radii and radii[n] >= (2 if n in stepped else few)):
-        points = _points(rows[rows["norm"] == norm], attacks, clean)
+    for norm in (n for n in labels.NORMS if n in radii and radii[n] >= (2 if n in curved else few)):
+        points = _points(run, where(rows, norm=norm), attacks, clean)
         if len(points):
             plots.append(_curves(points, norm, marks, f"{prefix}-curves-{norm}"))
-    table = _heat(rows, attacks, clean, marks, known)
+    table = _table(rows, attacks, clean, marks, methods)
     if table.shape[1] > 1:
         how = (
             "A number is the share of images, in percent, that the model still gets right; read along a row for what "
@@ -42,85 +46,67 @@ def figures(run: Run, summary: pd.DataFrame, data: str, marks: dict[str, Identit
             "given enough change they fool anything."
         )
         title = "Robust accuracy of every model under every attack"
-        plots.append(heat_map(100 * table, f"{prefix}-attacks", title, how, ("Images still right, %", ".0f", (0, 100))))
-    distances = _distances(attacks, known)
+        scale = Scale("Images still right, %", ".0f", 0, 100)
+        plots.append(heat_map(100 * table, f"{prefix}-attacks", title, how, scale))
+    distances = _distances(attacks, methods)
     if len(distances):
         plots.append(_distance_plot(distances, marks, f"{prefix}-distances"))
     return plots
 
 
-def _points(rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame) -> pd.DataFrame:
+def _points(run: Run, rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame) -> pd.DataFrame:
     """``panel, model, eps, value, low, high``; every panel starts with the clean accuracy at 0."""
-    held = attacks[attacks["metric"] == "robust_accuracy"].dropna(subset="value")
-    where = rows.drop_duplicates(["model", "method"])[["model", "method", "eps", "family"]]
-    found = held.merge(where, on=["model", "method"])
-    radii = found.groupby("family")["eps"].nunique()
+    robust = where(attacks, metric="robust_accuracy").dropna(subset="value").drop(columns=["norm", "eps"])
+    places = rows.drop_duplicates(["model", "method"])[["model", "method", "eps", "family"]]
+    robust = robust.merge(places, on=["model", "method"])
+    radii = robust.groupby("family")["eps"].nunique()
     families = [family for family in radii.index if radii[family] > 1] or list(radii.index)
-    title = names.short(families)
+    kin = (labels.family(run.method(method)) for method in rows["method"].unique())
+    title = labels.short(method for method in kin if method.text in families)
     several = rows.groupby("eps")["family"].nunique().max() > 1
     worst = [
         (WORST, model, eps, *ranking.worst_case(group)[:3])
         for (model, eps), group in rows.groupby(["model", "eps"])
         if several
     ]
-    columns = ["panel", "model", "eps", "value", "low", "high"]
-    found = found[found["family"].isin(families[: PANELS - bool(worst)])]
-    points = pd.concat(
-        [
-            frame
-            for frame in (found.assign(panel=found["family"].map(title))[columns], pd.DataFrame(worst, columns=columns))
-            if len(frame)
-        ]
-    )
-    panels = points["panel"].unique()
+    robust = robust[robust["family"].isin(families[: PANELS - bool(worst)])]
+    frames = (robust.assign(panel=robust["family"].map(title))[POINT], pd.DataFrame(worst, columns=POINT))
+    points = pd.concat([frame for frame in frames if len(frame)])
     start = clean.dropna(subset="value").assign(eps=0.0)[["model", "eps", "value", "low", "high"]]
     starts = [
-        start[start["model"].isin(points.loc[points["panel"] == panel, "model"])].assign(panel=panel)
-        for panel in panels
+        start[start["model"].isin(where(points, panel=panel)["model"])].assign(panel=panel)
+        for panel in points["panel"].unique()
     ]
-    return pd.concat([points, *(frame for frame in starts if len(frame))]).sort_values(
-        ["panel", "model", "eps"], ignore_index=True
-    )
+    whole = pd.concat([points, *(frame for frame in starts if len(frame))])
+    return whole.sort_values(["panel", "model", "eps"], ignore_index=True)
 
 
 def _curves(points: pd.DataFrame, norm: str, marks: dict[str, Identity], name: str) -> Plot:
-    panels = sorted(points["panel"].unique(), key=lambda panel: (panel == WORST, panel))
+    titles = sorted(points["panel"].unique(), key=lambda panel: (panel == WORST, panel))
     models = [model for model in marks if model in set(points["model"])]
-    fraction = all("/" in names.radius(eps, norm) for eps in points["eps"].unique() if eps)
+    fraction = all("/" in labels.radius(eps, norm) for eps in points["eps"].unique() if eps)
     scale = 255 if fraction else 1
 
     def draw(look: Look) -> Figure:
-        lines, columns = grid(len(panels))
-        figure = canvas(WIDTH if columns > 1 else 6.5, 3.1 * lines + 0.25 * (1 + len(models) // 6))
-        axes = figure.subplots(lines, columns, sharey=True, sharex=True, squeeze=False)
-        for ax, panel in zip(axes.flat, panels, strict=False):
-            _lines(ax, points[points["panel"] == panel], models, marks, scale)
+        page = panels(len(titles), 3.1, 0.25 * (1 + len(models) // 6), sharey=True, sharex=True)
+        for ax, panel in zip(page.axes, titles, strict=True):
+            _lines(ax, where(points, panel=panel), models, marks, scale)
             ax.set_title("Worst case of all attacks" if panel == WORST else panel)
             ax.set_xticks(sorted(points["eps"].unique() * scale))
             ax.tick_params(labelbottom=True)
-            ax.set_xlabel(f"{names.NORMS[norm]} radius" + (" in 1/255" if fraction else ", images in [0, 1]"))
+            ax.set_xlabel(f"{labels.NORMS[norm]} radius" + (" in 1/255" if fraction else ", images in [0, 1]"))
             ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        for ax in axes.flat[len(panels) :]:
-            ax.remove()
-        for ax in axes[:, 0]:
+        for ax in page.left:
             ax.set_ylabel("Images still right")
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=min(6 if columns > 1 else 3, len(models)),
-            handlelength=2.2,
-        )
-        return figure
+        page.legend(len(models), handlelength=2.2)
+        return page.figure
 
-    shown = ", ".join(panels)
     return Plot(
         name,
-        f"Robust accuracy against the size of the change ({names.NORMS[norm]})",
+        f"Robust accuracy against the size of the change ({labels.NORMS[norm]})",
         "Each line starts at the model's clean accuracy and falls as the attack may change pixels more; one that stays "
         f"high is robust. {'Bands' if len(models) <= BANDS else 'Bars'} are 95 % Wilson intervals over images.",
-        f"Line plots of robust accuracy against eps for {len(models)} models, one panel each for {shown}.",
+        f"Line plots of robust accuracy against eps for {len(models)} models, one panel each for {', '.join(titles)}.",
         draw,
     )
 
@@ -130,94 +116,57 @@ def _lines(ax: Axes, points: pd.DataFrame, models: Sequence[str], marks: dict[st
     room = min(0.6 * float(np.diff(radii).min(initial=radii.max())), 0.05 * float(radii.max()))
     width = 1.8 if len(models) <= BANDS else 1.1
     for i, model in enumerate(models):
-        mark = marks[model]
-        mine = points[points["model"] == model]
-        x, low, high = mine["eps"].to_numpy() * scale, mine["low"].to_numpy(), mine["high"].to_numpy()
+        mark, rows = marks[model], where(points, model=model)
+        x, low, high = rows["eps"].to_numpy() * scale, rows["low"].to_numpy(), rows["high"].to_numpy()
         if len(models) <= BANDS:
             ax.fill_between(x, low, high, color=mark.colour, alpha=0.16, lw=0)
         else:
             x = x + room * (i / (len(models) - 1) - 0.5)  # side by side, so that no bar hides another
             ax.vlines(x, low, high, color=mark.colour, alpha=0.55, lw=1.4, clip_on=False)
         ax.plot(
-            x,
-            mine["value"].to_numpy(),
-            color=mark.colour,
-            marker=mark.marker,
-            ms=4.5,
-            mew=0,
-            lw=width,
-            label=mark.label,
-            zorder=3 + i / 100,
-            clip_on=False,
-        )
+            x, rows["value"].to_numpy(), color=mark.colour, marker=mark.marker, ms=4.5, mew=0, lw=width,
+            label=mark.label, zorder=3 + i / 100, clip_on=False,
+        )  # fmt: skip
     ax.set_ylim(0, 1.005)
     percents(ax, "y")
 
 
-def _heat(
-    rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame, marks: dict[str, Identity], known: dict[str, Facts]
+def _table(
+    rows: pd.DataFrame,
+    attacks: pd.DataFrame,
+    clean: pd.DataFrame,
+    marks: dict[str, Identity],
+    methods: Mapping[str, Method],
 ) -> pd.DataFrame:
     """Robust accuracy, models by attacks with a budget; clean accuracy first, worst case at the shared budget last."""
-    held = attacks[(attacks["metric"] == "robust_accuracy")].dropna(subset="value")
-    label = names.short(sorted(set(held["method"])), always=("norm", "eps"))
-    norms = list(names.NORMS)
-    budgeted = sorted(
-        (method for method in label if known[method].bounded and known[method].eps),
-        key=lambda method: (
-            bool(known[method].goal),
-            norms.index(known[method].norm) if known[method].norm in norms else len(norms),
-            known[method].name,
-            known[method].settings,
-            known[method].eps,
-        ),
-    )
+    robust = where(attacks, metric="robust_accuracy").dropna(subset="value")
+    label = labels.short([methods[text] for text in sorted(set(robust["method"]))], always=("norm", "eps"))
     columns = {"clean": clean.set_index("model")["value"]}
-    columns |= {label[method]: held[held["method"] == method].set_index("model")["value"] for method in budgeted}
+    for method in sorted((m for m in methods.values() if m.text in label and m.bounded and m.eps), key=_order):
+        columns[label[method.text]] = where(robust, method=method.text).set_index("model")["value"]
     limit = ranking.budget(rows)
-    at = rows[(rows["norm"] == limit.norm) & (rows["eps"] == limit.eps)] if limit else rows.iloc[:0]
+    at = ranking.within(rows, limit)
     if limit and at["method"].nunique() > 1:
         worst = {str(model): ranking.worst_case(group).value for model, group in at.groupby("model")}
-        columns[f"{WORST} {names.ball(*limit)}"] = pd.Series(worst, dtype="float64")
+        columns[f"{WORST} {labels.ball(*limit)}"] = pd.Series(worst, dtype="float64")
     table = pd.DataFrame(columns)
     table = table.sort_values([table.columns[-1], "clean"], ascending=False, kind="stable")
     return table.rename(index={model: mark.label for model, mark in marks.items()})
 
 
-def heat_map(table: pd.DataFrame, name: str, title: str, how: str, scale: tuple[str, str, tuple[float, float]]) -> Plot:
-    """A table of numbers as colours; ``scale`` is its label, its number format and its ends.
-
-    The first column stands apart where it is the clean accuracy, the last where it is the worst case, and the row
-    ``MEAN``.
-    """
-    label, digits, (low, high) = scale
-    apart = {1} if table.columns[0] == "clean" else set()
-    apart |= {table.shape[1] - 1} if str(table.columns[-1]).startswith(WORST) else set()
-
-    def draw(look: Look) -> Figure:
-        lines, columns = table.shape
-        figure = canvas(min(WIDTH, max(6.5, 2.6 + 0.62 * columns)), 1.9 + 0.3 * lines)
-        ax = figure.subplots()
-        sns.heatmap(
-            table, vmin=low, vmax=high, cmap=look.colours, annot=True, fmt=digits, linewidths=1.5, linecolor=look.paper,
-            annot_kws={"size": 8}, cbar_kws={"label": label, "pad": 0.02, "fraction": 0.03}, ax=ax,
-        )  # fmt: skip
-        label_table(ax, list(table.index), list(table.columns))
-        for edge in sorted(apart):
-            ax.axvline(edge, color=look.paper, lw=6)
-        if table.index[-1] == MEAN:
-            ax.axhline(lines - 1, color=look.paper, lw=6)
-        return figure
-
-    return Plot(
-        name, title, how, f"Heat map, {table.shape[0]} models by {table.shape[1]} columns: {title.lower()}.", draw
-    )
+def _order(method: Method) -> tuple[object, ...]:
+    """Goals last; norms in their order, then names, settings and radii."""
+    norms = list(labels.NORMS)
+    place = norms.index(method.norm) if method.norm in norms else len(norms)
+    settings = {key: value for key, value in method.settings.items() if key != "eps"}
+    return bool(method.goal), place, method.name, json.dumps(settings, sort_keys=True), method.eps
 
 
-def _distances(attacks: pd.DataFrame, known: dict[str, Facts]) -> pd.DataFrame:
+def _distances(attacks: pd.DataFrame, methods: Mapping[str, Method]) -> pd.DataFrame:
     """Median distances of the attacks that look for the smallest change, each in its own norm."""
-    free = {method: f"distance_{found.norm}" for method, found in known.items() if found.minimal}
+    free = {text: f"distance_{method.norm}" for text, method in methods.items() if method.minimal}
     rows = attacks[attacks["method"].map(free) == attacks["metric"]].dropna(subset="value")
-    label = names.short(free, always=("norm",))
+    label = labels.short([methods[text] for text in free], always=("norm",))
     return rows.assign(attack=rows["method"].map(label), norm=rows["metric"].str.removeprefix("distance_"))
 
 
@@ -227,25 +176,20 @@ def _distance_plot(rows: pd.DataFrame, marks: dict[str, Identity], name: str) ->
     norms = rows.groupby("attack")["norm"].first()
 
     def draw(look: Look) -> Figure:
-        lines, columns = grid(len(attacks), most=3)
-        figure = canvas(WIDTH if columns > 1 else 6.5, (0.7 + 0.24 * len(order)) * lines + 0.2)
-        axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
-        for ax, attack in zip(axes.flat, attacks, strict=False):
-            mine = rows[rows["attack"] == attack].set_index("model")
+        page = panels(len(attacks), 0.7 + 0.24 * len(order), 0.2, most=3, sharey=True)
+        for ax, attack in zip(page.axes, attacks, strict=True):
+            by_model = where(rows, attack=attack).set_index("model")
             for y, model in enumerate(order):
-                if model in mine.index:
-                    mark, row = marks[model], mine.loc[model]
-                    ax.plot([row["low"], row["high"]], [y, y], color=mark.colour, lw=2, solid_capstyle="round")
+                if model in by_model.index:
+                    mark, row = marks[model], by_model.loc[model]
+                    bar(ax, row["low"], row["high"], y, mark.colour)
                     ax.plot(row["value"], y, mark.marker, color=mark.colour, ms=6, mec=look.paper)
             ax.set_title(attack)
             ax.set_xlim(left=0)
             unit = "values changed" if norms[attack] == "l0" else "images in [0, 1]"
-            ax.set_xlabel(f"Median {names.NORMS.get(norms[attack], norms[attack])} distance, {unit}")
-            ax.set_yticks(range(len(order)), [marks[model].label for model in order])
-            ax.set_ylim(-0.6, len(order) - 0.4)
-        for ax in axes.flat[len(attacks) :]:
-            ax.remove()
-        return figure
+            ax.set_xlabel(f"Median {labels.NORMS.get(norms[attack], norms[attack])} distance, {unit}")
+            lines_of(ax, [marks[model].label for model in order])
+        return page.figure
 
     return Plot(
         name,

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from assay.reports.drawing.attack_figures import heat_map
+from assay.reports.drawing.charts import Scale, heat_map
 from assay.reports.drawing.theme import HUES, MARKERS, Look, Plot, canvas
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ class Near(NamedTuple):
     lines: Sequence[Sequence[tuple[Array, bool | None]]]
 
 
-class Found(NamedTuple):
+class UnitAndPart(NamedTuple):
     """A unit and its part: pictures that show it, where the unit is on and where the part is, (h, w) bool each."""
 
     title: str
@@ -51,30 +51,30 @@ class Found(NamedTuple):
 
 def maps(panels: Sequence[Panel], labels: Array, classes: Sequence[str], columns: int = 2) -> Plot:
     """Codes in two dimensions, a point a picture, coloured by ``labels`` (N,), which are indices of ``classes``."""
-    known = np.unique(labels)
+    present = np.unique(labels)
     n = len(labels)
 
     def draw(look: Look) -> Figure:
         lines = math.ceil(len(panels) / columns)
-        named = len(known) <= NAMED
+        named = len(present) <= NAMED
         figure = canvas(WIDE + (1.3 if named else 0), 3.4 * lines)
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        colours = palette(len(known))
+        colours = palette(len(present))
         for ax, panel in zip(axes, panels, strict=False):
-            _scatter(ax, panel, labels, known, colours, n)
+            _scatter(ax, panel, labels, present, colours, n)
         for ax in axes[len(panels) :]:
             ax.remove()
         if named:
             handles = axes[0].collections
-            figure.legend(handles, [classes[k] for k in known], loc="outside right upper", markerscale=1.6)
+            figure.legend(handles, [classes[k] for k in present], loc="outside right upper", markerscale=1.6)
         return figure
 
-    shown = "; ".join(panel.title for panel in panels)
+    titles = "; ".join(panel.title for panel in panels)
     how = (
         "A point is a picture, its colour the class. Points that lie together have like codes; in t-SNE the distance "
         "between groups says nothing. The number is how often a picture's nearest others in this map have its class."
     )
-    return Plot("codes-map", f"Codes of {n} pictures in two dimensions", how, f"Scatter plots: {shown}", draw)
+    return Plot("codes-map", f"Codes of {n} pictures in two dimensions", how, f"Scatter plots: {titles}", draw)
 
 
 def palette(count: int) -> list[Any]:
@@ -82,20 +82,14 @@ def palette(count: int) -> list[Any]:
     return list(HUES[:count]) if count <= len(HUES) else list(sns.husl_palette(count, s=0.8, l=0.55))
 
 
-def _scatter(ax: Axes, panel: Panel, labels: Array, known: Array, colours: Sequence[Any], n: int) -> None:
-    for i, label in enumerate(known):
-        mine = panel.points[labels == label]
-        ax.scatter(
-            mine[:, 0],
-            mine[:, 1],
-            s=min(18.0, 9000 / n),
-            color=colours[i],
-            marker=MARKERS[i % len(MARKERS)] if len(known) <= NAMED else "o",
-            linewidths=0,
-            alpha=0.85,
-        )
-    said = f", {panel.accuracy:.0%}" if math.isfinite(panel.accuracy) else ""
-    ax.set_title(f"{panel.title}{said}")
+def _scatter(ax: Axes, panel: Panel, labels: Array, present: Array, colours: Sequence[Any], n: int) -> None:
+    for i, label in enumerate(present):
+        points = panel.points[labels == label]
+        marker = MARKERS[i % len(MARKERS)] if len(present) <= NAMED else "o"
+        size = min(18.0, 9000 / n)
+        ax.scatter(points[:, 0], points[:, 1], s=size, color=colours[i], marker=marker, linewidths=0, alpha=0.85)
+    accuracy = f", {panel.accuracy:.0%}" if math.isfinite(panel.accuracy) else ""
+    ax.set_title(f"{panel.title}{accuracy}")
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_color(mpl.colors.to_rgba(ax.spines["left"].get_edgecolor(), 0.3))
@@ -115,8 +109,8 @@ def cells(points: Array, columns: int) -> Array:
     unit[:, 1] = 1 - unit[:, 1]
     places = unit * [columns - 1, lines - 1]
     cost = ((places[:, None] - grid[None]) ** 2).sum(2)
-    chosen: Array = grid[linear_sum_assignment(cost)[1]]
-    return chosen
+    nearest: Array = grid[linear_sum_assignment(cost)[1]]
+    return nearest
 
 
 def thumbnails(points: Array, pictures: Array, columns: int = 0) -> Plot:
@@ -188,18 +182,18 @@ def similarity(table: pd.DataFrame, n: int) -> Plot:
         f"1 means the same up to rotation and scale, 0 nothing in common; codes of the same {n} pictures, the estimate "
         "that does not grow with the number of dimensions."
     )
-    scale = ("Linear CKA", ".2f", (0.0, 1.0))
+    scale = Scale("Linear CKA", ".2f", 0.0, 1.0)
     return heat_map(table.clip(lower=0), "codes-similarity", "How alike codes are", how, scale)
 
 
 def accuracies(table: pd.DataFrame) -> Plot:
     """Accuracies in [0, 1] of several codes, a line each."""
     how = "How well the classes can be told apart in each space; pixels and random weights are what to beat."
-    scale = ("Accuracy, %", ".0f", (0.0, 100.0))
+    scale = Scale("Accuracy, %", ".0f", 0.0, 100.0)
     return heat_map(100 * table, "codes-accuracy", "What the codes tell", how, scale)
 
 
-def parts(rows: Sequence[Found]) -> Plot:
+def parts(rows: Sequence[UnitAndPart]) -> Plot:
     """A line for each part: pictures where its best unit is on, dimmed elsewhere, the part's outline in colour."""
 
     def draw(look: Look) -> Figure:

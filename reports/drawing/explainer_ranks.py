@@ -1,29 +1,35 @@
 """Figures of how explainers stand: their ranks with intervals, and which metrics agree."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from assay.reports.run import labels as names
+from assay.reports.drawing.charts import Scale, colour_table
 from assay.reports.drawing.theme import Look, Plot, canvas, label_table
-from assay.reports.drawing.explainer_scores import metrics_of
+from assay.reports.run.ranking import metrics_of
+from assay.reports.run.reader import where
+
+if TYPE_CHECKING:
+    from assay.reports.context import Context
 
 NONE = "–"
 
 
-def figures(tables: dict[str, pd.DataFrame], data: str, prefix: str) -> list[Plot]:
+def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     """The figures of one data set; none where there is nothing to compare."""
-    methods, agreement = (tables[name][tables[name]["data"] == data] for name in ("explainers", "metric_agreement"))
+    methods, agreement = (context.table(name, data) for name in ("explainers", "metric_agreement"))
+    rivals = where(methods, control=False)
     plots = []
-    if methods["rank"].notna().any() and methods.loc[~methods["control"], "method"].nunique() > 1:
-        plots.append(_ranks(methods[~methods["control"]], f"{prefix}-explainers-ranks"))
+    if methods["rank"].notna().any() and rivals["method"].nunique() > 1:
+        plots.append(_ranks(rivals, context.run.short(rivals["method"].unique()), f"{prefix}-explainers-ranks"))
     if agreement["tau"].notna().sum() > 1:
         plots.append(_agreement(agreement, f"{prefix}-metrics-agreement"))
     return plots
 
 
-def _ranks(methods: pd.DataFrame, name: str) -> Plot:
+def _ranks(methods: pd.DataFrame, brief: dict[str, str], name: str) -> Plot:
     metrics = metrics_of(methods)
     rank = methods.pivot(index="method", columns="metric", values="rank")[metrics]
     share = rank.fillna(rank.max() + 1).rank().mean(axis=1)
@@ -33,18 +39,15 @@ def _ranks(methods: pd.DataFrame, name: str) -> Plot:
     )
     text = methods.assign(words=words).pivot(index="method", columns="metric", values="words")
     rank, text = rank.loc[order], text.loc[order, metrics].fillna("")
-    brief = names.short(order)
     worst = float(np.nanmax(rank.to_numpy()))
     silent = int((~rank.notna().any(axis=1)).sum())
 
     def draw(look: Look) -> Figure:
         figure = canvas(min(11.0, max(6.5, 3.0 + 0.7 * len(metrics))), 1.7 + 0.27 * len(order))
         ax = figure.subplots()
-        sns.heatmap(
-            rank.rename(index=brief), vmin=1, vmax=max(worst, 2), cmap=look.colours.reversed(), annot=text.to_numpy(),
-            fmt="", linewidths=1.5, linecolor=look.paper, annot_kws={"size": 7.5}, ax=ax,
-            cbar_kws={"label": "Rank (1 is best)", "pad": 0.02, "fraction": 0.03},
-        )  # fmt: skip
+        scale = Scale("Rank (1 is best)", "", 1, max(worst, 2))
+        reverse = look.colours.reversed()
+        colour_table(ax, rank.rename(index=brief), scale, look, size=7.5, cmap=reverse, annot=text.to_numpy())
         for y, x in zip(*np.nonzero(rank.isna().to_numpy() & (text != "").to_numpy()), strict=True):
             ax.text(x + 0.5, y + 0.5, str(text.iat[y, x]), ha="center", va="center", color=look.soft, size=8)
         figure.axes[-1].invert_yaxis()  # the scale's
@@ -81,10 +84,7 @@ def _agreement(agreement: pd.DataFrame, name: str) -> Plot:
         side = 2.6 + 0.5 * len(metrics)
         figure = canvas(min(11.0, max(6.5, side + 0.8)), max(3.0, 1.6 + 0.34 * len(metrics)))
         ax = figure.subplots()
-        sns.heatmap(
-            table, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".1f", linewidths=1.5, linecolor=look.paper,
-            annot_kws={"size": 7.5}, cbar_kws={"label": "Kendall's τ", "pad": 0.02, "fraction": 0.03}, ax=ax,
-        )  # fmt: skip
+        colour_table(ax, table, Scale("Kendall's τ", ".1f", -1, 1), look, size=7.5, cmap="vlag")
         label_table(ax, metrics, metrics)
         return figure
 

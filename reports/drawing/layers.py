@@ -1,7 +1,7 @@
 """Pictures of what a model has learned: weights, activations, patches, receptive fields. Arrays in, figures out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +40,8 @@ def sheets(name: str, title: str, how: str, alt: str, parts: Sequence[Sheet], co
         ]
         figure = canvas(WIDE, sum(heights))
         axes = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for each, part, (_, across) in zip(axes, parts, shapes, strict=True):
-            _draw_sheet(each, part, across, look)
+        for ax, part, (_, across) in zip(axes, parts, shapes, strict=True):
+            _draw_sheet(ax, part, across, look)
         return figure
 
     return Plot(name, title, how, alt, draw)
@@ -79,10 +79,10 @@ def _draw_sheet(axes: Axes, part: Sheet, across: int, look: Look) -> None:
 def filters(layer: str, common: Array, each: Array, largest: float, quality: Sequence[float] = ()) -> Plot:
     """First-layer filters as tiles (F, C, h, w) in [0, 1], 0.5 a weight of 0: one scale for all, and one for each."""
     words = [f"{value:.2f}" if math.isfinite(value) else "" for value in quality]
-    said = ", and R² of its Gabor fit" if any(words) else ""
+    fit = ", and R² of its Gabor fit" if any(words) else ""
     parts = [
         Sheet(f"{layer}: one scale, 0.5 ± weight / {2 * largest:.3g}", channels_last(common)),
-        Sheet(f"{layer}: a scale for each filter{said}", channels_last(each), words if any(words) else ()),
+        Sheet(f"{layer}: a scale for each filter{fit}", channels_last(each), words if any(words) else ()),
     ]
     how = "A grey of one half is a weight of zero; brighter is positive. Colours are those that a filter adds up."
     return sheets("filters", "First-layer filters", how, f"{len(common)} first-layer filters as tiles", parts)
@@ -90,9 +90,9 @@ def filters(layer: str, common: Array, each: Array, largest: float, quality: Seq
 
 def layer_weights(layer: str, weights: Array, most: int = 16) -> Plot:
     """Weights (F, C, h, w) of a deeper layer in [0, 1]: a line for each filter, a column for each channel it reads."""
-    shown = weights[:most, :most]
-    tiles = shown.reshape(-1, *shown.shape[2:])
-    title = f"{layer}: {len(shown)} of {len(weights)} filters x {shown.shape[1]} of {weights.shape[1]} channels, "
+    corner = weights[:most, :most]
+    tiles = corner.reshape(-1, *corner.shape[2:])
+    title = f"{layer}: {len(corner)} of {len(weights)} filters x {corner.shape[1]} of {weights.shape[1]} channels, "
     title += "not interpretable alone"
     how = (
         "A line for each filter, a column for each channel that it reads. They are not interpretable: what a channel "
@@ -100,7 +100,7 @@ def layer_weights(layer: str, weights: Array, most: int = 16) -> Plot:
     )
     parts = [Sheet(title, tiles)]
     return sheets(
-        "weights", "Weights of a deeper layer", how, f"Weights of {layer} as grey tiles", parts, shown.shape[1]
+        "weights", "Weights of a deeper layer", how, f"Weights of {layer} as grey tiles", parts, corner.shape[1]
     )
 
 
@@ -207,3 +207,18 @@ def _draw_growth(axes: Axes, rows: Sequence[FieldRow], side: int, look: Look) ->
 
 def _short(layer: str, most: int = 22) -> str:
     return layer if len(layer) <= most else "…" + layer[-most + 1 :]
+
+
+def depths(model: str, groups: Mapping[str, Sequence[tuple[str, Array]]]) -> Plot:
+    """Pictures (H, W, 3 or 1) uint8 of channels and classes with their names, a line for each layer."""
+    parts = [
+        Sheet(layer, _tiles([tile for _, tile in tiles]), [name.partition(":")[2] or name for name, _ in tiles])
+        for layer, tiles in groups.items()
+    ]
+    how = "What moves a channel most, up or down, from the first layers to the classes: pictures that climb its square."
+    return sheets("depths", f"What {model} sees at every depth", how, f"Pictures of {len(parts)} depths", parts, 8)
+
+
+def _tiles(pictures: Sequence[Array]) -> Array:
+    stacked = np.stack(pictures) / 255
+    return stacked[..., 0] if stacked.shape[-1] == 1 else stacked

@@ -111,14 +111,14 @@ def save(plot: Plot, folder: Path) -> tuple[str, str, int]:
         text, width = _svg(plot, BOTH)
         for name in PLAIN:
             text = text.replace(getattr(BOTH, name), f"var(--{name})")
-        drawn = {f"{plot.name}.svg": text.replace('<style type="text/css">', f'<style type="text/css">{_SCHEMES}', 1)}
+        files = {f"{plot.name}.svg": text.replace('<style type="text/css">', f'<style type="text/css">{_SCHEMES}', 1)}
     except OneScheme:
-        drawn = {}
+        files = {}
         for look in (LIGHT, DARK):
-            drawn[f"{plot.name}-{look.name}.svg"], width = _svg(plot, look)
-    for name, text in drawn.items():
+            files[f"{plot.name}-{look.name}.svg"], width = _svg(plot, look)
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return next(iter(drawn)), list(drawn)[-1], width
+    return next(iter(files)), list(files)[-1], width
 
 
 def _svg(plot: Plot, look: Look) -> tuple[str, int]:
@@ -133,21 +133,21 @@ def _svg(plot: Plot, look: Look) -> tuple[str, int]:
     return re.sub(r"data:image/png;base64,\s*([^\"]+)", _smaller, text), round(figure.get_figwidth() * INCH)
 
 
-def _rounded(found: re.Match[str]) -> str:
+def _rounded(match: re.Match[str]) -> str:
     """Coordinates to a hundredth of a point."""
-    numbers = re.sub(r"(\.\d\d)\d+", r"\1", found[2])
-    return f'{found[1]}="{numbers}"'
+    numbers = re.sub(r"(\.\d\d)\d+", r"\1", match[2])
+    return f'{match[1]}="{numbers}"'
 
 
-def _smaller(found: re.Match[str]) -> str:
+def _smaller(match: re.Match[str]) -> str:
     """An embedded picture as WebP: exact where it is tiny or that is smaller, else quality 90."""
-    picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
-    written = []
+    picture = Image.open(io.BytesIO(base64.b64decode(match[1])))
+    encodings = []
     for exact in (True, False) if max(picture.size) > TINY else (True,):
         stream = io.BytesIO()
         picture.save(stream, "WEBP", lossless=exact, quality=60 if exact else 90, method=4)
-        written.append(stream.getvalue())
-    return f"data:image/webp;base64,{base64.b64encode(min(written, key=len)).decode()}"
+        encodings.append(stream.getvalue())
+    return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"
 
 
 def _variables(look: Look) -> str:
@@ -233,6 +233,6 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
             length += many
         start = min(max(start, low), high - (length - 1) * gap)
         blocks.append((start, length))
-    settled = [start + k * gap for start, length in blocks for k in range(length)]
-    moved = dict(zip(order, settled, strict=True))
-    return [moved[i] for i in range(len(places))]
+    targets = [start + k * gap for start, length in blocks for k in range(length)]
+    place = dict(zip(order, targets, strict=True))
+    return [place[i] for i in range(len(places))]

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.reports.kinds import kind_of
+from assay.reports.kinds.base import Arrays
+
 Array = NDArray[Any]
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error)
 
@@ -29,12 +32,19 @@ SORTS = {
 
 
 class Cell(NamedTuple):
-    """A model on a data set with a method; fields that do not apply are empty."""
+    """What a row is of; fields that do not apply are empty."""
 
     model: str = ""
     data: str = ""
     kind: str = ""
     method: str = ""
+    source: str = ""  # the model on which images were made that another model was shown
+    variant: str = ""  # a layer, a number of steps
+
+    @property
+    def owner(self) -> "Cell":
+        """The cell of the run that gave it."""
+        return Cell(self.source or self.model, self.data, self.kind, self.method)
 
 
 class Key(NamedTuple):
@@ -49,7 +59,7 @@ class Key(NamedTuple):
 
     @property
     def cell(self) -> Cell:
-        return Cell(*self[:4])
+        return Cell(self.model, self.data, self.kind, self.method)
 
 
 class Picture(NamedTuple):
@@ -65,59 +75,29 @@ class Picture(NamedTuple):
         return f"{self.array.dtype.kind}{8 if self.array.dtype == np.uint8 else ''}{self.array.shape[2:]}"
 
 
-class Where(NamedTuple):
-    """Arrays of one name in a file of art: ``axes`` are the facts of ``meta.json`` that name their entries."""
-
-    file: str
-    array: str  # may be a wildcard
-    sort: str
-    axes: tuple[str, ...]
-
-
-ART: Mapping[str, Sequence[Where]] = {
-    "gallery": (
-        Where("gallery.npz", "images", "image", ("images",)),
-        Where("gallery.npz", "adversarial", "attacked", ("images",)),
-        Where("gallery.npz", "clean_heat", "heat", ("explainers", "images")),
-        Where("gallery.npz", "adversarial_heat", "attacked-heat", ("explainers", "images")),
-    ),
-    "moved": (
-        Where("moved.npz", "clean_heat", "heat", ("images",)),
-        Where("moved.npz", "fooled", "attacked", ("images",)),
-        Where("moved.npz", "deceived", "attacked", ("images",)),
-        Where("moved.npz", "*_heat", "attacked-heat", ("images",)),
-    ),
-    "synthesis": (Where("pictures.npz", "images", "drawn", ("classes",)),),
-    "fooling": (Where("pictures.npz", "images", "drawn", ("classes",)),),
-    "inversion": (Where("inversion.npz", "made_*", "made", ("images",)),),
-    "dream": (Where("dream.npz", "made_*", "made", ("images",)),),
-    "texture": (Where("texture.npz", "made_*", "made", ("images",)),),
-    "style": (Where("style.npz", "made_*", "made", ("images",)),),
-    "landscape": (
-        Where("line.npz", "logits", "surface", ("ids",)),
-        Where("surface.npz", "margin", "surface", ("ids",)),
-    ),
-    "learned": (Where("learned.npz", "filters_common", "filter", ()),),
-}
-
-
-def pictures(folder: Path, cell: Mapping[str, str]) -> Iterator[tuple[Key, Picture]]:
+def pictures(folder: Path, cell: Cell) -> Iterator[tuple[Key, Picture]]:
     """The pictures in the art of a cell. Raises one of ``UNREADABLE`` where it cannot be read."""
-    wanted = ART.get(cell["kind"], ())
+    arrays = kind_of(cell.kind).arrays
     meta: dict[str, Any] = {}
-    if wanted and (folder / "meta.json").is_file():
+    if arrays and (folder / "meta.json").is_file():
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    for file in dict.fromkeys(where.file for where in wanted):
+    for file in dict.fromkeys(each.file for each in arrays):
         if not (folder / file).is_file():
             continue  # a cell that found nothing to show keeps no arrays
         with np.load(folder / file, allow_pickle=False) as stored:
             for name in sorted(stored.files):
-                where = next((w for w in wanted if w.file == file and fnmatch.fnmatchcase(name, w.array)), None)
-                if where is None:
+                compared = arrays_of(cell.kind, name, file)
+                if compared is None:
                     continue
-                for entry, array in _entries(stored[name], [meta[axis] for axis in where.axes], name):
-                    key = Key(cell["model"], cell["data"], cell["kind"], cell["method"], _named(name, meta), entry)
-                    yield key, Picture(where.sort, array, array.shape)
+                for entry, array in _entries(stored[name], [meta[axis] for axis in compared.axes], name):
+                    key = Key(cell.model, cell.data, cell.kind, cell.method, _name(name, meta), entry)
+                    yield key, Picture(compared.sort, array, array.shape)
+
+
+def arrays_of(kind: str, name: str, file: str | None = None) -> Arrays | None:
+    """What the kind says of an array of that name; None where it is not compared."""
+    known = (each for each in kind_of(kind).arrays if file in (None, each.file))
+    return next((each for each in known if fnmatch.fnmatchcase(name, each.name)), None)
 
 
 def thinned(picture: Picture, side: int) -> Picture:
@@ -143,10 +123,10 @@ def _area(array: Array, axis: int, side: int) -> Array:
     if length <= side:
         return array
     edges = np.linspace(0, length, side + 1)
-    summed = np.concatenate([np.zeros_like(array.take([0], axis)), array.cumsum(axis, dtype=np.float64)], axis)
+    sums = np.concatenate([np.zeros_like(array.take([0], axis)), array.cumsum(axis, dtype=np.float64)], axis)
     low = np.minimum(edges.astype(int), length - 1)
     share = (edges - low).reshape([-1 if i == axis else 1 for i in range(array.ndim)])
-    at = summed.take(low, axis) + share * array.take(low, axis)
+    at = sums.take(low, axis) + share * array.take(low, axis)
     means: Array = np.diff(at, axis=axis) * (side / length)
     return means
 
@@ -167,10 +147,10 @@ def _flat(array: Array) -> Array:
     return array.reshape(len(array), -1) if len(array) else array.reshape(0, 1)
 
 
-def _named(array: str, meta: Mapping[str, Any]) -> str:
+def _name(array: str, meta: Mapping[str, Any]) -> str:
     """``made_2`` by the layer or the number of steps that it is of."""
-    which = array.removeprefix("made_")
+    place = array.removeprefix("made_")
     layers = meta.get("layers") or []
-    if array != which and which.isdigit() and int(which) < len(layers):
-        return f"made of {layers[int(which)].get('layer', which)}"
+    if array != place and place.isdigit() and int(place) < len(layers):
+        return f"made of {layers[int(place)].get('layer', place)}"
     return array

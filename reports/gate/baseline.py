@@ -16,19 +16,21 @@ import pyarrow as pa
 
 from assay.core.errors import AssayError
 from assay.reports.gate.art import Key, Picture
+from assay.reports.run import schema1
 
-SCHEMA = 1
+SCHEMA = 2
 INDEX = "baseline.json"
 IMAGES = "images.parquet"
 PICTURES = "pictures.npz"
 SIDE = 32  # pixels
-KEPT = ("image", "heat", "attacked", "drawn", "made", "surface", "filter", "proof", "proof-attack")
-CELL = ("model", "data", "kind", "method")
+SORTS = ("image", "heat", "attacked", "drawn", "made", "surface", "filter", "proof", "proof-attack")
+OLD = ("model", "data", "kind", "method")  # the columns of a cell in a baseline of schema 1
+CELL = (*OLD, "source", "variant")
 ROWS = (*CELL, "metric", "image", "label", "value", "status", "flags")
 TEXT = (*CELL, "metric", "image", "status", "flags")
 
 
-def here(folder: Path) -> bool:
+def exists(folder: Path) -> bool:
     """Whether the folder holds a baseline."""
     return (folder / INDEX).is_file()
 
@@ -40,7 +42,7 @@ def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dic
     """
     if (folder / "run.json").exists():
         raise AssayError(f"{folder} is a run; write the baseline into a folder of its own")
-    if folder.is_dir() and any(folder.iterdir()) and not here(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not exists(folder):
         raise AssayError(f"{folder} holds something else than a baseline; name an empty folder with --out")
     stored: dict[str, Any] = {}
     index = []
@@ -69,9 +71,12 @@ def read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[Key, Picture]
     """Facts, rows and pictures. Raises ``AssayError`` where the folder cannot be read or is of another version."""
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if facts.get("baseline") != SCHEMA or facts.get("side") != SIDE:
+        if facts.get("baseline") not in (1, SCHEMA) or facts.get("side") != SIDE:
             raise AssayError(f"{folder} was written by another version; make it again: assay baseline RUN --out DIR")
-        rows = pd.read_parquet(folder / IMAGES)[[*ROWS]].astype(dict.fromkeys(TEXT, "str"))
+        rows = pd.read_parquet(folder / IMAGES)
+        if facts["baseline"] == 1:
+            facts, rows = schema1.baseline(facts, rows.astype(dict.fromkeys(OLD, "str")))
+        rows = rows[[*ROWS]].astype(dict.fromkeys(TEXT, "str"))
         with np.load(folder / PICTURES, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         pictures = {

@@ -7,11 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from assay.reports.run import labels as names
 from assay.reports.gate.art import Cell, Key, Picture
 from assay.reports.gate.distil import Distilled
 from assay.reports.gate.likeness import Measures
 from assay.reports.gate.tolerances import PictureRule
+from assay.reports.kinds import kind_of
+from assay.reports.run import labels
+from assay.reports.run.records import Method
 
 Kind = Literal["regression", "improvement", "note"]
 What = Literal[
@@ -24,7 +26,6 @@ NAMELESS = "data without a name"
 _HIDDEN = re.compile(
     "[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )  # turns a line around, or is no text
-_AROUND = re.compile(r"^(gallery of \d+: )?(.*?)( from [^()]*)?$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Two pictures of one name; ``moved`` names what exceeds the rule, and ``near`` is the largest share of a limit."""
+    """Two pictures of one name; ``excess`` names what exceeds the rule, and ``near`` is the largest share of a limit."""
 
     key: Key
     old: Picture
     new: Picture
     measures: Measures | None  # None where they cannot be compared
     rule: PictureRule
-    moved: tuple[str, ...]
+    excess: tuple[str, ...]
     near: float
 
 
@@ -91,38 +92,42 @@ class Verdict:
 
 
 class Words:
-    """Short names for the methods of two runs."""
+    """Short names for the cells and methods of two runs."""
 
     def __init__(self, old: Distilled, new: Distilled) -> None:
-        methods = [cell["method"] for side in (old, new) for cell in side.facts["cells"]]
-        rows = [text for side in (old, new) for text in side.rows["method"].unique()]
-        self._methods = names.short([_AROUND.sub(r"\2", text) for text in (*methods, *rows)], always=("norm", "eps"))
+        self.methods = {**old.methods, **new.methods}
+        self._brief = labels.short(self.methods.values(), always=("norm", "eps"))
 
     def method(self, text: str) -> str:
-        """A method in few words, with what stands around its record: ``gallery of 3: ...``, ``... from zoo:vit``."""
-        return _AROUND.sub(self._short, text)
+        """A method in few words."""
+        return self._brief.get(text, text)
 
     def entry(self, text: str) -> str:
         """An entry of an array, whose first part may be a method: ``GradCAM, test-00002``."""
-        method, close, rest = text.rpartition("), ")
-        return visible(f"{self.method(method + ')')}, {rest}" if close else self.method(text))
-
-    def _short(self, found: re.Match[str]) -> str:
-        before, method, after = found.groups(default="")
-        return f"{before}{self._methods.get(method, method)}{after}"
+        first = max((method for method in self._brief if f"{text}, ".startswith(f"{method}, ")), key=len, default="")
+        return visible(self.method(first) + text.removeprefix(first))
 
     def cell(self, cell: Cell) -> str:
         """``zoo:resnet on scenes, PGD L\u221e 4/255``."""
-        model, data, kind, method = cell
-        place = " on ".join(filter(None, (model, data)))
-        what = {"none": "clean images", "decode": "decoding"}.get(method) or self.method(method)
-        what = what if kind in ("attack", "clean", "data", "gallery", "learned", "landscape") else f"{kind} {what}"
-        return visible(", ".join(filter(None, (place, what))))
+        parts = (" on ".join(filter(None, (cell.model, cell.data))), self._what(cell), cell.variant)
+        return visible(", ".join(filter(None, parts)))
+
+    def _what(self, cell: Cell) -> str:
+        if not cell.kind and not cell.method:
+            return ""
+        method = self.methods.get(cell.method) or Method(text=cell.method)
+        settings = {key: self.method(value) if isinstance(value, str) else value for key, value in method.settings.items()}
+        brief = self.method(cell.method)
+        try:
+            words = kind_of(cell.kind).label.format(**{**settings, "kind": cell.kind, "method": brief})
+        except KeyError:
+            words = f"{cell.kind} {brief}"
+        return words.strip() + (f" from {cell.source}" if cell.source else "")
 
 
 def visible(text: str) -> str:
     """Text with its controls of direction and lone surrogates as escapes."""
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from assay.core.errors import AssayError
 from assay.reports.gate import art, baseline, proofs
-from assay.reports.gate.art import Key, Picture
-from assay.reports.gate.baseline import CELL, ROWS
-from assay.reports.run.reader import Run
+from assay.reports.gate.art import Cell, Key, Picture
+from assay.reports.gate.baseline import CELL, OLD, ROWS
+from assay.reports.run.reader import SCHEMAS, Run
 from assay.reports.run.reader import load as load_run
+from assay.reports.run.records import Cell as Stored
+from assay.reports.run.records import Method
 
-SCHEMAS = (1,)  # of runs that this version compares
 METRIC = ("direction", "unit", "statistic", "interval")
 NORMALISATION = ("mean", "std")
 
@@ -32,11 +33,26 @@ class Distilled:
     side: int | None = None  # pictures are thinned to so many pixels; None as the run stored them
     unreadable: tuple[tuple[Key, str], ...] = ()  # art that could not be read, and why
 
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by their text."""
+        return {text: Method.from_json(method) for text, method in self.facts["methods"].items()}
+
+    @property
+    def cells(self) -> dict[Cell, dict[str, Any]]:
+        """The listed cells, with their states."""
+        return {Cell(*(listed[name] for name in OLD)): listed for listed in self.facts["cells"]}
+
+    @property
+    def done(self) -> set[Cell]:
+        """The cells that are measured."""
+        return {cell for cell, listed in self.cells.items() if listed["state"] == "done"}
+
 
 def load(path: Path) -> Distilled:
     """A run or a baseline. Raises ``AssayError`` for a folder that is neither, or that cannot be read."""
     path = Path(path)
-    if baseline.here(path):
+    if baseline.exists(path):
         facts, rows, pictures = baseline.read(path)
         return _checked(Distilled(path=path, facts=facts, rows=rows, pictures=pictures, side=baseline.SIDE))
     if path.is_dir() and not (path / "run.json").is_file():
@@ -48,24 +64,18 @@ def distil(run: Run) -> Distilled:
     """Everything that a check compares, at the size at which the run stored it."""
     pictures: dict[Key, Picture] = {}
     unreadable = []
-    for cell in run.info["cells"]:
-        if not (run.path / "cells" / f"{cell['id']}.parquet").is_file():
-            continue
+    for stored in filter(run.done, run.info.cells):
+        cell = Cell(*stored.key)
         try:
-            pictures.update(art.pictures(run.path / "art" / cell["id"], cell))
+            pictures.update(art.pictures(run.path / "art" / stored.id, cell))
         except art.UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            unreadable.append((Key(cell["model"], cell["data"], cell["kind"], cell["method"], "", ""), reason))
+            unreadable.append((Key(*stored.key, "", ""), reason))
     pictures.update(proofs.read(run))
-    return _checked(
-        Distilled(
-            path=run.path,
-            facts=_facts(run),
-            rows=_rows(run),
-            pictures=pictures,
-            unreadable=tuple(unreadable),
-        )
+    whole = Distilled(
+        path=run.path, facts=_facts(run), rows=_rows(run), pictures=pictures, unreadable=tuple(unreadable)
     )
+    return _checked(whole)
 
 
 def write(distilled: Distilled, folder: Path) -> Path:
@@ -75,8 +85,8 @@ def write(distilled: Distilled, folder: Path) -> Path:
         what = f"{states['missing']} of {states.total()} cells are missing"
         raise AssayError(f"{distilled.path} is no baseline: {what}; finish it: the same assay run again")
     small = thin(distilled, baseline.SIDE)
-    kept = {key: picture for key, picture in small.pictures.items() if picture.sort in baseline.KEPT}
-    return baseline.write(folder, small.facts, small.rows, kept)
+    pictures = {key: picture for key, picture in small.pictures.items() if picture.sort in baseline.SORTS}
+    return baseline.write(folder, small.facts, small.rows, pictures)
 
 
 def thin(distilled: Distilled, side: int | None) -> Distilled:
@@ -97,26 +107,15 @@ def _checked(distilled: Distilled) -> Distilled:
 
 def _facts(run: Run) -> dict[str, Any]:
     info = run.info
-    models = info.get("models") or {}
+    metrics = sorted({*info.metrics, *run.rows["metric"].unique()} - {""})
     return {
-        "schema": info.get("schema"),
-        "created": info.get("created"),
-        "preset": info.get("preset"),
-        "seed": info.get("seed"),
-        "code": info.get("code") or {},
-        "packages": info.get("packages") or {},
-        "hardware": info.get("hardware") or {},
-        "models": {name: _model(facts) for name, facts in models.items()},
-        "data": {
-            name: {key: facts.get(key) for key in ("digest", "n", "classes")}
-            for name, facts in (info.get("data") or {}).items()
-        },
-        "metrics": {
-            name: {key: run.metric(name)[key] for key in METRIC}
-            for name in sorted({*(info.get("metrics") or {}), *run.rows["metric"].unique()} - {""})
-        },
+        **{name: getattr(info, name) for name in ("schema", "created", "preset", "seed", "code", "packages", "hardware")},
+        "models": {name: _model(facts) for name, facts in info.models.items()},
+        "data": {name: {key: facts.get(key) for key in ("digest", "n", "classes")} for name, facts in info.data.items()},
+        "metrics": {name: {key: getattr(run.metric(name), key) for key in METRIC} for name in metrics},
+        "methods": {text: method.as_json() for text, method in info.methods.items()},
         "cells": [
-            {**{key: cell[key] for key in CELL}, "state": state, **({"reason": reason} if reason else {})}
+            {**dict(zip(OLD, cell.key, strict=True)), "state": state, **({"reason": reason} if reason else {})}
             for cell, state, reason in _states(run)
         ],
     }
@@ -124,24 +123,22 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _model(facts: dict[str, Any]) -> dict[str, Any]:
     card = facts.get("card") or {}
-    kept = {key: facts.get(key) for key in ("digest", "spec", "input_size", "parameters")}
-    return {**kept, **{key: card[key] for key in NORMALISATION if key in card}}
+    about = {key: facts.get(key) for key in ("digest", "spec", "input_size", "parameters")}
+    return {**about, **{key: card[key] for key in NORMALISATION if key in card}}
 
 
-def _states(run: Run) -> Iterable[tuple[dict[str, str], str, str]]:
+def _states(run: Run) -> Iterable[tuple[Stored, str, str]]:
     """Each listed cell: done, skipped or failed as a whole and why, or missing."""
-    lost = run.failures[run.failures["image"] == ""]
-    whole = {tuple(row[:4]): (row[4], row[5]) for row in lost[[*CELL, "status", "flags"]].itertuples(index=False)}
-    missing = {cell["id"] for cell in run.missing}
-    for cell in run.info["cells"]:
-        if cell["id"] in missing:
+    failures = run.failures[run.failures["image"] == ""]
+    whole = {cell: (status, flags) for cell, status, flags in failures[["cell", "status", "flags"]].itertuples(index=False)}
+    missing = {cell.id for cell in run.missing}
+    for cell in run.info.cells:
+        if cell.id in missing:
             yield cell, "missing", ""
-        elif (run.path / "failed" / f"{cell['id']}.parquet").is_file() and not (
-            run.path / "cells" / f"{cell['id']}.parquet"
-        ).is_file():
-            yield cell, *whole.get(tuple(cell[key] for key in CELL), ("failed", ""))
-        else:
+        elif run.done(cell):
             yield cell, "done", ""
+        else:
+            yield cell, *whole.get(cell.id, ("failed", ""))
 
 
 def _rows(run: Run) -> pd.DataFrame:

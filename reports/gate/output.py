@@ -50,10 +50,10 @@ def _claim(folder: Path, run: Path) -> None:
 def _earlier(path: Path) -> bool:
     """Whether the file was written by an earlier check."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        check = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and {"schema", "passed", "tolerances", "changes"} <= found.keys()
+    return isinstance(check, dict) and {"schema", "passed", "tolerances", "changes"} <= check.keys()
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
@@ -97,16 +97,16 @@ def as_junit(verdict: Verdict) -> bytes:
                 failure = ElementTree.SubElement(case, "failure", message=_text(changes[0].line), type=changes[0].what)
                 failure.text = _text("\n".join(change.line for change in changes))
     ElementTree.indent(root)
-    found: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return found + b"\n"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 def as_markdown(verdict: Verdict) -> str:
     """A summary for a pull request: the outcome, then regressions (the first 50) and improvements as tables."""
     worse, better, notes = (verdict.of(kind) for kind in ("regression", "improvement", "note"))
     compared = (verdict.values, "value"), (len(verdict.pictures), "picture"), (len(verdict.cells), "cell")
-    found = (len(worse), "regression"), (len(better), "improvement"), (len(notes), "note")
-    counts = (", ".join(plural(*one) for one in part) for part in (compared, found))
+    kinds = (len(worse), "regression"), (len(better), "improvement"), (len(notes), "note")
+    counts = (", ".join(plural(*count) for count in part) for part in (compared, kinds))
     title = "no regressions" if verdict.passed else plural(len(worse), "regression")
     lines = [f"## Assay: {title}", "", "{} compared with the baseline: {}.".format(*counts)]
     for title, changes in (("Regressions", worse), ("Improvements", better), ("Notes", notes)):
@@ -123,14 +123,13 @@ def _change(change: Change) -> dict[str, Any]:
     return {
         "kind": change.kind, "what": change.what, "line": change.line,
         "model": change.cell.model, "data": change.cell.data, "cell": change.cell.kind,
-        "method": change.cell.method, "metric": change.metric, "image": change.image,
+        "method": change.cell.method, "source": change.cell.source, "variant": change.cell.variant, "metric": change.metric, "image": change.image,
         "old": _finite(change.old), "new": _finite(change.new), "tolerance": change.tolerance, "count": change.count,
     }  # fmt: skip
 
 
 def _about(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: facts.get(name) for name in ("created", "preset", "seed", "code")}
-    return {"path": str(path), **kept}
+    return {"path": str(path), **{name: facts.get(name) for name in ("created", "preset", "seed", "code")}}
 
 
 def _finite(value: float | str | None) -> float | str | None:

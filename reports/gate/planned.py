@@ -1,6 +1,5 @@
 """What two runs were planned to measure: seeds, data, models, metrics, cells."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -9,9 +8,10 @@ import pandas as pd
 
 from assay.reports.gate.art import Cell
 from assay.reports.gate.change import NAMELESS, Change, Kind, What, Words, plural
-from assay.reports.gate.distil import METRIC, NORMALISATION
+from assay.reports.gate.distil import METRIC, NORMALISATION, Distilled
 from assay.reports.gate.tolerances import Tolerances
 from assay.reports.gate.values import split
+from assay.reports.run.records import Method
 
 Facts = Mapping[str, Any]
 
@@ -41,33 +41,33 @@ def planned(old: Facts, new: Facts, tolerances: Tolerances) -> Iterator[Change]:
                 yield Change("note", "setting", f"{name}: {after}, was {before}", old=str(before), new=str(after))
 
 
-def cells(old: Facts, new: Facts, words: Words) -> Iterator[Change]:
+def cells(old: Distilled, new: Distilled, words: Words) -> Iterator[Change]:
     """Cells that are gone, have failed or have no meaning any more; those that are new or work again."""
-    before, after = ({_cell(cell): cell for cell in facts["cells"]} for facts in (old, new))
-    lost = sorted(before.keys() - after.keys())
-    yield from _listed_once(lost, sorted(after.keys() - before.keys()), after, words)
+    before, after = old.cells, new.cells
+    gone, fresh = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())
+    yield from _on_one_side(gone, fresh, set(after), words)
     for cell in sorted(before.keys() & after.keys()):
         was, now = before[cell]["state"], after[cell]["state"]
         if was == now:
             continue
         worse = was == "done" or now in ("missing", "failed")
         reason = f": {after[cell]['reason']}" if after[cell].get("reason") else ""
-        said = {"missing": "not stored in the new run", "done": f"measured now, was {was}"}
-        line = f"{words.cell(cell)}: {said.get(now, f'{now} now{reason}')}"
+        texts = {"missing": "not stored in the new run", "done": f"measured now, was {was}"}
+        line = f"{words.cell(cell)}: {texts.get(now, f'{now} now{reason}')}"
         kind: Kind = "regression" if worse else "note" if was == "missing" else "improvement"
         yield Change(kind, "cell", line, cell, old=was, new=now)
 
 
-def metrics(both: pd.DataFrame, old: Facts, new: Facts, words: Words) -> Iterator[Change]:
+def metrics(both: pd.DataFrame, old: Distilled, new: Distilled, words: Words) -> Iterator[Change]:
     """Metrics that cells do not give any more, and new ones; not those of cells that ``cells`` says are gone or new."""
     sides = both.groupby([*Cell._fields, "metric"])["side"].agg(
         lambda side: "both" if "both" in set(side) else min(side)
     )
-    done = _done(old), _done(new)
+    done = old.done, new.done
     alone: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for key, side in sides[sides != "both"].items():
         cell, metric = split(key)
-        if not _explained(cell, *(done if side == "old" else done[::-1])):
+        if not _with_its_cell(cell, *(done if side == "old" else done[::-1])):
             alone[metric, str(side)].append(cell)
     for (metric, side), group in alone.items():
         what = "not given any more" if side == "old" else "new"
@@ -85,8 +85,7 @@ def unchanged(old: Facts, new: Facts) -> Callable[[Cell], bool]:
     other = {name for name in digests[0].keys() | digests[1].keys() if digests[0].get(name) != digests[1].get(name)}
 
     def same(cell: Cell) -> bool:
-        source = cell.method.rpartition(" from ")[2] if cell.kind == "transfer" else cell.model
-        return other.isdisjoint({("models", cell.model), ("models", source), ("data", cell.data)})
+        return other.isdisjoint({("models", cell.model), ("models", cell.source or cell.model), ("data", cell.data)})
 
     return same
 
@@ -97,74 +96,61 @@ def published(model: str) -> bool:
     return not any(own)
 
 
-def _listed_once(lost: list[Cell], fresh: list[Cell], after: Mapping[Cell, Any], words: Words) -> Iterator[Change]:
+def _on_one_side(gone: list[Cell], fresh: list[Cell], after: set[Cell], words: Words) -> Iterator[Change]:
     """Cells of one run alone: by model or data where all of that is, by what of the method changed, else by method."""
     models, data = {cell.model for cell in after}, {cell.data for cell in after}
     rest: list[Cell] = []
-    gone: dict[str, list[Cell]] = defaultdict(list)
-    for cell in lost:
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in gone:
         whole = cell.model if cell.model not in models else cell.data if cell.data not in data else ""
-        (gone[whole] if whole else rest).append(cell)
-    for name, group in gone.items():
+        (groups[whole] if whole else rest).append(cell)
+    for name, group in groups.items():
         line = f"{name}: not in the run any more ({plural(len(group), 'cell')})"
         yield Change("regression", "cell", line, count=len(group))
-    settled: set[tuple[str, str]] = set()
+    altered: set[tuple[str, str]] = set()
     for (kind, method), group in _by_method(rest).items():
-        other, said = _altered(method, {cell.method for cell in fresh if cell.kind == kind})
-        settled.add((kind, other))
+        other, change = _altered(method, {cell.method for cell in fresh if cell.kind == kind}, words.methods)
+        altered.add((kind, other))
         whose = words.cell(group[0] if len(group) == 1 else Cell(kind=kind, method=method))
-        line = f"{whose}: {said or 'not measured any more'} ({plural(len(group), 'cell')})"
+        line = f"{whose}: {change or 'not measured any more'} ({plural(len(group), 'cell')})"
         what: What = "setting" if other else "cell"
         yield Change("regression", what, line, group[0], old=method, new=other, count=len(group))
-    for (kind, method), group in _by_method(cell for cell in fresh if (cell.kind, cell.method) not in settled).items():
+    for (kind, method), group in _by_method(cell for cell in fresh if (cell.kind, cell.method) not in altered).items():
         line = f"{words.cell(Cell(kind=kind, method=method))}: new ({plural(len(group), 'cell')})"
         yield Change("note", "cell", line, group[0], count=len(group))
 
 
-def _altered(method: str, others: Iterable[str]) -> tuple[str, str]:
+def _altered(text: str, others: Iterable[str], methods: Mapping[str, Method]) -> tuple[str, str]:
     """The method that differs in one setting alone, and that setting in words; empty where there is none."""
-    split = re.compile(r"[(),]\s*")
-    own = split.split(method)
-    for other in sorted(others):
-        parts = split.split(other)
-        pairs = [pair for pair in zip(own, parts, strict=False) if pair[0] != pair[1]]
-        if len(parts) == len(own) and len(pairs) == 1 and "=" in pairs[0][0]:
-            (name, _, was), (_, _, now) = (text.partition("=") for text in pairs[0])
-            return other, f"its {name} is {now}, was {was}"
+    if text not in methods:
+        return "", ""
+    own = _settings(methods[text])
+    for other in sorted(set(others) & methods.keys()):
+        settings = _settings(methods[other])
+        names = [name for name in own if own[name] != settings.get(name)]
+        if own.keys() == settings.keys() and len(names) == 1 and names[0] != "class_name":
+            (name,) = names
+            return other, f"its {name} is {settings[name]}, was {own[name]}"
     return "", ""
 
 
-def _explained(cell: Cell, given: set[Cell], kept: set[Cell]) -> bool:
-    """Whether rows are in one run alone because the cell that gave them is.
+def _settings(method: Method) -> dict[str, Any]:
+    """All that makes a method what it is; a goal only where it has one."""
+    return {"class_name": method.class_name, **method.settings, **({"goal": method.goal} if method.goal else {})}
 
-    Some rows do not bear their cell's name: a transfer's are its victims', an inversion's tell the layer.
-    """
-    if cell.model not in {had.model for had in kept} or cell.data not in {had.data for had in kept}:
+
+def _with_its_cell(cell: Cell, own: set[Cell], other: set[Cell]) -> bool:
+    """Whether rows are in one run alone because the cell that gave them is, or all of their model or data."""
+    if cell.model not in {each.model for each in other} or cell.data not in {each.data for each in other}:
         return True
-    gone = given - kept
-    if cell in given:
-        return cell in gone
-    record = cell.method.partition("(")[0]
-    return any(
-        had.method == cell.method if cell.kind == "transfer" else had[:3] == cell[:3] and had.method.startswith(record)
-        for had in gone
-        if had.kind == cell.kind
-    )
-
-
-def _done(facts: Facts) -> set[Cell]:
-    return {_cell(listed) for listed in facts["cells"] if listed["state"] == "done"}
-
-
-def _cell(facts: Facts) -> Cell:
-    return Cell(*(facts[name] for name in Cell._fields))
+    return cell.owner in own - other
 
 
 def _by_method(cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        found[cell.kind, cell.method].append(cell)
-    return found
+        groups[cell.kind, cell.method].append(cell)
+    return groups
 
 
 def _both(old: Facts, new: Facts) -> list[tuple[str, Any, Any]]:

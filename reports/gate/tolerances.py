@@ -3,7 +3,7 @@
 import fnmatch
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from assay.core.errors import AssayError, unknown
 from assay.core.tables import build
 from assay.reports.gate.art import SORTS, Cell
+from assay.reports.kinds import all_kinds
 
 DEFAULT = Path(__file__).parent / "default.toml"
 
@@ -26,8 +27,8 @@ class Scope:
     method: str | tuple[str, ...] = "*"
 
     def covers(self, cell: Cell) -> bool:
-        pairs = zip(cell, (self.model, self.data, self.kind, self.method), strict=True)
-        return all(matches(name, wild) for name, wild in pairs)
+        wildcards = (self.model, self.data, self.kind, self.method)
+        return all(matches(name, wild) for name, wild in zip(cell, wildcards, strict=False))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +54,8 @@ class MetricRule(Scope):
             raise AssayError(f"statistical = {self.statistical} is a level between 0 and 1, such as 0.99")
 
     def __str__(self) -> str:
-        given = ((name, getattr(self, name)) for name in ("absolute", "relative", "images", "statistical"))
-        return ", ".join(f"{name} {value:g}" for name, value in given if value is not None) or "exact"
+        limits = ((name, getattr(self, name)) for name in ("absolute", "relative", "images", "statistical"))
+        return ", ".join(f"{name} {value:g}" for name, value in limits if value is not None) or "exact"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +75,11 @@ class PictureRule(Scope):
         for wild in (self.picture,) if isinstance(self.picture, str) else self.picture:
             if not fnmatch.filter(SORTS, wild):
                 raise unknown("sort of picture", wild, SORTS)
+
+
+OPTIMISED = MetricRule(  # pictures: hundreds of steps enlarge float noise until it is seen
+    absolute=0.05, relative=0.25, statistical=0.99
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,18 +131,28 @@ def matches(name: str, wild: str | tuple[str, ...]) -> bool:
     """Whether a name matches a wildcard, or one of several."""
     if isinstance(wild, str):
         return wild == "*" or fnmatch.fnmatchcase(name, wild)
-    return any(fnmatch.fnmatchcase(name, one) for one in wild)
+    return any(fnmatch.fnmatchcase(name, each) for each in wild)
 
 
 def read(path: Path | None = None) -> Tolerances:
     """The shipped tolerances, with the rules of a file after them. Raises ``AssayError`` with the near names."""
-    shipped = parse(DEFAULT.read_text(encoding="utf-8"), str(DEFAULT))
+    shipped = _with_kinds(parse(DEFAULT.read_text(encoding="utf-8"), str(DEFAULT)))
     if path is None:
         return shipped
     try:
         return parse(path.read_text(encoding="utf-8"), str(path), shipped)
     except (OSError, UnicodeDecodeError) as error:
         raise AssayError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _with_kinds(general: Tolerances) -> Tolerances:
+    """The rules of the kinds after the general ones."""
+    rules = [replace(rule, kind=kind.name) for kind in all_kinds() for rule in kind.tolerances]
+    return replace(
+        general,
+        metrics=(*general.metrics, *(rule for rule in rules if isinstance(rule, MetricRule))),
+        pictures=(*general.pictures, *(rule for rule in rules if isinstance(rule, PictureRule))),
+    )
 
 
 def parse(text: str, where: str = "tolerances", base: Tolerances | None = None) -> Tolerances:
@@ -146,10 +162,10 @@ def parse(text: str, where: str = "tolerances", base: Tolerances | None = None) 
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise AssayError(f"{where} is no TOML: {error}") from error
-    known = ("same", "flags", "metric", "picture")
+    names = ("same", "flags", "metric", "picture")
     for name in tables:
-        if name not in known:
-            raise _at(where, unknown("table", name, known))
+        if name not in names:
+            raise _at(where, unknown("table", name, names))
     same, flags = tables.get("same", {}), tables.get("flags", {})
     return Tolerances(
         same=_record(Same, {**_plain(base.same), **_mapping(same, where, "[same]")}, where, "[same]"),

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from assay.reports.gate.art import Cell
 from assay.reports.gate.change import NAMELESS, Change, Kind, Words, apart, plural
 from assay.reports.gate.tolerances import MetricRule, Tolerances
+from assay.reports.kinds import kind_of
 
 CELL = [*Cell._fields]
 METRIC = [*CELL, "metric"]
 RESAMPLES = 1999
 LEVEL = 0.99  # of the interval that is told where no rule asks for one
 BOUNDARY = "boundary"  # the flag of an outcome that float noise decides
-ATTACKS = ("attack", "transfer", "moved")
 WEAKER = ": a weaker attack, since weights, data and settings are the same"
 Floats = NDArray[np.float64]
 
@@ -86,27 +86,26 @@ def values(
         cell, metric = split(key)
         rule, fact = tolerances.metric(cell, metric), facts.get(metric, {})
         before, after = old[places], new[places]
-        lost = int(np.isnan(after).sum() - np.isnan(before).sum())
-        none = lost > 0 and bool(np.isnan(after).all())
-        if none or lost > rule.undefined:
-            what = "any more" if none else f"for {lost} more of {plural(len(before), 'image')}"
+        missing = int(np.isnan(after).sum() - np.isnan(before).sum())
+        none = missing > 0 and bool(np.isnan(after).all())
+        if none or missing > rule.undefined:
+            what = "any more" if none else f"for {missing} more of {plural(len(before), 'image')}"
             line = f"{words.cell(cell)}: {metric} has no value {what}"
-            yield Change("regression", "value", line, cell, metric=metric, count=lost, tolerance=str(rule))
-        known = ~(np.isnan(before) | np.isnan(after))
-        shift = Shift(cell, metric, before[known], after[known], rule, fact.get("statistic", "mean"))
-        if known.any() and shift.exceeds():
+            yield Change("regression", "value", line, cell, metric=metric, count=missing, tolerance=str(rule))
+        both_have = ~(np.isnan(before) | np.isnan(after))
+        shift = Shift(cell, metric, before[both_have], after[both_have], rule, fact.get("statistic", "mean"))
+        if both_have.any() and shift.exceeds():
             shifts.append((shift, fact.get("direction", "none")))
-        elif known.any() and same(cell) and shift.scattered().sum() > max(1, int(rule.share * known.sum())):
-            scattered[shift.cell, metric] = shift, rows["image"].to_numpy()[places][known]
-    found = _intervals([shift for shift, _ in shifts])
-    told: set[tuple[str, ...]] = set()
-    for (shift, direction), interval in zip(shifts, found, strict=True):
+        elif both_have.any() and same(cell) and shift.scattered().sum() > max(1, int(rule.share * both_have.sum())):
+            scattered[shift.cell, metric] = shift, rows["image"].to_numpy()[places][both_have]
+    reported: set[tuple[str, ...]] = set()
+    for (shift, direction), interval in zip(shifts, _intervals([shift for shift, _ in shifts]), strict=True):
         if shift.rule.statistical is None or not interval[0] <= 0 <= interval[1]:
-            told.add((*shift.cell[:3], shift.metric))
+            reported.add((*shift.cell[:3], shift.metric))
             yield _moved(shift, interval, direction, words, tolerances.same.attacks and same(shift.cell))
     for shift, ids in scattered.values():
         yield _scattered(shift, ids, words)
-    yield from _pooled(rows.assign(change=new - old), told, tolerances, facts, same)
+    yield from _pooled(rows.assign(change=new - old), reported, tolerances, facts, same)
 
 
 def compared(both: pd.DataFrame) -> int:
@@ -118,19 +117,18 @@ def compared(both: pd.DataFrame) -> int:
 def images(both: pd.DataFrame, words: Words) -> Iterator[Change]:
     """Images that are not there any more, have another label, or have failed."""
     present = both[both["image"] != ""]
-    there = (present["side"] == "both").groupby([present[name] for name in METRIC]).transform("any")
-    gone = (
-        present[there & (present["side"] == "old")].groupby(CELL)["image"].agg(lambda ids: "\n".join(sorted(set(ids))))
-    )
+    common = (present["side"] == "both").groupby([present[name] for name in METRIC]).transform("any")
+    absent = present[common & (present["side"] == "old")]
+    gone = absent.groupby(CELL)["image"].agg(lambda ids: "\n".join(sorted(set(ids))))
     groups: dict[tuple[str, str], list[Cell]] = {}
     for key, ids in gone.items():
         (cell,) = split(key)
         groups.setdefault((cell.data, str(ids)), []).append(cell)
     for (name, joined), cells in groups.items():
-        lost = joined.split("\n")
-        where = words.cell(cells[0]) if len(cells) == 1 else f"{name or NAMELESS}, in {len(cells)} cells"
-        line = f"{where}: {plural(len(lost), 'image')} not measured any more, such as {lost[0]}"
-        yield Change("regression", "image", line, cells[0] if len(cells) == 1 else Cell(data=name), count=len(lost))
+        names = joined.split("\n")
+        place = words.cell(cells[0]) if len(cells) == 1 else f"{name or NAMELESS}, in {len(cells)} cells"
+        line = f"{place}: {plural(len(names), 'image')} not measured any more, such as {names[0]}"
+        yield Change("regression", "image", line, cells[0] if len(cells) == 1 else Cell(data=name), count=len(names))
     other = present[(present["side"] == "both") & (present["label_old"] != present["label_new"])]
     for data, rows in other.drop_duplicates(["data", "image"]).groupby("data"):
         first = rows.iloc[0]
@@ -161,14 +159,14 @@ def intervals(pairs: Sequence[tuple[Floats, Floats]], statistic: str, level: flo
     """Percentile intervals of the change of the mean or median over resampled images; pairs of one length."""
     n = len(pairs[0][0])
     seed = int.from_bytes(hashlib.sha256(f"{n}".encode()).digest()[:8])
-    chosen = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    draws = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     if statistic == "median":
-        found = np.stack([np.median(new[chosen], 1) - np.median(old[chosen], 1) for old, new in pairs], 1)
+        changes = np.stack([np.median(new[draws], 1) - np.median(old[draws], 1) for old, new in pairs], 1)
     else:
         weights = np.zeros((RESAMPLES, n))
-        np.add.at(weights, (np.arange(RESAMPLES)[:, None], chosen), 1 / n)
-        found = weights @ np.stack([new - old for old, new in pairs], 1)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        np.add.at(weights, (np.arange(RESAMPLES)[:, None], draws), 1 / n)
+        changes = weights @ np.stack([new - old for old, new in pairs], 1)
+    low, high = np.quantile(changes, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
@@ -177,26 +175,26 @@ def _intervals(shifts: Sequence[Shift]) -> list[tuple[float, float]]:
     groups: dict[tuple[int, str, float], list[int]] = {}
     for i, shift in enumerate(shifts):
         groups.setdefault((len(shift.old), shift.statistic, shift.rule.statistical or LEVEL), []).append(i)
-    found = [(np.nan, np.nan)] * len(shifts)
+    results = [(np.nan, np.nan)] * len(shifts)
     for (n, statistic, level), places in groups.items():
         if n > 1:
             pairs = [(shifts[i].old, shifts[i].new) for i in places]
             for i, interval in zip(places, intervals(pairs, statistic, level), strict=True):
-                found[i] = interval
-    return found
+                results[i] = interval
+    return results
 
 
 def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: Words, same: bool) -> Change:
     old, new = shift.both()
     better = {"higher": new > old, "lower": new < old}.get(direction, False)
-    weaker = better and same and shift.cell.kind in ATTACKS
+    weaker = better and same and kind_of(shift.cell.kind).adversarial
     before, after = apart(old, new)
-    said = plural(len(shift.old), "image")
+    basis = plural(len(shift.old), "image")
     if np.isfinite(interval).all():
         level = 100 * (shift.rule.statistical or LEVEL)
-        said += f", paired {level:g} % interval of the change [{interval[0]:+.2g}, {interval[1]:+.2g}]"
+        basis += f", paired {level:g} % interval of the change [{interval[0]:+.2g}, {interval[1]:+.2g}]"
     verb = "rose" if new > old else "fell" if new < old else "moved"
-    line = f"{words.cell(shift.cell)}: {shift.metric} {verb} from {before} to {after} ({said})"
+    line = f"{words.cell(shift.cell)}: {shift.metric} {verb} from {before} to {after} ({basis})"
     line += WEAKER if weaker else ""
     return Change(
         "improvement" if better and not weaker else "regression", "value", line, shift.cell,
@@ -219,22 +217,22 @@ def _scattered(shift: Shift, ids: NDArray[np.object_], words: Words) -> Change:
 
 
 def _pooled(
-    rows: pd.DataFrame, told: set[tuple[str, ...]], tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]],
+    rows: pd.DataFrame, reported: set[tuple[str, ...]], tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]],
     same: Callable[[Cell], bool],
 ) -> Iterator[Change]:  # fmt: skip
     """Metrics that moved a little in every cell of a model: within the tolerance of each, beyond that of all."""
     for key, group in rows.dropna(subset="change").groupby(["model", "data", "kind", "metric"]):
         model, data, kind, metric = map(str, key)
-        rule = tolerances.metric(Cell(model, data, kind, str(group["method"].iloc[0])), metric)
-        change, cells = float(group["change"].mean()), group["method"].nunique()
-        if rule.pooled is None or cells < 2 or tuple(key) in told or abs(change) <= rule.pooled:
+        cells = [Cell(*row) for row in group[CELL].drop_duplicates().itertuples(index=False, name=None)]
+        rule, change = tolerances.metric(cells[0], metric), float(group["change"].mean())
+        if rule.pooled is None or len(cells) < 2 or tuple(key) in reported or abs(change) <= rule.pooled:
             continue
         better = {"higher": change > 0, "lower": change < 0}.get(facts.get(metric, {}).get("direction", ""), False)
-        alike = all(same(Cell(model, data, kind, method)) for method in group["method"].unique())
-        weaker = better and tolerances.same.attacks and alike and kind in ATTACKS
-        where = " on ".join(filter(None, (model, data)))
+        alike = all(map(same, cells))
+        weaker = better and tolerances.same.attacks and alike and kind_of(kind).adversarial
+        place = " on ".join(filter(None, (model, data)))
         verb = "rose" if change > 0 else "fell"
-        line = f"{where}: {metric} of {kind} {verb} by {abs(change):.2g} over {cells} cells together"
+        line = f"{place}: {metric} of {kind} {verb} by {abs(change):.2g} over {len(cells)} cells together"
         yield Change(
             "improvement" if better and not weaker else "regression", "value", line + (WEAKER if weaker else ""),
             Cell(model, data, kind), metric=metric, tolerance=f"pooled {rule.pooled:g}", count=len(group),
@@ -243,7 +241,8 @@ def _pooled(
 
 def split(key: Any) -> tuple[Any, ...]:
     """What rows were grouped by: the cell, and what follows it."""
-    return (Cell(*map(str, key[:4])), *map(str, key[4:]))
+    count = len(CELL)
+    return (Cell(*map(str, key[:count])), *map(str, key[count:]))
 
 
 def _measured(both: pd.DataFrame) -> pd.DataFrame:
@@ -256,9 +255,9 @@ def _failed(rows: pd.DataFrame, words: Words) -> Iterator[Change]:
         cell, was, now = split(key)
         count, first = group["image"].nunique(), group.iloc[0]
         what = plural(count, "image") if first["image"] else ", ".join(sorted(group["metric"].unique()))
-        said = f"{now} now: {first['flags_new']}" if was == "ok" else f"measured now, {was} before"
+        change = f"{now} now: {first['flags_new']}" if was == "ok" else f"measured now, {was} before"
         kind: Kind = "regression" if was == "ok" else "improvement"
-        yield Change(kind, "image", f"{words.cell(cell)}: {what} {said}", cell, old=was, new=now, count=count)
+        yield Change(kind, "image", f"{words.cell(cell)}: {what} {change}", cell, old=was, new=now, count=count)
 
 
 def _raised(rows: pd.DataFrame, side: str) -> "pd.Series[int]":

@@ -2,22 +2,28 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from assay.reports.drawing.album import Album, art
+from assay.reports.drawing.charts import WIDTH, Panels, filled
 from assay.reports.drawing.theme import DARK, Identity, Look, Plot, canvas, grid
-from assay.reports.drawing.album import Album, art, each
+from assay.reports.kinds.base import Arrays, Kind, Section, metric
 from assay.reports.run.reader import Run
+from assay.reports.run.records import Cell
 
-WIDTH = 11.0
+if TYPE_CHECKING:
+    from assay.reports.context import Context
+
 OTHERS = 9  # classes beside the label whose logits are drawn: those that come highest
 Array = NDArray[np.float64]
+FEW = 8  # models beside each other at full size
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,39 +40,38 @@ class Landscape:
     axis: Array  # (S,)
     margin: Array  # (n, S, S): along the gradient's sign, then along random signs
 
+    def place(self, image: str) -> int:
+        """Which image it is; the first where the model was looked at on others."""
+        return self.ids.index(image) if image in self.ids else 0
 
-def landscapes(run: Run, album: Album) -> list[Landscape]:
-    """One for each landscape cell whose art can be read; the others are noted in ``album.unreadable``."""
-    return each(run, "landscape", album, _read)
+    def name(self, image: str) -> str:
+        """The image's class."""
+        label = self.labels[self.ids.index(image)]
+        return self.classes[label] if label < len(self.classes) else f"class {label}"
 
 
-def figures(
-    found: list[Landscape], summary: pd.DataFrame, data: str, marks: dict[str, Identity], prefix: str
-) -> list[Plot]:
+def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     """Both figures, for the image that most models were looked at on."""
-    here = sorted((one for one in found if one.data == data), key=lambda one: list(marks).index(one.model))
-    if not here:
+    cells: list[Landscape] = context.art("landscape", data)
+    if not cells:
         return []
-    straight = summary[(summary["data"] == data) & (summary["metric"] == "linearity")].set_index("model")["value"]
-    image = Counter(image for one in here for image in one.ids).most_common(1)[0][0]
+    linearity = context.table("summary", data, metric="linearity").set_index("model")["value"].dropna().to_dict()
+    image = Counter(image for each in cells for image in each.ids).most_common(1)[0][0]
+    first = next(each for each in cells if image in each.ids)
+    subject = f"Image {image}, {first.name(image)}"
     return [
-        _linearity(here, image, straight, marks, f"{prefix}-linearity"),
-        _surface(here, image, marks, f"{prefix}-surface"),
+        _linearity(cells, image, subject, linearity, context.marks, f"{prefix}-linearity"),
+        _surface(cells, image, subject, context.marks, f"{prefix}-surface"),
     ]
 
 
-def _place(one: Landscape, image: str) -> int:
-    """Where a model's landscape of the image is; its first one where it was looked at on others."""
-    return one.ids.index(image) if image in one.ids else 0
+def _title(each: Landscape, image: str, marks: dict[str, Identity]) -> str:
+    return marks[each.model].label + ("" if image in each.ids else f", {each.ids[0]}")
 
 
-def _title(one: Landscape, image: str, marks: dict[str, Identity]) -> str:
-    return marks[one.model].label + ("" if image in one.ids else f", {one.ids[0]}")
-
-
-def _read(run: Run, cell: dict[str, str], album: Album) -> Landscape | None:
+def _read(run: Run, cell: Cell, _: Album) -> Landscape | None:
     line, meta = art(run, cell, "line.npz")
-    surface, _ = art(run, cell, "surface.npz")
+    surface, _meta = art(run, cell, "surface.npz")
     labels = [int(label) for label in line["labels"]]
     logits, margin = np.asarray(line["logits"], np.float64), np.asarray(surface["margin"], np.float64)
     radii, axis = np.asarray(line["radii"], np.float64), np.asarray(surface["axis"], np.float64)
@@ -74,43 +79,44 @@ def _read(run: Run, cell: dict[str, str], album: Album) -> Landscape | None:
     if logits.shape[:2] != (n, len(radii)) or margin.shape != (n, side, side) or len(meta["ids"]) != n:
         raise ValueError(f"logits {logits.shape} and margins {margin.shape} do not fit {n} images")
     ids, classes = [str(image) for image in meta["ids"]], [str(name) for name in meta.get("classes") or []]
-    return Landscape(cell["model"], cell["data"], ids, labels, classes, radii, logits, axis, margin) if n else None
+    return Landscape(cell.model, cell.data, ids, labels, classes, radii, logits, axis, margin) if n else None
 
 
-def _named(one: Landscape, image: str) -> str:
-    label = one.labels[one.ids.index(image)]
-    return one.classes[label] if label < len(one.classes) else f"class {label}"
-
-
-def _linearity(found: list[Landscape], image: str, straight: pd.Series, marks: dict[str, Identity], name: str) -> Plot:
+def _linearity(
+    cells: list[Landscape],
+    image: str,
+    subject: str,
+    linearity: dict[str, float],
+    marks: dict[str, Identity],
+    name: str,
+) -> Plot:
     def draw(look: Look) -> Figure:
-        figure, axes = _panels(len(found), 2.7)
-        for ax, one in zip(axes, found, strict=True):
-            _logits(ax, one, _place(one, image), marks[one.model], look)
-            ax.set_title(_title(one, image, marks))
-            if one.model in straight.index and straight[one.model] == straight[one.model]:
-                ax.set_title(f"R² {straight[one.model]:.2f}", loc="right", fontweight="normal", color=look.soft)
-        for ax in axes:
+        page = _panels(len(cells), 2.7)
+        for ax, each in zip(page.axes, cells, strict=True):
+            _logits(ax, each, each.place(image), marks[each.model], look)
+            ax.set_title(_title(each, image, marks))
+            if each.model in linearity:
+                ax.set_title(f"R² {linearity[each.model]:.2f}", loc="right", fontweight="normal", color=look.soft)
+        for ax in page.axes:
             ax.set_xlabel("Change, in 1/255")
-        for ax in axes[:: _grid(len(found))[1]]:
+        for ax in page.left:
             ax.set_ylabel("Logit")
-        return figure
+        return page.figure
 
-    first = next(one for one in found if image in one.ids)
     return Plot(
         name,
         "What one step along the gradient does to the logits",
-        f"Image {image}, {_named(first, image)}: every pixel is moved by the sign of the loss's "
+        f"{subject}: every pixel is moved by the sign of the loss's "
         "gradient, to the right against the label. Bold: the logit of the label; thin: the classes that rise highest; "
         "shaded: where the label wins. Straight lines are why one step fools (Goodfellow et al. 2015); R² says how "
         "straight the label's lead is, the mean over images.",
-        f"Line plots of logits against the step for {len(found)} models.",
+        f"Line plots of logits against the step for {len(cells)} models.",
         draw,
     )
 
 
-def _logits(ax: Axes, one: Landscape, i: int, mark: Identity, look: Look) -> None:
-    x, logits, label = 255 * one.radii, one.logits[i], one.labels[i]
+def _logits(ax: Axes, each: Landscape, i: int, mark: Identity, look: Look) -> None:
+    x, logits, label = 255 * each.radii, each.logits[i], each.labels[i]
     others = [k for k in np.argsort(-logits.max(axis=0), kind="stable") if k != label][:OTHERS]
     wins = logits[:, label] >= np.delete(logits, label, axis=1).max(axis=1, initial=-np.inf)
     low, high = float(logits[:, [label, *others]].min()), float(logits[:, [label, *others]].max())
@@ -123,57 +129,77 @@ def _logits(ax: Axes, one: Landscape, i: int, mark: Identity, look: Look) -> Non
     ax.set_ylim(low - room, high + room)
 
 
-def _surface(found: list[Landscape], image: str, marks: dict[str, Identity], name: str) -> Plot:
-    fields = [one.margin[_place(one, image)] for one in found]
+def _surface(cells: list[Landscape], image: str, subject: str, marks: dict[str, Identity], name: str) -> Plot:
+    fields = [each.margin[each.place(image)] for each in cells]
     limit = float(np.percentile(np.abs(np.concatenate([field.ravel() for field in fields])), 95)) or 1.0
 
     def draw(look: Look) -> Figure:
-        figure, axes = _panels(len(found), 2.75 if len(found) <= 8 else 2.35)
+        page = _panels(len(cells), 2.75 if len(cells) <= FEW else 2.35)
         levels = np.linspace(-limit, limit, 17)
         colours, norm = _diverging(look), TwoSlopeNorm(0, -limit, limit)
-        for ax, one, field in zip(axes, found, fields, strict=True):
-            axis = 255 * one.axis
-            filled = ax.contourf(axis, axis, field.T, levels, cmap=colours, norm=norm, extend="both")
-            filled.set_edgecolor("face")  # no seams between the bands in a browser
+        for ax, each, field in zip(page.axes, cells, fields, strict=True):
+            axis = 255 * each.axis
+            bands = ax.contourf(axis, axis, field.T, levels, cmap=colours, norm=norm, extend="both")
+            bands.set_edgecolor("face")  # no seams between the bands in a browser
             if field.min() < 0 < field.max():
                 ax.contour(axis, axis, field.T, [0], colors=[look.ink], linewidths=2.2)
             ax.plot(0, 0, "o", color=look.paper, mec=look.ink, ms=5.5, zorder=5)
-            ax.set_title(_title(one, image, marks))
+            ax.set_title(_title(each, image, marks))
             ax.set_aspect("equal")
             ax.grid(visible=False)
             ax.set_xlabel("Gradient's sign, in 1/255")
-        for ax in axes[:: _grid(len(found))[1]]:
+        for ax in page.left:
             ax.set_ylabel("Random signs, in 1/255")
         scale = mpl.cm.ScalarMappable(norm, colours)
-        bar = figure.colorbar(scale, ax=axes, label="Lead of the label's logit", fraction=0.025, pad=0.015)
+        bar = page.figure.colorbar(scale, ax=page.axes, label="Lead of the label's logit", fraction=0.025, pad=0.015)
         bar.outline.set_visible(False)
-        return figure
+        return page.figure
 
-    first = next(one for one in found if image in one.ids)
     return Plot(
         name,
         "The neighbourhood of an image, and where it ends",
-        f"Image {image}, {_named(first, image)}, at the dot; a point is the image with that much of "
+        f"{subject}, at the dot; a point is the image with that much of "
         "two directions added. Blue: the label leads; red: another class does; the bold line is the decision boundary. "
         "The nearer it comes to the dot, the smaller the change that fools; no line means none in view.",
-        f"Contour plots of the margin over two directions for {len(found)} models.",
+        f"Contour plots of the margin over two directions for {len(cells)} models.",
         draw,
     )
 
 
-def _grid(count: int) -> tuple[int, int]:
-    return grid(count, most=4 if count <= 8 else 5)
-
-
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    lines, columns = _grid(count)
+def _panels(count: int, height: float) -> Panels:
+    lines, columns = grid(count, most=4 if count <= FEW else 5)
     figure = canvas(WIDTH if columns > 2 else 3.4 * columns + 0.8, height * lines + 0.2)
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for ax in axes[count:]:
-        ax.remove()
-    return figure, axes[:count]
+    return Panels(figure, filled(figure, lines, columns, count), columns)
 
 
 def _diverging(look: Look) -> Colormap:
     red, blue = ("#d9603b", "#56b4e9") if look is DARK else ("#c2431c", "#0173b2")
     return LinearSegmentedColormap.from_list(f"assay-lead-{look.name}", [red, look.ramp[0], blue])
+
+
+KIND = Kind(
+    name="landscape",
+    metrics={
+        "linearity": metric(
+            "none", "R²", "how straight the margin runs along the gradient's sign, 16/255 to both sides"
+        )
+    },
+    label="{method}",
+    arrays=(
+        Arrays("line.npz", "logits", "surface", ("ids",)),
+        Arrays("surface.npz", "margin", "surface", ("ids",)),
+    ),
+    ignored=(*(f"line.npz:{name}" for name in ("radii", "labels", "images")), "surface.npz:axis", "surface.npz:loss"),
+    read=_read,
+    sections=(
+        Section(
+            id="around",
+            page="robustness",
+            title="Around an image",
+            text="What the model says of the images near one image: whether the way to a mistake is short, and "
+            "whether it is straight.",
+            figures=figures,
+            place=2,
+        ),
+    ),
+)

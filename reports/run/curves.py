@@ -6,27 +6,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from assay.reports.run.outcomes import WORST, Facts
 from assay.reports.run.intervals import wilson
+from assay.reports.run.outcomes import WORST
+from assay.reports.run.records import Method
 
 CURVES = ["model", "data", "norm", "eps", "method", "robust_accuracy", "low", "high", "n"]
 OPTIMALITY = ["model", "data", "norm", "method", "optimality", "area", "best_area", "attacks", "n"]
 Array = NDArray[np.float64]
 
 
-def curves(outcomes: pd.DataFrame, known: dict[str, Facts]) -> pd.DataFrame:
+def curves(outcomes: pd.DataFrame, methods: dict[str, Method]) -> pd.DataFrame:
     """A step for each distance at which an image falls, for each attack without a budget and for their worst case.
 
     Robust accuracy at a radius is the share of all images that were right and whose distance is larger; at 0 it is the
     clean accuracy. The worst case takes each image's smallest distance, over images on which no attack failed.
     """
     records = []
-    for (model, data, norm), distances in by_norm(outcomes, known, minimal=True):
+    for (model, data, norm), distances in by_norm(outcomes, methods, minimal=True):
         worst = (WORST, distances.dropna().min(axis=1))
         columns = [*((method, distances[method].dropna()) for method in distances), worst]
         for method, column in columns:
             records += [
-                (model, data, norm, radius, method, *found) for radius, *found in steps(column.to_numpy(np.float64))
+                (model, data, norm, radius, method, *share) for radius, *share in steps(column.to_numpy(np.float64))
             ]
     return pd.DataFrame(records, columns=CURVES)
 
@@ -44,7 +45,7 @@ def robust_at(distances: Array, radius: float) -> int:
     return int((distances > radius * (1 + 1e-5) + 1e-6).sum())
 
 
-def optimality_table(outcomes: pd.DataFrame, known: dict[str, Facts]) -> pd.DataFrame:
+def optimality_table(outcomes: pd.DataFrame, methods: dict[str, Method]) -> pd.DataFrame:
     """The optimality of each attack without a budget, per model, data set and norm.
 
     The best known distance of an image is the smallest that any untargeted attack of the run in that norm found, with
@@ -52,14 +53,14 @@ def optimality_table(outcomes: pd.DataFrame, known: dict[str, Facts]) -> pd.Data
     the attack and of the best.
     """
     records = []
-    for (model, data, norm), distances in by_norm(outcomes, known, minimal=False):
+    for (model, data, norm), distances in by_norm(outcomes, methods, minimal=False):
         shared = distances.dropna()
         best = shared.min(axis=1).to_numpy(np.float64)
-        for method in (method for method in shared if known[str(method)].minimal):
-            mine = shared[method].to_numpy(np.float64)
+        for method in (method for method in shared if methods[str(method)].minimal):
+            distance = shared[method].to_numpy(np.float64)
             limit = _limit(best)
-            areas = [float(np.minimum(values, limit).mean()) if len(best) else np.nan for values in (mine, best)]
-            records.append((model, data, norm, method, optimality(mine, best), *areas, shared.shape[1], len(best)))
+            areas = [float(np.minimum(values, limit).mean()) if len(best) else np.nan for values in (distance, best)]
+            records.append((model, data, norm, method, optimality(distance, best), *areas, shared.shape[1], len(best)))
     return pd.DataFrame(records, columns=OPTIMALITY)
 
 
@@ -83,14 +84,14 @@ def optimality(distances: Array, best: Array) -> float:
 
 
 def by_norm(
-    outcomes: pd.DataFrame, known: dict[str, Facts], minimal: bool
+    outcomes: pd.DataFrame, methods: dict[str, Method], minimal: bool
 ) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
     """Distances, images by attacks, of each model, data set and norm that has attacks without a budget.
 
     With ``minimal`` only those, else every untargeted attack of that norm. NaN where an attack failed on an image.
     """
-    norms = {method: found.norm for method, found in known.items() if found.norm and not found.goal}
-    free = {method for method, found in known.items() if found.minimal}
+    norms = {text: method.norm for text, method in methods.items() if method.norm and not method.goal}
+    free = {text for text, method in methods.items() if method.minimal}
     rows = outcomes[outcomes["method"].isin(free if minimal else set(norms))]
     rows = rows.assign(norm=rows["method"].map(norms))
     for (model, data, norm), group in rows.groupby(["model", "data", "norm"]):

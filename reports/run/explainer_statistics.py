@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from assay.reports.run.intervals import LEVEL, RESAMPLES
-from assay.reports.run.labels import read
+from assay.reports.run.intervals import LEVEL, RESAMPLES, estimate
 from assay.reports.run.reader import Run
 
 ALPHA = 1 - LEVEL
@@ -43,15 +42,12 @@ class Scores(NamedTuple):
     sign: int  # 1 where higher is better, -1 where lower is
     statistic: str  # over images
     gate: bool  # whether only what beats the controls is ranked: by some metrics a map that ignores the model is best
-    lost: bool  # a control without a score, so that nothing can be said to beat it
+    incomplete: bool  # a control has no score, so that nothing can be said to beat it
+    control: NDArray[np.bool_]  # of each method
 
     @property
     def names(self) -> list[str]:
         return [str(name) for name in self.table]
-
-    @property
-    def control(self) -> NDArray[np.bool_]:
-        return np.array([read(name).control for name in self.names])
 
 
 def scores(run: Run) -> list[Scores]:
@@ -61,31 +57,39 @@ def scores(run: Run) -> list[Scores]:
     half of the pairs of model and image (it does not apply to the model, or is undefined) would cost the others theirs;
     it is not compared, and where it is a control nothing is ranked.
     """
-    rows = run.rows
     keys = ["model", "data", "image"]
-    clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy")]
+    clean = run.select("clean", "accuracy")
     wrong = pd.MultiIndex.from_frame(clean.loc[clean["value"] == 0, keys])
-    rows = rows[(rows["kind"] == "explain") & (rows["metric"] != "") & np.isfinite(rows["value"])]
+    rows = run.select("explain")
+    rows = rows[(rows["metric"] != "") & np.isfinite(rows["value"])]
     rows = rows[~pd.MultiIndex.from_frame(rows[keys]).isin(wrong)]
-    found = []
+    scored = []
     for (data, metric), group in rows.groupby(["data", "metric"]):
         facts = run.metric(str(metric))
-        if facts["direction"] not in ("higher", "lower"):
+        if facts.direction not in ("higher", "lower"):
             continue
         wide = group.pivot_table(index=["model", "image"], columns="method", values="value")
         often = wide.notna().mean() > 0.5
-        lost = any(read(str(name)).control for name in wide.columns[~often])
+        incomplete = any(run.method(str(name)).control for name in wide.columns[~often])
         wide = wide.loc[:, often].dropna()
         if wide.shape[1] >= 2 and len(wide):
-            table = wide.groupby("image").mean()
-            models = wide.index.get_level_values("model").nunique()
-            sign = 1 if facts["direction"] == "higher" else -1
-            gate = facts.get("gate", "controls") == "controls"
-            found.append(Scores(str(data), str(metric), table, models, sign, facts["statistic"], gate, lost))
-    return found
+            scored.append(
+                Scores(
+                    data=str(data),
+                    metric=str(metric),
+                    table=wide.groupby("image").mean(),
+                    models=wide.index.get_level_values("model").nunique(),
+                    sign=1 if facts.direction == "higher" else -1,
+                    statistic=facts.statistic,
+                    gate=facts.gate == "controls",
+                    incomplete=incomplete,
+                    control=np.array([run.method(str(name)).control for name in wide]),
+                )
+            )
+    return scored
 
 
-def methods(found: list[Scores]) -> pd.DataFrame:
+def methods(scored: list[Scores]) -> pd.DataFrame:
     """One row a data set, metric and method: its value, its rank among those that beat the controls, and how sure.
 
     ``rank`` is 1 for the best; NaN without controls to beat, or where one of them is not beaten. By a metric that knows
@@ -93,7 +97,7 @@ def methods(found: list[Scores]) -> pd.DataFrame:
     hold the middle 95 % of the ranks over resampled images.
     """
     records = []
-    for each in found:
+    for each in scored:
         beaten, p_controls = _against_controls(each)
         values, ranks = _resampled(each, beaten)
         value = _statistic(each.table.to_numpy(), each.statistic)
@@ -102,46 +106,43 @@ def methods(found: list[Scores]) -> pd.DataFrame:
         rank_low, rank_high = _middle(ranks)
         friedman = _friedman(each.table.to_numpy()[:, ~each.control])
         for i, (name, control) in enumerate(zip(each.names, each.control.tolist(), strict=True)):
-            known = (each.data, each.metric, name, control, each.models, len(each.table), value[i], low[i], high[i])
-            sure = (rank[i], rank_low[i], rank_high[i], p_controls[i], np.nan if control else friedman)
-            records.append((*known, *sure))
+            level = (each.data, each.metric, name, control, each.models, len(each.table), value[i], low[i], high[i])
+            standing = (rank[i], rank_low[i], rank_high[i], p_controls[i], np.nan if control else friedman)
+            records.append((*level, *standing))
     return pd.DataFrame(records, columns=METHODS)
 
 
-def pairs(found: list[Scores]) -> pd.DataFrame:
+def pairs(scored: list[Scores]) -> pd.DataFrame:
     """One row a data set, metric and pair of methods, controls left out: on how many images each is better, and p.
 
     ``p`` is NaN where Friedman's test over all methods finds no difference: then no pair is looked at.
     """
     records = []
-    for each in found:
-        names = [name for name in each.names if not read(name).control]
-        at = list(combinations(names, 2))
+    for each in scored:
+        names = [name for name, control in zip(each.names, each.control, strict=True) if not control]
+        couples = list(combinations(names, 2))
         table = each.sign * each.table
-        gaps = [(table[one] - table[other]).to_numpy() for one, other in at]
+        gaps = [(table[first] - table[second]).to_numpy() for first, second in couples]
         differ = len(names) < 3 or _friedman(table[names].to_numpy()) < ALPHA
         p = np.array([_wilcoxon(gap) if differ else np.nan for gap in gaps])
-        held = _holm(p)
-        for (one, other), gap, raw, corrected in zip(at, gaps, p, held, strict=True):
+        for couple, gap, raw, corrected in zip(couples, gaps, p, _holm(p), strict=True):
             counts = int((gap > 0).sum()), int((gap < 0).sum())
-            records.append(
-                (each.data, each.metric, one, other, len(gap), *counts, raw, corrected, bool(corrected < ALPHA))
-            )
+            records.append((each.data, each.metric, *couple, len(gap), *counts, raw, corrected, bool(corrected < ALPHA)))
     return pd.DataFrame(records, columns=PAIRS)
 
 
-def agreement(found: list[Scores]) -> pd.DataFrame:
+def agreement(scored: list[Scores]) -> pd.DataFrame:
     """Kendall's tau between two metrics over the methods that both score, controls included; high is agreement.
 
     Each metric counts in its own direction, so that 1 means that they prefer the same methods.
     """
     records = []
-    for one, other in combinations(found, 2):
-        both = [name for name in one.table if name in other.table]
-        if one.data == other.data and len(both) >= 3:
-            first, second = (s.sign * _statistic(s.table[both].to_numpy(), s.statistic) for s in (one, other))
-            tau = stats.kendalltau(first, second)
-            records.append((one.data, one.metric, other.metric, len(both), tau.statistic, tau.pvalue))
+    for first, second in combinations(scored, 2):
+        both = [name for name in first.table if name in second.table]
+        if first.data == second.data and len(both) >= 3:
+            values = (each.sign * _statistic(each.table[both].to_numpy(), each.statistic) for each in (first, second))
+            tau = stats.kendalltau(*values)
+            records.append((first.data, first.metric, second.metric, len(both), tau.statistic, tau.pvalue))
     return pd.DataFrame(records, columns=AGREEMENT)
 
 
@@ -152,7 +153,7 @@ def _against_controls(each: Scores) -> tuple[NDArray[np.bool_], Matrix]:
     p = np.full(len(control), np.nan)
     if not each.gate:
         return ~control, p
-    if control.any() and not each.lost:
+    if control.any() and not each.incomplete:
         for i in np.flatnonzero(~control):
             p[i] = max(_wilcoxon(table[:, i] - table[:, j], "greater") for j in np.flatnonzero(control))
     p = _holm(p)
@@ -170,12 +171,12 @@ def _wilcoxon(gaps: Matrix, alternative: Literal["two-sided", "greater"] = "two-
 
 def _holm(p: Matrix) -> Matrix:
     """Corrected after Holm 1979; NaN stays."""
-    held, known = p.copy(), ~np.isnan(p)
-    if known.any():
+    corrected, tested = p.copy(), ~np.isnan(p)
+    if tested.any():
         gc.freeze()  # multipletests collects garbage at every call, which takes a thousand times as long as its work
-        held[known] = multipletests(p[known], method="holm")[1]
+        corrected[tested] = multipletests(p[tested], method="holm")[1]
         gc.unfreeze()
-    return held
+    return corrected
 
 
 def _friedman(table: Matrix) -> float:
@@ -192,14 +193,14 @@ def _resampled(each: Scores, ranked: NDArray[np.bool_]) -> tuple[Matrix, Matrix]
     table = each.table.to_numpy()
     seed = hashlib.sha256(f"{each.data}\x1f{each.metric}".encode()).digest()[:8]
     rng = np.random.default_rng(int.from_bytes(seed))
-    chosen = rng.integers(len(table), size=(RESAMPLES, len(table)))
-    values = np.stack([_statistic(table[rows], each.statistic) for rows in chosen])
+    draws = rng.integers(len(table), size=(RESAMPLES, len(table)))
+    values = np.stack([_statistic(table[rows], each.statistic) for rows in draws])
     return values, _ranks(each.sign * values, ranked)
 
 
 def _statistic(table: Matrix, statistic: str) -> Matrix:
-    found: Matrix = np.median(table, 0) if statistic == "median" else table.mean(0)
-    return found
+    values: Matrix = np.median(table, 0) if statistic == "median" else table.mean(0)
+    return values
 
 
 def _ranks(values: Matrix, ranked: NDArray[np.bool_]) -> Matrix:
@@ -214,3 +215,22 @@ def _middle(values: Matrix) -> tuple[Matrix, Matrix]:
     """The interval that holds the middle 95 % of each column."""
     low, high = np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return low, high
+
+
+def pooled(run: Run, data: str, common: bool = False) -> pd.DataFrame:
+    """``method, metric, models, value, low, high, n``: each image's mean over models, then the statistic over images.
+
+    With ``common``, only the models that every method applies to count, so that methods compare. The interval is a
+    bootstrap over images: it holds for these models, not for models in general.
+    """
+    rows = run.select("explain", data=data)
+    rows = rows[rows["metric"] != ""].dropna(subset="value")
+    if common and len(rows):
+        rows = rows[rows["model"].isin(set.intersection(*(set(g["model"]) for _, g in rows.groupby("method"))))]
+    records = []
+    for (method, metric), group in rows.groupby(["method", "metric"]):
+        per_image = group.groupby("image")["value"].mean().to_numpy()
+        key = f"{data}\x1f{method}\x1f{metric}"
+        mean = estimate(per_image, run.metric(str(metric)).statistic, "bootstrap", key)
+        records.append((method, metric, group["model"].nunique(), *mean))
+    return pd.DataFrame(records, columns=["method", "metric", "models", "value", "low", "high", "n"])

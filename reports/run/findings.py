@@ -7,46 +7,40 @@ from typing import NamedTuple
 import pandas as pd
 from scipy import stats
 
-from assay.reports.run import attack_findings as attacked
-from assay.reports.run import labels as names
-from assay.reports.run import ranking
-from assay.reports.run.attack_findings import listed, percent
+from assay.reports.run import labels, ranking
+from assay.reports.run.attack_findings import doubts, listed, percent, radii, transfer, trust
+from assay.reports.run.explainer_statistics import pooled
 from assay.reports.run.intervals import Estimate, overlap
-from assay.reports.drawing.theme import Identity
-from assay.reports.drawing.explainer_scores import pooled
-from assay.reports.run.reader import Run
+from assay.reports.run.outcomes import survivors
+from assay.reports.run.reader import Run, where
+
+Labels = Mapping[str, str]  # of models, in their order
 
 
 class Finding(NamedTuple):
-    """What was asked, and the answer."""
+    """A question and its answer."""
 
     topic: str
     text: str
 
 
-def findings(
-    run: Run,
-    ranked: pd.DataFrame,
-    data: str,
-    marks: dict[str, Identity],
-    tables: Mapping[str, pd.DataFrame] | None = None,
-) -> list[Finding]:
-    """What the run says about one data set, most important first; without ``tables`` only what the ranking tells."""
-    rows = ranked[ranked["data"] == data]
-    given = {name: table[table["data"] == data] for name, table in (tables or {}).items() if "data" in table}
-    found = [
-        Finding("Do not trust", attacked.doubts(given.get("checks"), marks)),
-        Finding("Accuracy", _clean(rows, marks)),
-        Finding("Robustness", _robust(rows, marks)),
-        Finding("Every radius", attacked.radii(given.get("curves"), given.get("checks"), marks)),
-        Finding("Transfer", attacked.transfer(given.get("transfer"), marks)),
-        Finding("Direction or size", _noise(run, rows, data, marks)),
+def findings(run: Run, tables: Mapping[str, pd.DataFrame], data: str, label: Labels) -> list[Finding]:
+    """What the run says about one data set, most important first; of some ``tables`` the ranking alone is needed."""
+    on_data = {name: where(table, data=data) for name, table in tables.items() if "data" in table}
+    rows, checks = on_data["ranking"], on_data.get("checks")
+    answers = [
+        Finding("Do not trust", doubts(checks, label)),
+        Finding("Accuracy", _clean(rows, label)),
+        Finding("Robustness", _robust(rows, label)),
+        Finding("Every radius", radii(on_data.get("curves"), checks, label)),
+        Finding("Transfer", transfer(run, on_data.get("transfer"), label)),
+        Finding("Direction or size", _noise(run, rows, data, label)),
         Finding("Explanations", _explained(run, rows, data)),
         Finding("Both together", _together(run, rows)),
-        Finding("Changed setting", _shift(ranked, data, marks)),
-        Finding("Checks", attacked.trust(given.get("checks"))),
+        Finding("Changed setting", _shift(tables["ranking"], data, label)),
+        Finding("Checks", trust(checks)),
     ]
-    return [finding for finding in found if finding.text]
+    return [finding for finding in answers if finding.text]
 
 
 def estimates(rows: pd.DataFrame, column: str, prefix: str) -> dict[str, Estimate]:
@@ -58,64 +52,64 @@ def estimates(rows: pd.DataFrame, column: str, prefix: str) -> dict[str, Estimat
     }
 
 
-def _clean(rows: pd.DataFrame, marks: dict[str, Identity]) -> str:
+def _clean(rows: pd.DataFrame, label: Labels) -> str:
     right = estimates(rows, "clean_accuracy", "clean")
     if not right:
         return ""
     order = sorted(right, key=lambda model: -right[model].value)
     first, last = order[0], order[-1]
     if len(order) == 1:
-        return f"{marks[first].label} gets {percent(right[first])} of the unchanged images right."
+        return f"{label[first]} gets {percent(right[first])} of the unchanged images right."
     return (
-        f"Unchanged, the images are classified right between {percent(right[last])} of the time ({marks[last].label}) "
-        f"and {percent(right[first])} ({marks[first].label})."
+        f"Unchanged, the images are classified right between {percent(right[last])} of the time ({label[last]}) "
+        f"and {percent(right[first])} ({label[first]})."
     )
 
 
-def _robust(rows: pd.DataFrame, marks: dict[str, Identity]) -> str:
-    held = estimates(rows, "robust_accuracy", "robust")
-    if not held:
+def _robust(rows: pd.DataFrame, label: Labels) -> str:
+    robust = estimates(rows, "robust_accuracy", "robust")
+    if not robust:
         return ""
     attacks = int(rows["attacks"].max())
-    limit = names.ball(str(rows["norm"].iloc[0]), float(rows["eps"].iloc[0]))
+    limit = labels.ball(str(rows["norm"].iloc[0]), float(rows["eps"].iloc[0]))
     under = f"Within {limit}, " + (f"under the worst of {attacks} attacks for each image, " if attacks > 1 else "")
-    order = sorted(held, key=lambda model: -held[model].value)
+    order = sorted(robust, key=lambda model: -robust[model].value)
     first, rest = order[0], order[1:]
-    if held[first].value == 0:
-        return under + ("no model keeps" if rest else f"{marks[first].label} does not keep") + " a single image."
-    tied = [model for model in rest if overlap(held[model], held[first])]
-    behind = [model for model in rest if model not in tied]
-    text = f"{under}{marks[first].label} keeps {percent(held[first])} of the images"
-    if tied:
-        level = listed([f"{marks[model].label} ({percent(held[model])})" for model in tied])
-        text += f"; {level} overlap{'' if len(tied) > 1 else 's'} with it, so their order is open"
+    if robust[first].value == 0:
+        return under + ("no model keeps" if rest else f"{label[first]} does not keep") + " a single image."
+    level = [model for model in rest if overlap(robust[model], robust[first])]
+    behind = [model for model in rest if model not in level]
+    text = f"{under}{label[first]} keeps {percent(robust[first])} of the images"
+    if level:
+        names = listed([f"{label[model]} ({percent(robust[model])})" for model in level])
+        text += f"; {names} overlap{'' if len(level) > 1 else 's'} with it, so their order is open"
     if behind:
-        most = held[behind[0]]
-        who = "every other model" if len(behind) > 1 else marks[behind[0]].label
-        text += f"; {who} keeps {'at most ' if len(behind) > 1 else ''}{percent(most)}"
+        who = "every other model" if len(behind) > 1 else label[behind[0]]
+        text += f"; {who} keeps {'at most ' if len(behind) > 1 else ''}{percent(robust[behind[0]])}"
     return text + "."
 
 
-def _noise(run: Run, rows: pd.DataFrame, data: str, marks: dict[str, Identity]) -> str:
-    held = ranking.survivors(run, data)
-    noise = held[held["method"].str.startswith("RandomNoise(")]
-    limit = ranking.budget(noise)
+def _noise(run: Run, rows: pd.DataFrame, data: str, label: Labels) -> str:
+    attacks = survivors(run, data)
+    methods = run.methods(attacks["method"])
+    quiet = attacks["method"].map({text: method.access == "none" for text, method in methods.items()}).astype(bool)
+    limit = ranking.budget(attacks[quiet])
     if limit is None:
         return ""
-    at = held[(held["norm"] == limit.norm) & (held["eps"] == limit.eps)]
-    quiet = at["method"].str.startswith("RandomNoise(")
+    at = ranking.within(attacks, limit)
+    quiet = quiet[at.index]
     clean = rows.set_index("model")["clean_accuracy"]
     by_noise = (clean - at[quiet].groupby("model")["value"].mean()).dropna()
-    chosen = at[~quiet].groupby(["model", "image"])["value"].min().groupby("model").mean()
-    by_attack = (clean - chosen).reindex(by_noise.index).dropna()
+    smallest = at[~quiet].groupby(["model", "image"])["value"].min().groupby("model").mean()
+    by_attack = (clean - smallest).reindex(by_noise.index).dropna()
     if not len(by_noise):
         return ""
     most = "at most " if len(by_noise) > 1 else ""
-    text = f"Random noise within {names.ball(*limit)} costs {most}{_points(by_noise.max())} of accuracy"
+    text = f"Random noise within {labels.ball(*limit)} costs {most}{_points(by_noise.max())} of accuracy"
     if not len(by_attack):
         return text + "."
     worst = str(by_attack.idxmax())
-    return f"{text}; an attack of the same size takes up to {_points(by_attack[worst])} ({marks[worst].label})."
+    return f"{text}; an attack of the same size takes up to {_points(by_attack[worst])} ({label[worst]})."
 
 
 def _points(share: float) -> str:
@@ -125,90 +119,82 @@ def _points(share: float) -> str:
 
 def _explained(run: Run, rows: pd.DataFrame, data: str) -> str:
     metric = next((name for name in rows["quality_metric"] if name), "")
-    means = pooled(run, data, common=True)
-    means = means[means["metric"] == metric]
+    means = where(pooled(run, data, common=True), metric=metric)
     if not len(means):
         return ""
-    sign = -1 if run.metric(metric)["direction"] == "lower" else 1
-    brief = names.short(means["method"])
-    found = {
-        row["method"]: Estimate(row["value"], row["low"], row["high"], row["n"]) for row in means.to_dict("records")
-    }
-    order = sorted(found, key=lambda method: -sign * found[method].value)
-    methods = [method for method in order if not names.read(method).control]
-    controls = [method for method in order if names.read(method).control]
+    sign, unit = -1 if run.metric(metric).direction == "lower" else 1, run.metric(metric).unit
+    brief = run.short(means["method"])
+    quality = {row["method"]: ranking.estimate_of(row) for _, row in means.iterrows()}
+    order = sorted(quality, key=lambda method: -sign * quality[method].value)
+    methods = [method for method in order if not run.method(method).control]
+    controls = [method for method in order if run.method(method).control]
     if not methods:
         return ""
-    first, unit = methods[0], run.metric(metric)["unit"]
-    used, everyone = int(means["models"].max()), rows["model"].nunique()
-    where = "over all models" if used == everyone else f"over the {used} of {everyone} models that all methods apply to"
-    tied = [method for method in methods[1:] if overlap(found[method], found[first])]
-    text = f"By {metric}, {brief[first]} is the best explainer {where} with {_number(found[first], unit)}"
-    if tied:
-        top = listed([brief[method] for method in (first, *tied)])
+    first = methods[0]
+    used, count = int(means["models"].max()), rows["model"].nunique()
+    scope = "over all models" if used == count else f"over the {used} of {count} models that all methods apply to"
+    level = [method for method in methods[1:] if overlap(quality[method], quality[first])]
+    text = f"By {metric}, {brief[first]} is the best explainer {scope} with {_number(quality[first], unit)}"
+    if level:
+        top = listed([brief[method] for method in (first, *level)])
         text = f"By {metric}, {top} share the top: their intervals overlap"
-        text += f", {brief[first]} has {_number(found[first], unit)}"
+        text += f", {brief[first]} has {_number(quality[first], unit)}"
     if controls:
-        rival = found[controls[0]]
-        beaten = [
-            method
-            for method in methods
-            if sign * found[method].value > sign * rival.value and not overlap(found[method], rival)
-        ]
-        many = (
-            f"{len(beaten)} of {len(methods)} methods clearly beat"
-            if len(methods) > 1
-            else ("it clearly beats" if beaten else "it does not clearly beat")
-        )
-        text += f"; {many} the best control, {brief[controls[0]]} with {_number(rival, unit)}"
+        rival = quality[controls[0]]
+        ahead = [m for m in methods if sign * (quality[m].value - rival.value) > 0 and not overlap(quality[m], rival)]
+        if len(methods) > 1:
+            verdict = f"{len(ahead)} of {len(methods)} methods clearly beat"
+        else:
+            verdict = "it clearly beats" if ahead else "it does not clearly beat"
+        text += f"; {verdict} the best control, {brief[controls[0]]} with {_number(rival, unit)}"
     return text + "."
 
 
-def _number(found: Estimate, unit: str) -> str:
+def _number(estimate: Estimate, unit: str) -> str:
     if unit == "share":
-        return percent(found)
-    return f"{found.value:.2f}" + ("" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]")
+        return percent(estimate)
+    interval = "" if math.isnan(estimate.low) else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{estimate.value:.2f}{interval}"
 
 
 def _together(run: Run, rows: pd.DataFrame) -> str:
-    known = rows.dropna(subset=["robust_accuracy", "quality"])
-    if len(known) < 5 or known["robust_accuracy"].nunique() < 2 or known["quality"].nunique() < 2:
+    both = rows.dropna(subset=["robust_accuracy", "quality"])
+    if len(both) < 5 or both["robust_accuracy"].nunique() < 2 or both["quality"].nunique() < 2:
         return ""
-    metric = known["quality_metric"].iloc[0]
-    sign = -1 if run.metric(metric)["direction"] == "lower" else 1
-    found = stats.spearmanr(known["robust_accuracy"], sign * known["quality"])
-    verdict = "go together" if found.statistic > 0 else "run against each other"
-    if not found.pvalue < 0.05:
+    metric = both["quality_metric"].iloc[0]
+    sign = -1 if run.metric(metric).direction == "lower" else 1
+    rank = stats.spearmanr(both["robust_accuracy"], sign * both["quality"])
+    verdict = "go together" if rank.statistic > 0 else "run against each other"
+    if not rank.pvalue < 0.05:
         verdict = "show no clear relation"
     return (
-        f"Over {len(known)} models, robust accuracy and the quality of heatmaps by {metric} {verdict} "
-        f"(Spearman's rank correlation {found.statistic:.2f}, p = {found.pvalue:.2g})."
+        f"Over {len(both)} models, robust accuracy and the quality of heatmaps by {metric} {verdict} "
+        f"(Spearman's rank correlation {rank.statistic:.2f}, p = {rank.pvalue:.2g})."
     )
 
 
-def _shift(ranked: pd.DataFrame, data: str, marks: dict[str, Identity]) -> str:
+def _shift(table: pd.DataFrame, data: str, label: Labels) -> str:
     """The model that loses most against the other setting of the same data in which it is best."""
     base = data.partition("?")[0]
-    others = [spec for spec in ranked["data"].unique() if spec != data and spec.partition("?")[0] == base]
+    others = [spec for spec in table["data"].unique() if spec != data and spec.partition("?")[0] == base]
     if base == data or not others:
         return ""
-    here = estimates(ranked[ranked["data"] == data], "clean_accuracy", "clean")
-    elsewhere = {spec: estimates(ranked[ranked["data"] == spec], "clean_accuracy", "clean") for spec in sorted(others)}
-    lost: dict[str, tuple[float, str]] = {}
-    for model, found in here.items():
-        known = {spec: there[model].value for spec, there in elsewhere.items() if model in there}
-        if known:
-            best = max(known, key=lambda spec: known[spec])
-            lost[model] = (known[best] - found.value, best)
-    if not lost:
+    accuracy = {spec: estimates(where(table, data=spec), "clean_accuracy", "clean") for spec in (data, *sorted(others))}
+    loss: dict[str, tuple[float, str]] = {}
+    for model, estimate in accuracy[data].items():
+        rivals = {spec: accuracy[spec][model].value for spec in sorted(others) if model in accuracy[spec]}
+        if rivals:
+            best = max(rivals, key=lambda spec: rivals[spec])
+            loss[model] = (rivals[best] - estimate.value, best)
+    if not loss:
         return ""
-    clear = [m for m, (loss, best) in lost.items() if loss > 0 and not overlap(here[m], elsewhere[best][m])]
+    clear = [m for m, (by, spec) in loss.items() if by > 0 and not overlap(accuracy[data][m], accuracy[spec][m])]
     if not clear:
-        who = "no model loses" if len(lost) > 1 else f"{marks[model].label} does not lose"
+        who = "no model loses" if len(loss) > 1 else f"{label[next(iter(loss))]} does not lose"
         return f"Against {listed(sorted(others))}, {who} clean accuracy here beyond the intervals."
-    model = max(clear, key=lambda name: (lost[name][0], name))
-    best = lost[model][1]
+    model = max(clear, key=lambda name: (loss[name][0], name))
+    best = loss[model][1]
     return (
-        f"{marks[model].label} loses most by the change of setting: it gets {percent(elsewhere[best][model])} right on "
-        f"{best} and {percent(here[model])} here."
+        f"{label[model]} loses most by the change of setting: it gets {percent(accuracy[best][model])} right on "
+        f"{best} and {percent(accuracy[data][model])} here."
     )

@@ -1,41 +1,34 @@
 """What was flagged in a run, counted."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
-from assay.reports.run import cross_attack_checks as checks
-from assay.reports.run.reader import Run
-from assay.reports.run.glossary import FLAGS
+SHARED = "shared"  # of costs alone
 
 
-def counted(run: Run, summary: pd.DataFrame) -> list[dict[str, object]]:
-    """One line for each flag: how often it was raised, by how many models and methods, and what it means."""
-    words = {**FLAGS, **(run.info.get("flags") or {})}
-    raised = run.rows.loc[
-        run.rows["flags"] != "", ["model", "data", "method", "image", "flags"]
-    ].drop_duplicates()
-    raised = raised.assign(flags=raised["flags"].str.split(";")).explode("flags")
-    raised["flags"] = raised["flags"].str.strip()
-    raised = raised[raised["flags"] != ""].drop_duplicates()
-    raised = raised.groupby(["flags", "model", "data", "method"]).size().rename("count").reset_index()
-    both = pd.concat([frame for frame in (raised, _contradicted(summary)) if len(frame)] or [raised])
-    return [
-        {
-            "flag": flag,
-            "count": int(group["count"].sum()),
-            "models": group["model"].nunique(),
-            "methods": group["method"].nunique(),
-            "words": words.get(str(flag).partition("=")[0], ""),
-        }
-        for flag, group in both.groupby("flags")
-    ]
+def raised(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Each flag of the rows once for each value of the columns ``by``, as column ``flag``."""
+    flagged = rows.loc[rows["flags"] != "", [*by, "flags"]].drop_duplicates()
+    flagged = flagged.assign(flag=flagged["flags"].str.split(";")).explode("flag").drop(columns="flags")
+    flagged["flag"] = flagged["flag"].astype("str").str.strip()
+    return flagged[flagged["flag"] != ""].drop_duplicates()
 
 
-def _contradicted(summary: pd.DataFrame) -> pd.DataFrame:
-    """Flags that come from the checks across attacks, read back from the summary."""
-    keys = ["model", "data", "method"]
-    rows = summary.loc[summary["kind"] == "attack", [*keys, "flags"]]
-    rows = rows.assign(flags=rows["flags"].str.split(";")).explode("flags")
-    parts = rows["flags"].str.extract(r"^(?P<flags>.*):(?P<count>\d+)$")
-    found = pd.concat([rows[keys], parts], axis=1)
-    found = found[found["flags"].isin([check.flag for check in checks.CHECKS if check.flag])].drop_duplicates()
-    return found.astype({"count": "int64"})
+def name_of(flag: str) -> str:
+    """A flag without the number that stands behind it."""
+    return flag.partition("=")[0]
+
+
+def counted(rows: pd.DataFrame, doubts: "Doubts") -> pd.DataFrame:
+    """``flag, count, models, methods``: how often each was raised, and by how many models and methods."""
+    cell = ["model", "data", "method"]
+    counts = raised(rows, [*cell, "image"]).groupby(["flag", *cell]).size().rename("count").reset_index()
+    across = [(flag, m, d, method, n) for (m, d, _, method), flags in doubts.items() for flag, n in flags.items()]
+    both = pd.concat([counts, pd.DataFrame(across, columns=counts.columns)]) if across else counts
+    groups = both.groupby("flag")
+    named = {"count": ("count", "sum"), "models": ("model", "nunique"), "methods": ("method", "nunique")}
+    return groups.agg(**named).reset_index()
+
+
+Doubts = Mapping[tuple[str, str, str, str], Mapping[str, int]]  # of a cell (model, data, kind, method): images by flag

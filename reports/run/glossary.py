@@ -1,33 +1,13 @@
-"""What flags, statuses and the reports' own numbers mean."""
+"""What metrics, flags and statuses mean."""
 
-from assay.reports.run.cross_attack_checks import CHECKS
+from typing import Any
 
-FLAGS = {
-    "batch-dependent": "An image's logits change with the images beside it: attacks in batches attack something else.",
-    "boundary": "The outcome lies within float noise of the decision boundary and may differ on another machine.",
-    "completeness-gap": "The map's sum misses the target's rise over the baseline by more than a twentieth of it: more "
-    "steps would come nearer.",
-    "gates": "Guided gradients need ReLUs; the number is the share of the model's activations that are.",
-    "gradient-in-forward": "The model turns gradients on inside its forward pass, so what an attack differentiates is "
-    "not what it thinks.",
-    "incomplete": "The loss still moved by more than a twentieth of its range in the last ten steps: more steps would "
-    "find more.",
-    "lost-at-8-bit": "The attacked image fools the model, but no longer once it is rounded to 8 bits, as in a file.",
-    "no-derivative": "The map has no derivative by the image, so that an attack on it by gradients cannot be tried.",
+from assay.reports.kinds import all_kinds, kind_of
+from assay.reports.run.reader import Run
+
+GENERAL = {  # flags that no kind has for its own
     "non-finite": "The method returned values that are not numbers.",
-    "non-finite-logits": "The model answered with values that are not numbers.",
-    "not-repeatable": "The model answers differently when asked again, so one answer says little.",
-    "out-of-range": "The attack left the range of images; the result was clipped before it was judged.",
-    "over-budget": "The attack changed more than it may; it does not count as a success.",
-    "probabilities": "The model gives probabilities, not logits: where they saturate, gradients vanish.",
-    "shared": "One pass of the model served so many explainers; the cost of each is an even share.",
-    "silent-success": "The attack passed an image that fools within its budget and returned another: it is stronger "
-    "than its numbers.",
-    "unchanged": "The attack returned an image that it should fool as it was.",
     "wrong-shape": "The method returned something of another shape than the images.",
-    "zero-gradient": "Most gradients were exactly zero, so an attack that follows them went nowhere: robustness may be "
-    "an illusion.",
-    **{check.flag: check.words for check in CHECKS if check.flag},
 }
 STATUSES = {
     "failed": "Went wrong, and is not in the numbers it concerns. A whole cell is tried again by the next run, "
@@ -35,14 +15,23 @@ STATUSES = {
     "skipped": "Has no meaning for this model or data, so it is left out.",
     "missing": "Planned but not run yet.",
 }
-OWN = {
-    "optimality": {
-        "direction": "none",
-        "unit": "share",
-        "statistic": "area",
-        "interval": "",
-        "meaning": "How close an attack without a budget comes to the smallest changes that any attack of the run "
-        "found, by the area under its curve of robust accuracy: 1 where nothing lies between it and the best curve, 0 "
-        "for an attack that finds nothing (Cina et al. 2024).",
-    }
-}
+
+
+def flags(run: Run | None = None) -> dict[str, str]:
+    """What each flag says: those of all kinds, and the user's own in a run."""
+    words = {flag: text for kind in all_kinds() for flag, text in kind.flags.items()}
+    return words | GENERAL | (run.info.flags if run else {})
+
+
+def glossary(run: Run) -> list[dict[str, Any]]:
+    """Every metric that the run knows: name, direction, unit, statistic, interval and meaning."""
+    kinds = {cell.kind for cell in run.info.cells} | set(run.rows["kind"].unique())
+    terms = {name: term for kind in kinds for name, term in kind_of(kind).terms.items()}
+    used = {*run.rows["metric"].unique(), *run.failures["metric"].unique(), *run.info.metrics, *terms} - {""}
+    metrics = {name: terms.get(name) or run.metric(name) for name in sorted(used, key=str.lower)}
+    return [{"name": name, **metric.as_json(), "meaning": sentence(metric.meaning)} for name, metric in metrics.items()]
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") or not text else ".")

@@ -33,20 +33,20 @@ def estimate(values: ArrayLike, statistic: str = "mean", interval: str = "bootst
     zeros and ones; other values asked for Wilson fall back to the bootstrap. Fewer than two images have no
     bootstrap interval; equal values have one of no width.
     """
-    known = np.asarray(values, np.float64)
-    known = known[~np.isnan(known)]
-    n = len(known)
+    array = np.asarray(values, np.float64)
+    array = array[~np.isnan(array)]
+    n = len(array)
     if n == 0:
         return NOTHING
-    share = bool(np.isin(known, (0.0, 1.0)).all())
+    share = bool(np.isin(array, (0.0, 1.0)).all())
     if interval == "wilson" and statistic == "mean" and share:
-        return wilson(int(known.sum()), n)
-    value = float(_STATISTICS[statistic](known))
+        return wilson(int(array.sum()), n)
+    value = float(_STATISTICS[statistic](array))
     if n < 2:
         return Estimate(value, np.nan, np.nan, n)
-    if known.min() == known.max():
+    if array.min() == array.max():
         return Estimate(value, value, value, n)
-    low, high = _bootstrap(known, statistic, key)
+    low, high = _bootstrap(array, statistic, key)
     return Estimate(value, low, high, n)
 
 
@@ -59,15 +59,15 @@ def wilson(successes: int, n: int) -> Estimate:
     return Estimate(successes / n, float(low), float(high), n)
 
 
-def overlap(one: Estimate, other: Estimate) -> bool:
-    """Whether two intervals share a point; one that is unknown overlaps everything."""
-    return not (one.low > other.high or other.low > one.high)
+def overlap(first: Estimate, second: Estimate) -> bool:
+    """Whether two intervals share a point; an unknown interval overlaps everything."""
+    return not (first.low > second.high or second.low > first.high)
 
 
 def _bootstrap(values: NDArray[np.float64], statistic: str, key: str) -> tuple[float, float]:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
     with np.errstate(invalid="ignore"):
-        found = stats.bootstrap(
+        interval = stats.bootstrap(
             (values,),
             _STATISTICS[statistic],
             n_resamples=RESAMPLES,
@@ -76,4 +76,4 @@ def _bootstrap(values: NDArray[np.float64], statistic: str, key: str) -> tuple[f
             method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)

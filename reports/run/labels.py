@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from assay.reports.run.records import Method
 
@@ -40,6 +41,18 @@ def ball(norm: str, eps: float) -> str:
     return f"{NORMS.get(norm, norm)} {radius(eps, norm)}"
 
 
+def family(method: Method) -> Method:
+    """The method without its radius: methods of one family differ in how far they may go."""
+    settings = {key: value for key, value in method.settings.items() if key != "eps"}
+    text = f"{method.title}({', '.join(f'{key}={value!r}' for key, value in settings.items())}) {method.goal}"
+    return replace(method, text=text.strip(), settings=settings)
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """The name of a class; its number where the names do not reach."""
+    return str(classes[label]) if 0 <= label < len(classes) else str(label)
+
+
 def models(names: Iterable[str]) -> dict[str, str]:
     """Model names without a module or a weights path where that leaves them distinct; long ones shortened."""
     names = list(dict.fromkeys(names))
@@ -60,7 +73,7 @@ _LONG_PATH = re.compile(r"^(folder:).*[/\\](?=[^/\\])|(?<=[?&]root=)[^&]*[/\\](?
 def data(specs: Iterable[str]) -> dict[str, str]:
     """Data specs with a folder's path cut down to its last name where that leaves them distinct."""
     specs = list(dict.fromkeys(specs))
-    brief = [re.sub(_LONG_PATH, lambda found: (found[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
+    brief = [re.sub(_LONG_PATH, lambda match: (match[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
     return {spec: visible(label) for spec, label in _distinct(specs, brief).items()}
 
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from assay.reports.run.outcomes import all_facts
 from assay.reports.run.intervals import NOTHING, Estimate, wilson
-from assay.reports.run.labels import NORMS, read
+from assay.reports.run.labels import NORMS
+from assay.reports.run.outcomes import survivors
 from assay.reports.run.places import Place, places
-from assay.reports.run.reader import Run
+from assay.reports.run.reader import Run, where
 
 QUALITY = ("mass-accuracy", "rank-accuracy", "pointing-game", "part-effect", "insertion", "deletion", "single-deletion")
 COLUMNS = [
@@ -32,24 +32,10 @@ class Choice(NamedTuple):
     """The best of several methods."""
 
     method: str
-    found: Estimate
+    estimate: Estimate
 
 
 NO_CHOICE = Choice("", NOTHING)
-
-
-def survivors(run: Run, data: str) -> pd.DataFrame:
-    """Rows of ``robust_accuracy`` under untargeted attacks in a ball, with columns ``norm, eps, family``."""
-    rows = run.rows
-    rows = rows[(rows["kind"] == "attack") & (rows["data"] == data) & (rows["metric"] == "robust_accuracy")]
-    known = all_facts(run, rows["method"])
-    known = {method: found for method, found in known.items() if found.bounded and found.eps and not found.goal}
-    rows = rows[rows["method"].isin(list(known)) & rows["value"].notna()]
-    return rows.assign(
-        norm=rows["method"].map({method: found.norm for method, found in known.items()}),
-        eps=rows["method"].map({method: found.eps for method, found in known.items()}).astype("float64"),
-        family=rows["method"].map({method: read(method).family for method in known}),
-    )
 
 
 def worst_case(rows: pd.DataFrame) -> Estimate:
@@ -57,9 +43,9 @@ def worst_case(rows: pd.DataFrame) -> Estimate:
 
     An image that one of the attacks failed on is left out.
     """
-    tried = rows.groupby("image")["value"]
-    held = tried.min()[tried.count() == rows["method"].nunique()]
-    return wilson(int(held.sum()), len(held))
+    values = rows.groupby("image")["value"]
+    smallest = values.min()[values.count() == rows["method"].nunique()]
+    return wilson(int(smallest.sum()), len(smallest))
 
 
 def budget(rows: pd.DataFrame) -> Budget | None:
@@ -73,8 +59,13 @@ def budget(rows: pd.DataFrame) -> Budget | None:
         place = order.index(row["norm"]) if row["norm"] in order else len(order)
         return row["models"], -place, row["attacks"], row["eps"]
 
-    found = max(shared.to_dict("records"), key=key)
-    return Budget(str(found["norm"]), float(found["eps"]))
+    first = max(shared.to_dict("records"), key=key)
+    return Budget(str(first["norm"]), float(first["eps"]))
+
+
+def within(rows: pd.DataFrame, limit: Budget | None) -> pd.DataFrame:
+    """The rows of ``survivors`` at a budget; all without one."""
+    return where(rows, norm=limit.norm, eps=limit.eps) if limit else rows
 
 
 def quality_metric(summary: pd.DataFrame, data: str) -> str:
@@ -91,9 +82,14 @@ def worth(metric: str) -> tuple[int, str]:
     return (QUALITY.index(name) if name in QUALITY else len(QUALITY), metric)
 
 
-def best(summary: pd.DataFrame, control: bool) -> Choice:
+def metrics_of(scores: pd.DataFrame) -> list[str]:
+    """Metrics in the order in which ``QUALITY`` asks for them, then the rest by name."""
+    return sorted(set(scores["metric"]), key=worth)
+
+
+def best(run: Run, summary: pd.DataFrame, control: bool) -> Choice:
     """The best explainer, or the best control, among the rows of one model and metric."""
-    chosen = np.array([read(method).control == control for method in summary["method"]], dtype=bool)
+    chosen = np.array([run.method(text).control == control for text in summary["method"]], dtype=bool)
     rows = summary[chosen].dropna(subset="value")
     if not len(rows):
         return NO_CHOICE
@@ -116,19 +112,17 @@ def ranking(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
     """
     records = []
     for data in run.data:
-        attacked = survivors(run, data)
-        limit = budget(attacked)
-        attacked = attacked[(attacked["norm"] == limit.norm) & (attacked["eps"] == limit.eps)] if limit else attacked
+        at = survivors(run, data)
+        limit = budget(at)
+        at = within(at, limit)
         metric = quality_metric(summary, data)
-        here = summary[summary["data"] == data]
-        place = places(_held(run, data, attacked))
+        place = places(_outcomes(run, data, at))
         for model in run.models:
-            mine = here[here["model"] == model]
-            if len(mine):
-                at = attacked[attacked["model"] == model]
-                records.append(
-                    (data, model, *_row(mine, at, attacked["method"].nunique(), limit, metric, place.get(model)))
-                )
+            rows = where(summary, data=data, model=model)
+            if len(rows):
+                attacks = where(at, model=model)
+                whole = attacks["method"].nunique() == at["method"].nunique()
+                records.append((data, model, *_row(run, rows, attacks, whole, limit, metric, place.get(model))))
     table = pd.DataFrame(records, columns=COLUMNS)
     order = {name: i for i, name in enumerate(run.data)}
     table["order"] = [order[name] for name in table["data"]]
@@ -138,31 +132,30 @@ def ranking(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="order").reset_index(drop=True).astype({"place_best": "Int64", "place_worst": "Int64"})
 
 
-def _held(run: Run, data: str, attacked: pd.DataFrame) -> pd.DataFrame:
+def _outcomes(run: Run, data: str, at: pd.DataFrame) -> pd.DataFrame:
     """Images by models: 1 where the image is right under every attack, or unattacked where nothing attacked."""
-    rows = run.rows
-    clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy") & (rows["data"] == data)]
-    tried = (attacked if len(attacked) else clean).groupby(["image", "model"])["value"]
-    whole = tried.count() == (attacked["method"].nunique() or 1)
-    return tried.min()[whole].unstack()
+    rows = at if len(at) else run.select("clean", "accuracy", data=data)
+    values = rows.groupby(["image", "model"])["value"]
+    whole = values.count() == (at["method"].nunique() or 1)
+    return values.min()[whole].unstack()
 
 
 def _row(
-    mine: pd.DataFrame, at: pd.DataFrame, attacks: int, limit: Budget | None, metric: str, place: Place | None
-) -> tuple[object, ...]:
-    clean = mine[(mine["kind"] == "clean") & (mine["metric"] == "accuracy")]
-    right = estimate_of(clean.iloc[0]) if len(clean) else NOTHING
-    scores = mine[(mine["kind"] == "explain") & (mine["metric"] == metric)]
-    explainer, control = best(scores, control=False), best(scores, control=True)
+    run: Run, rows: pd.DataFrame, attacks: pd.DataFrame, whole: bool, limit: Budget | None, metric: str,
+    place: Place | None,
+) -> tuple[object, ...]:  # fmt: skip
+    clean = where(rows, kind="clean", metric="accuracy")
+    scores = where(rows, kind="explain", metric=metric)
+    explainer, control = (best(run, scores, control=control) for control in (False, True))
     return (
-        *right,
+        *(estimate_of(clean.iloc[0]) if len(clean) else NOTHING),
         *(limit or ("", np.nan)),
-        at["method"].nunique(),
-        *(worst_case(at) if at["method"].nunique() == attacks else NOTHING),
+        attacks["method"].nunique(),
+        *(worst_case(attacks) if whole else NOTHING),
         *(place or (None, None)),
         metric,
         explainer.method,
-        *explainer.found[:3],
+        *explainer.estimate[:3],
         control.method,
-        control.found.value,
+        control.estimate.value,
     )

@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from assay.core.errors import AssayError
-from assay.reports.run import labels
-from assay.reports.run import schema1
+from assay.reports.run import labels, schema1
 from assay.reports.run.records import COSTS, ROW, SCHEMA, TEXT, Cell, Info, Method, Metric
 
 SCHEMAS = (1, SCHEMA)  # that this version reads
@@ -19,7 +18,7 @@ COLUMNS = (*ROW, "method")
 ORDER = ("model", "data", "kind", "method", "source", "variant", "metric", "image", "value", "status", "flags")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """Everything a report is made of; rows are those of the cells that ``run.json`` lists, in a fixed order."""
 
@@ -35,7 +34,16 @@ class Run:
 
     def method(self, text: str) -> Method:
         """The method of that text; nothing but its text where the run does not describe it."""
-        return self.info.methods.get(text) or Method(text=text)
+        unknown = schema1.method if self.info.schema == 1 else Method
+        return self.info.methods.get(text) or unknown(text=text)
+
+    def methods(self, texts: Iterable[str]) -> dict[str, Method]:
+        """The method of each text, by text."""
+        return {text: self.method(text) for text in sorted(set(texts))}
+
+    def select(self, kind: str, metric: str | None = None, **values: object) -> pd.DataFrame:
+        """The rows of a kind, of one metric unless all are wanted, and with those values in other columns."""
+        return where(self.rows, kind=kind, **({} if metric is None else {"metric": metric}), **values)
 
     def short(self, texts: Iterable[str], always: Collection[str] = ()) -> dict[str, str]:
         """A short name for each method; see ``labels.short``."""
@@ -62,6 +70,14 @@ class Run:
     def done(self, cell: Cell) -> bool:
         """Whether the cell is measured."""
         return (self.path / "cells" / f"{cell.id}.parquet").is_file()
+
+
+def where(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows of a frame that have those values in those columns."""
+    chosen = pd.Series(True, frame.index)
+    for name, value in values.items():
+        chosen &= frame[name] == value
+    return frame[chosen]
 
 
 def load(run: Path) -> Run:

@@ -11,6 +11,8 @@ from assay.reports.run.records import Cell, Method
 
 CONTROLS = ("RandomMap", "SobelMap", "CenterMap", "InputMagnitude")
 NORMS = {"DeepFool": "l2"}  # of attacks without a budget in runs that describe none
+KINDS = {"moved": "map_shift"}  # that have another name now
+GALLERY = re.compile(r"gallery of (\d+): (.*)", re.DOTALL)
 
 
 class Parts(NamedTuple):
@@ -37,12 +39,25 @@ def parse(text: str) -> Parts:
 
 def migrate(info: Mapping[str, Any]) -> dict[str, Any]:
     """``run.json`` of schema 1 as one of schema 2, but for its number."""
-    stored = [{key: str(cell.get(key) or "") for key in ("id", "kind", "model", "data", "method")} for cell in _cells(info)]
-    cells = [{**cell, "method": _without_source(cell["method"], cell["kind"], [cell["model"]])[0]} for cell in stored]
+    names = ("id", "kind", "model", "data", "method")
+    cells = [{**cell, **{name: str(cell.get(name) or "") for name in names}} for cell in info.get("cells") or []]
+    for cell in cells:
+        cell["method"] = _without_source(cell["method"], cell["kind"], [cell["model"]])[0]
+        cell["kind"] = KINDS.get(cell["kind"], cell["kind"])
     attacks, about = info.get("attacks") or {}, info.get("methods") or {}
-    texts = dict.fromkeys([*attacks, *(cell["method"] for cell in cells)])
-    methods = {text: _method(text, attacks.get(text), about, described=bool(attacks)).as_json() for text in texts}
-    return {**info, "cells": cells, "methods": methods}
+    plain = {cell["method"]: {} for cell in cells if cell["kind"] in ("attack", "transfer")}
+    inner = {match[2]: {} for cell in cells if (match := GALLERY.fullmatch(cell["method"]))}
+    facts = {**dict.fromkeys(cell["method"] for cell in cells), **inner, **plain, **attacks}
+    return {**info, "cells": cells, "methods": {text: method(text, facts[text], about).as_json() for text in facts}}
+
+
+def baseline(facts: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Facts and rows of a baseline of schema 1 as of one of schema 2."""
+    renewed = migrate(facts)
+    cells = [Cell.from_json(cell) for cell in renewed["cells"]]
+    methods = {text: Method.from_json(each) for text, each in renewed["methods"].items()}
+    pictures = [[*entry[:2], KINDS.get(entry[2], entry[2]), *entry[3:]] for entry in facts["pictures"]]
+    return {**renewed, "pictures": pictures}, variants(rows, cells, methods)
 
 
 def variants(rows: pd.DataFrame, cells: Iterable[Cell], methods: Mapping[str, Method]) -> pd.DataFrame:
@@ -55,6 +70,7 @@ def variants(rows: pd.DataFrame, cells: Iterable[Cell], methods: Mapping[str, Me
     for cell in cells:
         known.setdefault((cell.kind, cell.model), []).append(cell)
         known.setdefault((cell.kind, ""), []).append(cell)
+    rows = rows.assign(kind=rows["kind"].replace(KINDS))
     columns: list[tuple[str, str, str]] = []
     cache: dict[tuple[str, str, str], tuple[str, str, str]] = {}
     for key in zip(rows["kind"], rows["model"], rows["method"], strict=True):
@@ -99,30 +115,32 @@ def _without_source(text: str, kind: str, sources: Iterable[str]) -> tuple[str, 
     return text, ""
 
 
-def _method(text: str, attack: Mapping[str, Any] | None, about: Mapping[str, str], *, described: bool) -> Method:
-    inner = re.match(r"gallery of (\d+): (.*)", text, re.DOTALL)
-    count = re.match(r"landscape of (\d+) images|learned, on (\d+) images", text)
-    if inner:
+def method(text: str, attack: Mapping[str, Any] | None = None, about: Mapping[str, str] | None = None) -> Method:
+    """The method of a text; of an ``attack`` with what ``run.json`` tells of it, and of each class.
+
+    What a run does not tell of an attack is taken from its settings.
+    """
+    if inner := GALLERY.fullmatch(text):
         return Method(text=text, settings={"images": int(inner[1]), "attack": inner[2]})
-    if count:
+    if count := re.fullmatch(r"landscape of (\d+) images|learned, on (\d+) images", text):
         return Method(text=text, settings={"images": int(count[1] or count[2])})
     parts = parse(text)
     settings = {key: _plain(value) for key, value in parts.settings.items()}
     eps = settings.get("eps")
     radius = float(eps) if isinstance(eps, int | float) and not isinstance(eps, bool) else None
-    facts = {
-        "name": parts.name,
-        "access": "none" if parts.name == "RandomNoise" else "gradient",
-        "single": parts.name == "FGSM",
-        "universal": parts.name == "UniversalPerturbation",
-        "norm": str(settings.get("norm", NORMS.get(parts.name, "" if radius is None else "linf"))),
-        "eps": radius,
-        "goal": parts.goal,
-    }
+    facts: dict[str, Any] = {"name": parts.name, "goal": parts.goal}
     if attack is not None:
+        facts |= {
+            "access": "none" if parts.name == "RandomNoise" else "gradient",
+            "single": parts.name == "FGSM",
+            "universal": parts.name == "UniversalPerturbation",
+            "norm": str(settings.get("norm", NORMS.get(parts.name, "" if radius is None else "linf"))),
+            "eps": radius,
+        }
+    if attack:
         goal = str(attack.get("goal") or "untargeted").replace("_", "-")
-        facts |= {key: attack.get(key) for key in ("name", "access", "single", "universal", "norm", "eps")}
-        facts |= {"goal": "" if goal == "untargeted" else goal, "norm": attack.get("norm") or ""}
+        facts |= {key: attack[key] for key in ("name", "access", "single", "universal") if attack.get(key) is not None}
+        facts |= {"goal": "" if goal == "untargeted" else goal, "norm": attack.get("norm") or "", "eps": attack.get("eps")}
     return Method.from_json(
         {
             **facts,
@@ -130,13 +148,9 @@ def _method(text: str, attack: Mapping[str, Any] | None, about: Mapping[str, str
             "class_name": parts.name if parts.name != text else "",
             "settings": settings,
             "control": parts.name in CONTROLS,
-            "about": str(about.get(parts.name) or "").replace("``", ""),
+            "about": str((about or {}).get(parts.name) or "").replace("``", ""),
         }
     )
-
-
-def _cells(info: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    return info.get("cells") or []
 
 
 def _value(node: ast.expr) -> object:

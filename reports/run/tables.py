@@ -1,26 +1,21 @@
 """The tables of a run."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from assay.reports.run import cross_attack_checks as checks
-from assay.reports.run import curves
-from assay.reports.kinds import learned as learned_models
-from assay.reports.run import explainer_statistics as methods
-from assay.reports.run import ranking
-from assay.reports.kinds import shortcut
-from assay.reports.kinds import transfer
-from assay.reports.run.outcomes import all_facts, outcomes
+from assay.reports.kinds import all_kinds, kind_of
+from assay.reports.run.flags import SHARED, Doubts, name_of, raised
 from assay.reports.run.intervals import estimate
-from assay.reports.run.reader import COSTS, Run
+from assay.reports.run.ranking import ranking
+from assay.reports.run.reader import Run
+from assay.reports.run.records import COSTS
 
-CELL = ["model", "data", "kind", "method"]
+CELL = ["model", "data", "kind", "method", "source", "variant"]  # what a row is of
+METHOD = ["name", "norm", "eps", "goal"]  # of a method, beside it in every table
 SUMMARY = [*CELL, "metric", "value", "low", "high", "n", "direction", "flags"]
-IMAGES = ["model", "data", "image", "label", "kind", "method", "metric", "value", "status", "flags"]
-PICTURES_ONLY = ("gallery", "data")
+IMAGES = ["model", "data", "image", "label", *CELL[2:], "metric", "value", "status", "flags"]
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -28,49 +23,59 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
     All but ``costs`` are functions of the outcomes alone: they do not depend on time, nor on the order of rows.
     """
-    checked, flags = checks.run(run)
-    totals = summary(run, flags)
-    every = outcomes(run)
-    known = all_facts(run, every["method"])
-    scores = methods.scores(run)
-    return {
+    totals = summary(run, doubts(run))
+    general = {
         "summary": totals,
-        "ranking": ranking.ranking(run, totals),
+        "ranking": ranking(run, totals),
         "models": models(run),
         "images": images(run),
         "costs": costs(run),
         "failures": failures(run),
-        "curves": curves.curves(every, known),
-        "optimality": curves.optimality_table(every, known),
-        "transfer": transfer.table(run),
-        "explainers": methods.methods(scores),
-        "explainer_pairs": methods.pairs(scores),
-        "shortcut": shortcut.table(run),
-        "learned": learned_models.table(run, totals),
-        "metric_agreement": methods.agreement(scores),
-        "checks": checked,
     }
+    special = (kind.tables(run, totals) for kind in all_kinds() if kind.tables)
+    whole = general | {name: table for group in special for name, table in group.items()}
+    return {name: described(run, table) for name, table in whole.items()}
 
 
-def summary(run: Run, contradicted: checks.Flags | None = None) -> pd.DataFrame:
-    """One row per model, data set, method and metric; see ``intervals.estimate``.
+def doubts(run: Run) -> Doubts:
+    """Flags that only all cells of a kind together raise, by cell."""
+    return {cell: flags for kind in all_kinds() if kind.doubts for cell, flags in kind.doubts(run).items()}
 
-    ``flags`` counts images, ``boundary:3``; images without a result count as ``skipped`` and ``failed``. Those that
-    another attack ``contradicted`` come last.
+
+def described(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with name, norm, radius and goal beside its methods, where it has no such columns of its own."""
+    if "method" not in table:
+        return table
+    known = run.methods(table["method"])
+    place = list(table).index("method")
+    table = table.copy()
+    for column in (name for name in METHOD if name not in table):
+        place += 1
+        values = table["method"].map({text: getattr(method, column) for text, method in known.items()})
+        table.insert(place, column, values.astype("float64" if column == "eps" else "str"))
+    return table
+
+
+def summary(run: Run, doubts: Doubts | None = None) -> pd.DataFrame:
+    """One row per model, data set, method, source, variant and metric; see ``intervals.estimate``.
+
+    ``flags`` counts images, ``boundary:3``; images without a result count as ``skipped`` and ``failed``. Those of the
+    cell's ``doubts`` come last.
     """
-    rows, lost = (_measured(frame) for frame in (run.rows, run.failures))
+    rows, failed = (_measured(frame) for frame in (run.rows, run.failures))
     keys = [*CELL, "metric"]
     values = {key: group.to_numpy() for key, group in rows.groupby(keys)["value"]}
-    flags = _flags(rows, lost)
+    flags = _flags(rows, failed)
     empty = np.empty(0)
     records = []
-    for key in sorted({*values, *(tuple(row) for row in lost[keys].drop_duplicates().to_numpy())}):
-        facts = run.metric(key[-1])
-        found = estimate(values.get(key, empty), facts["statistic"], facts["interval"], "\x1f".join(key))
-        model, data, kind, method, _ = key
-        against = (contradicted or {}).get((model, data, method), {}) if kind == "attack" else {}
+    for key in sorted({*values, *(tuple(row) for row in failed[keys].drop_duplicates().to_numpy())}):
+        *cell, source, variant, metric = key
+        facts = run.metric(metric)
+        seed = "\x1f".join([*cell, *filter(None, (source, variant)), metric])
+        number = estimate(values.get(key, empty), facts.statistic, facts.interval, seed)
+        against = (doubts or {}).get(tuple(cell), {})
         words = [flags.get(key, ""), *(f"{flag}:{count}" for flag, count in sorted(against.items()))]
-        records.append((*key, *found, facts["direction"], ";".join(filter(None, words))))
+        records.append((*key, *number, facts.direction, ";".join(filter(None, words))))
     return pd.DataFrame(records, columns=SUMMARY).astype(dict.fromkeys(("value", "low", "high"), "float64"))
 
 
@@ -89,29 +94,19 @@ def costs(run: Run) -> pd.DataFrame:
 
 def failures(run: Run) -> pd.DataFrame:
     """What did not run, or had no meaning, and why; ``images`` counts them, ``example`` is the first."""
-    lost = run.failures.rename(columns={"flags": "reason"})
-    lost["image"] = lost["image"].mask(lost["image"] == "")  # a whole cell's row names no image
+    failed = run.failures.rename(columns={"flags": "reason"})
+    failed["image"] = failed["image"].mask(failed["image"] == "")  # a whole cell's row names no image
     keys = ["status", *CELL, "reason"]
-    found = lost.groupby(keys)["image"].agg(images="nunique", example="first").reset_index().fillna({"example": ""})
+    groups = failed.groupby(keys)["image"].agg(images="nunique", example="first").reset_index().fillna({"example": ""})
     rest = pd.DataFrame(
-        [
-            {
-                "status": "missing",
-                **{key: cell[key] for key in CELL},
-                "reason": "not run yet",
-                "images": 0,
-                "example": "",
-            }
-            for cell in run.missing
-        ],
-        columns=found.columns,
+        [("missing", *cell.key, "", "", "not run yet", 0, "") for cell in run.missing], columns=groups.columns
     )
-    return pd.concat([frame for frame in (found, rest) if len(frame)] or [found], ignore_index=True)
+    return pd.concat([frame for frame in (groups, rest) if len(frame)] or [groups], ignore_index=True)
 
 
 def models(run: Run) -> pd.DataFrame:
     """The facts that ``run.json`` holds about each model; nested ones as JSON."""
-    facts: dict[str, dict[str, Any]] = run.info.get("models") or {}
+    facts = run.info.models
     records = [
         {"model": name, **{key: _cell(value) for key, value in facts.get(name, {}).items()}} for name in run.models
     ]
@@ -123,18 +118,17 @@ def _cell(value: object) -> object:
 
 
 def _measured(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[~frame["kind"].isin(PICTURES_ONLY) & (frame["metric"] != "")]
+    numbers = frame["kind"].map({kind: kind_of(kind).summary for kind in frame["kind"].unique()}).astype(bool)
+    return frame[numbers & (frame["metric"] != "")]
 
 
-def _flags(rows: pd.DataFrame, lost: pd.DataFrame) -> dict[tuple[str, ...], str]:
+def _flags(rows: pd.DataFrame, failed: pd.DataFrame) -> dict[tuple[str, ...], str]:
     keys = [*CELL, "metric"]
-    raised = rows.loc[rows["flags"] != "", [*keys, "flags"]]
-    raised = raised.assign(flags=raised["flags"].str.split(";")).explode("flags")
-    raised["flags"] = raised["flags"].str.strip()
-    raised = raised[~raised["flags"].str.startswith("shared=")]  # of the costs alone, which are not in this table
-    both = pd.concat([raised[raised["flags"] != ""], lost[[*keys, "status"]].rename(columns={"status": "flags"})])
-    found: dict[tuple[str, ...], list[str]] = {}
-    for key, count in both.groupby([*keys, "flags"]).size().items():
+    on_images = raised(rows, [*keys, "image"])
+    on_images = on_images[on_images["flag"].map(name_of) != SHARED]  # of the costs, which are not in this table
+    both = pd.concat([on_images, failed[[*keys, "status"]].rename(columns={"status": "flag"})])
+    flags: dict[tuple[str, ...], list[str]] = {}
+    for key, count in both.groupby([*keys, "flag"]).size().items():
         *cell, flag = key if isinstance(key, tuple) else (key,)
-        found.setdefault(tuple(map(str, cell)), []).append(f"{flag}:{count}")
-    return {cell: ";".join(counts) for cell, counts in found.items()}
+        flags.setdefault(tuple(map(str, cell)), []).append(f"{flag}:{count}")
+    return {cell: ";".join(counts) for cell, counts in flags.items()}

@@ -1,61 +1,27 @@
-"""What stands beside the numbers: glossary, provenance, costs."""
+"""What stands beside the numbers: where the run comes from, and facts as text."""
 
 import math
-from typing import Any
 
-import pandas as pd
-
-from assay.reports.run.outcomes import all_facts
 from assay.reports.run.reader import Run
-from assay.reports.run.glossary import OWN
-
-
-def glossary(run: Run) -> list[dict[str, str]]:
-    """Every metric that the run knows: name, direction, unit, statistic, interval and meaning."""
-    used = (
-        set(run.rows["metric"].unique())
-        | set(run.failures["metric"].unique())
-        | set(run.info.get("metrics") or {})
-    )
-    own = OWN if any(found.minimal for found in all_facts(run, run.rows["method"]).values()) else {}
-    facts = ((name, own.get(name) or run.metric(name)) for name in sorted((used | set(own)) - {""}, key=str.lower))
-    return [{"name": name, **found, "meaning": sentence(found["meaning"])} for name, found in facts]
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
     """Where the run comes from, as names and texts."""
     info = run.info
-    code = info.get("code") or {}
-    commit = str(code.get("commit") or "unknown") + (" with uncommitted changes" if code.get("dirty") else "")
+    commit = str(info.code.get("commit") or "unknown") + (" with uncommitted changes" if info.code.get("dirty") else "")
     facts = [
-        ("Command", " ".join(map(str, info.get("argv") or []))),
-        ("Preset", info.get("preset")),
-        ("Seed", info.get("seed")),
-        ("Created", info.get("created")),
+        ("Command", " ".join(map(str, info.argv))),
+        ("Preset", info.preset),
+        ("Seed", info.seed),
+        ("Created", info.created),
         ("Code", commit),
-        ("Hardware", info.get("hardware")),
-        ("Packages", info.get("packages")),
-        *((f"Data {spec}", facts.get("digest")) for spec, facts in (info.get("data") or {}).items()),
-        *((f"Model {name}", facts.get("digest")) for name, facts in (info.get("models") or {}).items()),
-        ("Schema", info.get("schema")),
+        ("Hardware", info.hardware),
+        ("Packages", info.packages),
+        *((f"Data {spec}", about.get("digest")) for spec, about in info.data.items()),
+        *((f"Model {name}", about.get("digest")) for name, about in info.models.items()),
+        ("Schema", info.schema),
     ]
     return [(name, pretty(value)) for name, value in facts if value not in (None, "", {})]
-
-
-def costs(found: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost of an image over models, by kind and method."""
-    found = found[~found["kind"].isin(["data", "gallery"])]
-    return found.groupby(["kind", "method"])[["forwards", "backwards", "seconds"]].mean().reset_index()
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, by column."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def sentence(text: str) -> str:
-    """With a capital and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") or not text else ".")
 
 
 def pretty(value: object) -> str:

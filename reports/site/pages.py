@@ -3,74 +3,81 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import pandas as pd
 
 from assay.core.errors import AssayError
-from assay.reports.run import cross_attack_checks as checks
-from assay.reports.run import flags
-from assay.reports.kinds import learned as learned_models
-from assay.reports.run import labels as names
-from assay.reports.drawing import album as pictures
-from assay.reports.drawing import reconstruction as remade
-from assay.reports.run.attack_findings import percent
-from assay.reports.run.findings import Finding, findings
+from assay.reports.context import Context, gather
+from assay.reports.drawing import album
 from assay.reports.gate import proofs
-from assay.reports.run.intervals import Estimate
-from assay.reports.drawing.theme import Identity
-from assay.reports.run.places import Place
+from assay.reports.kinds import all_kinds
+from assay.reports.kinds.base import Block, Part, Section, records
+from assay.reports.run import glossary
+from assay.reports.run.attack_findings import percent
+from assay.reports.run.flags import counted, name_of
+from assay.reports.run.reader import load
+from assay.reports.run.tables import doubts
 from assay.reports.site import datasets, methods, models, notes
-from assay.reports.site.gathered import Gathered, gather
-from assay.reports.site.notes import records
-from assay.reports.site.plots import Shown, all_plots, compared, draw
-from assay.reports.run.reader import Run, load
+from assay.reports.site.front import Overview, overview
+from assay.reports.site.plots import draw, plots_of
 from assay.reports.templating import TEMPLATES, environment
-from assay.reports.run.glossary import FLAGS, STATUSES
 
 STATIC = ("report.css", "report.js")
 HEAT = 84  # CSS pixels: the width of one heatmap of a gallery
-PARTS = {
-    "robustness": ("attacks", "queries", "around", "strength"),
-    "transfer": ("transfer",),
-    "explanations": ("explanations", "moved", "shortcut", "together"),
-    "learned": ("learned", "remade"),
+PAGES = {  # that compare models
+    "robustness": "Robustness",
+    "transfer": "Transfer",
+    "explanations": "Explanations",
+    "learned": "What it has learned",
 }
 
 
-class Checked(NamedTuple):
-    """What the cross-attack checks said of one data set: models, states by check and model, and what failed."""
+@dataclass(frozen=True)
+class OnData:
+    """A section on one data set."""
 
-    models: list[str]
-    rows: list[tuple[str, list[dict[str, Any]]]]
-    failed: list[dict[str, Any]]
-
-
-class Section(NamedTuple):
-    """All that compares models on one data set; figures by what they are about."""
-
-    label: str
-    spec: str
-    n: object
-    findings: list[Finding]
-    table: list[dict[str, Any]]
-    limit: str
-    metric: str
-    figures: dict[str, list[Shown]]
-    insides: list[dict[str, Any]]
-    transfer: list[dict[str, Any]]
-    checks: Checked
+    label: str  # of the data set; empty for what was measured on none
+    blocks: list[Block]
 
 
-class Page(NamedTuple):
-    """A file of the report."""
+@dataclass(frozen=True)
+class Laid:
+    """A section with its blocks, data set by data set."""
+
+    section: Section
+    on: list[OnData]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A file of the report: a template and what it shows."""
 
     file: str
     title: str
     template: str
-    context: dict[str, Any]
+    content: dict[str, Any] = field(default_factory=dict)
+
+    def blocks(self) -> Iterator[Block]:
+        """Every block that it shows."""
+        for value in self.content.values():
+            yield from _blocks(value)
+
+
+def _blocks(value: object) -> Iterator[Block]:
+    match value:
+        case Block():
+            yield value
+        case Laid(on=on):
+            yield from (block for each in on for block in each.blocks)
+        case Part() | Overview():
+            yield from value.blocks
+        case list() | tuple():
+            for item in value:
+                yield from _blocks(item)
 
 
 def write(run: Path, jobs: int | None = None) -> Path:
@@ -80,13 +87,13 @@ def write(run: Path, jobs: int | None = None) -> Path:
     Raises ``AssayError`` without a run, and for a folder that cannot be written.
     """
     run = Path(run)
-    run = load(run)
+    stored = load(run)
     report, beside = run / "report", run / "report.part"
     try:
         shutil.rmtree(beside, ignore_errors=True)
         for folder in ("figures", "pictures"):
             (beside / folder).mkdir(parents=True)
-        _write(run, beside, jobs)
+        _write(gather(stored, beside / "pictures"), beside, jobs)
         if report.exists():
             shutil.rmtree(report)
         beside.replace(report)
@@ -95,19 +102,17 @@ def write(run: Path, jobs: int | None = None) -> Path:
     return report / "index.html"
 
 
-def _write(run: Run, report: Path, jobs: int | None) -> None:
-    found = gather(run, report / "pictures")
-    _write_tables(found.tables, run.path / "tables")
-    shown = draw(all_plots(found), report / "figures", jobs)
+def _write(context: Context, report: Path, jobs: int | None) -> None:
+    _write_tables(context.tables, context.run.path / "tables")
     for name in STATIC:
         shutil.copyfile(TEMPLATES / name, report / name)
-    templates = _environment()
-    pages = list(_pages(found, shown))
-    common = _common(found, pages)
-    for page in pages:
-        text = templates.get_template(page.template).render(page=page, **common, **page.context)
+    site = list(pages(context))
+    drawings = draw(plots_of(block for page in site for block in page.blocks()), report / "figures", jobs)
+    templates, common = _environment(), {**_common(context, site), "drawings": drawings}
+    for page in site:
+        text = templates.get_template(page.template).render(page=page, **common, **page.content)
         (report / page.file).write_text(text, encoding="utf-8", errors="replace")
-    proofs.write(run, report / proofs.FOLDER.name)
+    proofs.write(context.run, report / proofs.FOLDER.name)
 
 
 def _write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
@@ -118,9 +123,10 @@ def _write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
 
 
 def _environment() -> jinja2.Environment:
-    made = environment()
-    made.filters.update(percent=percent, pretty=notes.pretty, plural=notes.plural, breakable=_breakable)
-    return made
+    templates = environment()
+    filters = {"percent": percent, "pretty": notes.pretty, "plural": notes.plural, "breakable": _breakable}
+    templates.filters.update(filters)
+    return templates
 
 
 def _breakable(name: str) -> str:
@@ -128,126 +134,86 @@ def _breakable(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "\N{ZERO WIDTH SPACE}", name)
 
 
-def _common(found: Gathered, pages: list[Page]) -> dict[str, Any]:
+def _common(context: Context, site: list[Page]) -> dict[str, Any]:
     """What every page may use; the navigation leads to those that have no owner."""
     return {
-        "nav": [(page.file, page.title) for page in pages if "-" not in page.file],
-        "info": found.run.info,
-        "marks": found.marks,
-        "specs": found.specs,
-        "files": found.files,
-        "short": found.short,
-        "statuses": STATUSES,
-        "tile": pictures.TILE,
+        "nav": [(page.file, page.title) for page in site if "-" not in page.file],
+        "marks": context.marks,
+        "specs": context.specs,
+        "files": context.files,
+        "short": context.short,
+        "statuses": glossary.STATUSES,
+        "tile": album.TILE,
         "heat": HEAT,
-        "strip": lambda count: round(HEAT * (count + (count - 1) * pictures.GAP / pictures.HEAT)),
+        "strip": lambda count: round(HEAT * (count + (count - 1) * album.GAP / album.HEAT)),
     }
 
 
-def _pages(found: Gathered, shown: dict[str, Shown]) -> Iterator[Page]:
-    tables, info = found.tables, found.run.info
-    sections = [_section(found, data, f"d{i}", shown) for i, data in enumerate(found.run.data)]
-    told = [section for section in sections if section.table or any(section.figures.values())]
-    failures = tables["failures"].to_dict("records")
-    raised = flags.counted(found.run, tables["summary"])
-    by_model = list(models.pages(found, shown))
-    by_data, by_method = list(datasets.pages(found)), list(methods.pages(found))
-    done = sum((found.run.path / "cells" / f"{cell['id']}.parquet").is_file() for cell in info["cells"])
-    counts = {"cells": len(info["cells"]), "done": done, "failures": failures, "flags": raised}
-    yield Page("index.html", "Overview", "index.html", {"sections": told, "facts": _brief(found), **counts})
-    titles = {"robustness": "Robustness", "transfer": "Transfer", "explanations": "Explanations"}
-    for key, title in titles.items():
-        if any(section.figures[part] for section in told for part in PARTS[key]) or (
-            key == "robustness" and any(section.checks.rows for section in told)
-        ):
-            yield Page(f"{key}.html", title, f"{key}.html", {"sections": told})
-    textures = [shown[plot.name] for plot in remade.textures(found.remade)]
-    if textures or any(section.insides or section.figures["remade"] for section in told):
-        yield Page("learned.html", "What it has learned", "learned.html", {"sections": told, "textures": textures})
+def pages(context: Context) -> Iterator[Page]:
+    """Every page of the report; their figures are not drawn yet."""
+    run = context.run
+    sections = [laid for section in _sections() if (laid := _laid(context, section)).on]
+    by_model, by_data, by_method = (list(each.pages(context)) for each in (models, datasets, methods))
+    problems = _problems(context)
+    yield Page("index.html", "Overview", "index.html", _front(context, sections) | problems)
+    for key, title in PAGES.items():
+        own = [laid for laid in sections if laid.section.page == key]
+        if own:
+            yield Page(f"{key}.html", title, "sections.html", {"sections": own})
     if by_method:
-        listed = {"groups": methods.entries(found)}
-        yield Page("methods.html", "Methods", "methods.html", listed)
-    yield Page(
-        "problems.html",
-        "Failures and flags",
-        "problems.html",
-        {
-            "failures": failures,
-            "flags": raised,
-            "unreadable": list(dict.fromkeys(found.album.unreadable)),
-            "known_flags": sorted({**FLAGS, **(info.get("flags") or {})}.items()),
-        },
-    )
-    yield Page("glossary.html", "Glossary", "glossary.html", {"glossary": notes.glossary(found.run)})
-    yield Page("provenance.html", "Provenance", "provenance.html", {"facts": notes.provenance(found.run)})
-    for file, context in by_model:
-        yield Page(file, found.marks[context["name"]].label, "model.html", context)
-    for file, context in by_data:
-        yield Page(file, context["label"], "data.html", context)
-    for file, context in by_method:
-        yield Page(file, context["label"], "method.html", context)
+        yield Page("methods.html", "Methods", "methods.html", {"groups": methods.entries(context)})
+    every = sorted(glossary.flags(run).items())
+    yield Page("problems.html", "Failures and flags", "problems.html", problems | {"known_flags": every})
+    yield Page("glossary.html", "Glossary", "glossary.html", {"glossary": glossary.glossary(run)})
+    yield Page("provenance.html", "Provenance", "provenance.html", {"facts": notes.provenance(run)})
+    for template, group in (("model", by_model), ("data", by_data), ("method", by_method)):
+        for file, content in group:
+            yield Page(file, content["label"], f"{template}.html", content)
 
 
-def _brief(found: Gathered) -> list[tuple[str, str]]:
-    wanted = ("Command", "Created", "Code")
-    return [(name, value) for name, value in notes.provenance(found.run) if name in wanted]
+def _sections() -> list[tuple[Section, ...]]:
+    """The sections of all kinds in the order of their pages; those of one id together."""
+    groups: dict[tuple[str, str], tuple[Section, ...]] = {}
+    for section in (section for kind in all_kinds() for section in kind.sections):
+        key = section.page, section.id
+        groups[key] = (*groups.get(key, ()), section)
+    return sorted(groups.values(), key=lambda group: group[0].place)
 
 
-def _section(found: Gathered, data: str, key: str, shown: dict[str, Shown]) -> Section:
-    run, tables, marks = found.run, found.tables, found.marks
-    rows = tables["ranking"][tables["ranking"]["data"] == data]
-    facts = (run.info.get("data") or {}).get(data, {})
-    budget = rows.dropna(subset="eps")
-    plots = compared(found, data, key)
-    pairs = tables["transfer"][tables["transfer"]["data"] == data]
-    return Section(
-        label=found.specs[data],
-        spec=data,
-        n=facts.get("n"),
-        findings=findings(run, tables["ranking"], data, marks, tables),
-        table=_ranked(found, rows),
-        limit=names.ball(str(budget["norm"].iloc[0]), float(budget["eps"].iloc[0])) if len(budget) else "",
-        metric=next((metric for metric in rows["quality_metric"] if metric), ""),
-        figures={part: [shown[plot.name] for plot in group] for part, group in plots.items()},
-        insides=learned_models.lines(tables, data),
-        transfer=records(pairs),
-        checks=_checked(tables["checks"], data, marks),
-    )
-
-
-def _checked(found: pd.DataFrame, data: str, marks: dict[str, Identity]) -> Checked:
-    here = found[found["data"] == data]
-    there = [model for model in marks if model in set(here["model"])]
-    rows = []
-    for check in here["check"].unique():
-        cells = {cell["model"]: cell for cell in records(here[here["check"] == check])}
-        rows.append((str(check), [cells[model] for model in there]))
-    return Checked(there, rows, records(here[here["state"] == checks.FAILED]))
-
-
-def _ranked(found: Gathered, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    run, checked = found.run, found.tables["checks"]
-    doubted = checked[checked["state"] == checks.FAILED].groupby(["data", "model"]).size().to_dict()
-    brief = names.short(pd.concat([rows["best_explainer"], rows["best_control"]]))
-    facts = run.info.get("models") or {}
-    return [
-        {
-            "mark": found.marks[row["model"]],
-            "name": row["model"],
-            "place": "" if pd.isna(row["place_best"]) else Place(row["place_best"], row["place_worst"]),
-            "doubted": doubted.get((row["data"], row["model"]), 0),
-            "parameters": facts.get(row["model"], {}).get("parameters"),
-            "clean": _estimate(row, "clean_accuracy", "clean"),
-            "robust": _estimate(row, "robust_accuracy", "robust"),
-            "quality": _estimate(row, "quality", "quality"),
-            "explainer": brief[row["best_explainer"]],
-            "control": brief[row["best_control"]],
-            "control_quality": row["control_quality"],
-            "share": run.metric(row["quality_metric"])["unit"] == "share",
-        }
-        for row in rows.to_dict("records")
+def _laid(context: Context, group: tuple[Section, ...]) -> Laid:
+    """A section with its blocks of each data set that has any."""
+    on = [
+        OnData(context.specs.get(data, ""), blocks)
+        for i, data in enumerate([*context.run.data, ""])
+        if (blocks := [block for section in group for block in section.of(context, data, f"d{i}")])
     ]
+    return Laid(group[0], on)
 
 
-def _estimate(row: dict[Any, Any], column: str, prefix: str) -> Estimate:
-    return Estimate(row[column], row[f"{prefix}_low"], row[f"{prefix}_high"], 0)
+def _front(context: Context, sections: list[Laid]) -> dict[str, Any]:
+    run = context.run
+    front = [laid for laid in sections if laid.section.front]
+    overviews = [
+        overview(context, data, [b for laid in front for each in laid.on if each.label == label for b in each.blocks])
+        for data, label in context.specs.items()
+    ]
+    about = [(name, value) for name, value in notes.provenance(run) if name in ("Command", "Created", "Code")]
+    return {
+        "overviews": [each for each in overviews if each.table],
+        "front": [laid.section for laid in front],
+        "facts": about,
+        "cells": len(run.info.cells),
+        "done": sum(map(run.done, run.info.cells)),
+        "tables": list(context.tables),
+    }
+
+
+def _problems(context: Context) -> dict[str, Any]:
+    run = context.run
+    words = glossary.flags(run)
+    raised = [row | {"words": words.get(name_of(row["flag"]), "")} for row in records(counted(run.rows, doubts(run)))]
+    return {
+        "failures": records(context.tables["failures"]),
+        "flags": raised,
+        "unreadable": list(dict.fromkeys(context.album.unreadable)),
+    }
