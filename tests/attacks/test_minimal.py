@@ -33,7 +33,7 @@ def ratios(attack: Attack, classes: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("attack", EXACT, ids=repr)
 def test_distance_is_within_one_percent_of_the_exact_one(attack: Attack, classes: int, seed: int) -> None:
-    found = ratios(attack, classes, seed)
+    found = ratios(replace(attack, steps=70), classes, seed)  # type: ignore[type-var]
     assert found.isfinite().all()
     assert found.min() >= 1 - 1e-4
     assert found.median() <= 1.01

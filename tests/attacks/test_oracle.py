@@ -105,7 +105,8 @@ def test_attacks_in_turn_survive_finding_nothing() -> None:
 def test_the_default_worst_case_fits_every_norm_and_two_classes(norm: Any) -> None:
     model, images = Affine(2), near_grey(4)
     worst = WorstCase(norm=norm, eps=1e-4)
-    short = [replace(one, **{"queries" if isinstance(one, Square) else "steps": 9}) for one in worst.members()]
-    replace(worst, attacks=tuple(short))(model, images, model(images).argmax(1))
+    members: list[Any] = worst.members()
+    short = tuple(replace(member, **{"queries" if type(member) is Square else "steps": 9}) for member in members)
+    replace(worst, attacks=short)(model, images, model(images).argmax(1))
     with pytest.raises(AssayError, match="does not attack single images within"):
         WorstCase(norm="l1", attacks=("ddn",))

@@ -57,3 +57,7 @@ def test_infinite_steps_are_refused() -> None:
 def test_classes_that_the_model_does_not_have_are_refused() -> None:
     with pytest.raises(AssayError, match="class 7 is not one of the model's 0 to 1"):
         evaluate(FGSM(), Affine(2, (3, 4, 4)), torch.rand(2, 3, 4, 4), torch.tensor([0, 7]))
+
+
+def test_every_attack_has_a_version_of_its_results() -> None:
+    assert all(isinstance(cls.version, int) and cls.version >= 1 for cls in ATTACKS.values())  # type: ignore[attr-defined]
