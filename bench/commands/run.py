@@ -26,7 +26,9 @@ def _typed_options() -> Any:
         names = [f"--{name.replace('_', '-')}" for name in (each.name, each.metadata["old"]) if name]
         parameter = Parameter(name=names, help=each.metadata["about"], consume_multiple=many)
         columns.append((each.name, Annotated[(tuple[str, ...] if many else int) | None, parameter], None))
-    return make_dataclass("TypedOptions", columns, frozen=True, kw_only=True)
+    record = make_dataclass("TypedOptions", columns, frozen=True, kw_only=True)
+    record.__module__ = __name__  # cyclopts looks into no class of the standard library
+    return record
 
 
 TypedOptions = _typed_options()
