@@ -13,9 +13,9 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.bench.cells import dataset
 from assay.bench.data import Scenes
 from assay.bench.data import load as load_data
+from assay.bench.loading import dataset
 from assay.bench.models import create, ensemble, load
 from assay.bench.zoo.recipes import RECIPES
 from assay.core.errors import AssayError, NotApplicable

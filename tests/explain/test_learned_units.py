@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.bench.cells import dataset
-from assay.bench.inspect_codes import part_maps, randomized
+from assay.bench.loading import dataset
 from assay.bench.models import Subject, create, load
+from assay.bench.parts import part_maps, randomized
 from assay.bench.zoo.recipes import RECIPES
 from assay.core.errors import AssayError
 from assay.explain.learned.units import Dissection, dissect, unit_masks
