@@ -15,10 +15,10 @@ from assay import Subject, Tables, bench, load_results, run
 from assay.attacks import FGSM, PGD
 from assay.attacks.gradient import BIM
 from assay.bench.data import load as load_data
-from assay.bench.engine import Finished
-from assay.bench.engine import run as measure
+from assay.bench.measurements import Options
 from assay.bench.models import in_memory
-from assay.bench.plan import Options
+from assay.bench.runs.engine import Finished
+from assay.bench.runs.engine import run as measure
 from assay.core.errors import AssayError
 from assay.explain import Saliency
 from tests.bench.nets import OWN, convolutional
@@ -77,7 +77,7 @@ def test_tables_are_a_mapping_with_names_to_type(small: Tables) -> None:
     assert "ranking" in dir(small)
     assert "nonsense" not in small
     assert f"Tables of {small.path}" in repr(small)
-    assert small.info["options"]["limit"] == 12
+    assert small.info.options["limit"] == 12
     with pytest.raises(KeyError, match="did you mean summary"):
         small["sumary"]
     with pytest.raises(AttributeError, match="did you mean ranking"):
@@ -187,7 +187,7 @@ def test_the_network_and_the_threads_are_left_as_they_were() -> None:
 
 def test_records_stand_for_their_texts(tmp_path: Path) -> None:
     tables = run(SPEC, "digits", attacks=(PGD(eps=0.1, steps=2), "fgsm"), limit=2, out=tmp_path)
-    assert tables.info["options"]["attacks"] == [repr(PGD(eps=0.1, steps=2)), "fgsm"]
+    assert tables.info.options["attacks"] == [repr(PGD(eps=0.1, steps=2)), "fgsm"]
     assert {repr(PGD(eps=0.1, steps=2)), repr(FGSM())} <= set(tables.summary["method"])
 
 
@@ -195,7 +195,7 @@ def test_a_config_file_is_a_start(tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text(f'models = ["{SPEC}"]\ndata = ["digits"]\nattacks = ["fgsm"]\nlimit = 3\ngallery = 0\n')
     tables = run(config=config, attacks=[], seed=5)
-    assert (tables.info["seed"], tables.info["options"]["limit"]) == (5, 3)
+    assert (tables.info.seed, tables.info.options["limit"]) == (5, 3)
     assert set(tables.summary["kind"]) == {"clean"}
 
 

@@ -8,13 +8,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from assay.bench.cells import Setup, dataset, metric_name
-from assay.bench.cells import subject as loaded
+from assay.bench.loading import dataset
+from assay.bench.loading import subject as loaded
+from assay.bench.measurements import Options, Setup
+from assay.bench.methods import metric_name
 from assay.bench.models import Subject
-from assay.bench.plan import Options, plan
+from assay.bench.runs.plan import plan
 from assay.core.errors import AssayError
 from assay.explain.metrics import Deletion, Insertion
-from tests.bench.test_run import OWN
+from tests.bench.nets import OWN
 
 
 def folder(root: Path, *classes: str, masks: int = 0) -> str:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from assay.bench.cells import dataset
-from assay.bench.inspect_layers import usual_layer
+from assay.bench.layers import usual_layer
+from assay.bench.loading import dataset
 from assay.bench.models import generators, zoo_names
 from assay.core.errors import AssayError
 from assay.core.layers import activations

@@ -3,14 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from assay.bench import cli
+from assay.attacks import ATTACKS
 from assay.bench.cli import main
-from assay.bench.provenance import version
+from assay.bench.commands.list import KINDS
+from assay.bench.methods import parse_attacks
+from assay.bench.runs.provenance import version
+from assay.bench.runs.settings import make_options, read_settings
 from assay.bench.zoo.recipes import RECIPES
+from assay.explain import EXPLAINERS
+from assay.explain.metrics import METRICS
+from assay.synthesis import SYNTHESES
 
 MODEL = "py:tests.bench.nets:convolutional"
 SMALL = ["--models", MODEL, "--data", "digits", "--attacks", "fgsm", "--explainers", "--metrics", "--syntheses"]
@@ -86,26 +93,20 @@ def test_unknown_keys_of_a_config_file_are_named(capsys: pytest.CaptureFixture[s
 def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
     config = tmp_path / "my.toml"
     config.write_text("limit = 7\n")
-    settings = cli.read_settings("quick", config)
+    settings = read_settings("quick", config)
     assert settings["limit"] == 7
     assert settings["models"] == ["zoo:*"]
     assert call("run", "--config", str(config), "--out", str(tmp_path / "run"), "--engine", "local", *SMALL) == 0
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["options"]["limit"] == 7
     assert info["options"]["attacks"] == ["fgsm"]
-    assert info["options"]["explainers"] == info["options"]["deceived"] == info["options"]["twins"] == []
+    assert info["options"]["explainers"] == info["options"]["attacked_explainers"] == info["options"]["shortcut_pair"] == []
     assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
 def test_presets_are_sound(preset: str) -> None:
-    from assay.bench.goals import parse_attacks
-    from assay.bench.settings import make_options
-    from assay.explain import EXPLAINERS
-    from assay.explain.metrics import METRICS
-    from assay.synthesis import SYNTHESES
-
-    options = make_options(cli.read_settings(preset, None))
+    options: Any = make_options(read_settings(preset, None))
     for texts in (options.attacks, options.transfer):
         found = [repr(one) for text in texts for one in parse_attacks(text)]
         assert len(set(found)) == len(found) > 0
@@ -114,14 +115,11 @@ def test_presets_are_sound(preset: str) -> None:
 
 
 def test_the_full_preset_has_every_attack() -> None:
-    from assay.attacks import ATTACKS
-    from assay.bench.goals import parse_attacks
-
-    given = [one for text in cli.read_settings("full", None)["attacks"] for one, _ in parse_attacks(text)]
-    assert {ATTACKS.name_of(attack) for attack in given} == set(ATTACKS)
+    given = [one for text in read_settings("full", None)["attacks"] for one in parse_attacks(text)]
+    assert {ATTACKS.name_of(aim.attack) for aim in given} == set(ATTACKS)
 
 
-@pytest.mark.parametrize("kind", cli.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_lists(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list", kind) == 0
     lines = capsys.readouterr().out.splitlines()

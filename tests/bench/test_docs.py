@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from assay.bench.cli import app
-from assay.bench.settings import make_options
+from assay.bench.runs.settings import make_options
 
 pytest_plugins = ["pytester"]
 DOCS = Path(__file__).parents[2] / "docs"

@@ -12,8 +12,8 @@ from PIL import Image
 from assay import Tables, run
 from assay.bench.cli import main
 from assay.core.errors import AssayError
-from assay.reports.export import save_figure, save_figures, save_tables
 from assay.reports.drawing.theme import LIGHT, Look, Plot, canvas
+from assay.reports.export import save_figure, save_figures, save_tables
 from assay.reports.paper import in_latex, in_markdown, latex, markdown
 from tests.bench.nets import OWN
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from assay.attacks import ATTACKS
 from assay.attacks.base import Attack
 from assay.attacks.goals import Goal, Targeted
-from assay.bench.cells import Setup
-from assay.bench.pictures import FoolingCell, to_bytes
-from assay.bench.plan import Options, plan
+from assay.bench.measurements import Options, Setup
+from assay.bench.measurements.base import to_bytes
+from assay.bench.measurements.fooling import FoolingCell
+from assay.bench.runs.plan import plan
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from tests.bench.nets import OWN
@@ -58,7 +59,7 @@ def cells(*attacks: str, **more: object) -> list[FoolingCell]:
 
 def test_an_attack_from_nothing_draws_every_class() -> None:
     first, second = cells("fgsm", "nothing")
-    assert (first.kind, first.method, first.data, first.classes) == (
+    assert (first.kind, first.method.text, first.data, first.classes) == (
         "fooling",
         "Nothing(spoilt=False)",
         "",
@@ -82,12 +83,12 @@ def test_an_attack_from_nothing_draws_every_class() -> None:
 def test_it_is_no_attack_on_images() -> None:
     options = Options(models=MODELS[:1], data=("digits",), attacks=("nothing", "fgsm"), limit=5)
     found = plan(options)
-    assert [cell.method for cell in found.cells if cell.kind == "attack"] == [repr(ATTACKS.parse("fgsm"))]
-    assert [cell.method.partition(": ")[2] for cell in found.cells if cell.kind == "gallery"] == [
+    assert [cell.method.text for cell in found.cells if cell.kind == "attack"] == [repr(ATTACKS.parse("fgsm"))]
+    assert [cell.method.settings["attack"] for cell in found.cells if cell.kind == "gallery"] == [
         repr(ATTACKS.parse("fgsm"))
     ]
-    assert found.attacks["Nothing(spoilt=False)"]["eps"] is None
-    assert found.attacks["Nothing(spoilt=False)"]["norm"] == ""
+    (nothing,) = [cell.method for cell in found.cells if cell.kind == "fooling"]
+    assert (nothing.text, nothing.name, nothing.eps, nothing.norm) == ("Nothing(spoilt=False)", "nothing", None, "")
 
 
 def test_pictures_out_of_range_are_flagged() -> None:
@@ -117,7 +118,7 @@ def test_pictures_are_those_of_the_streams() -> None:
 )
 def test_those_of_the_table_run(text: str) -> None:
     first, _ = cells(text)
-    assert first.method == repr(ATTACKS.parse(text))
+    assert first.method.text == repr(ATTACKS.parse(text))
     assert len(first.measure(Setup()).rows) == len(METRICS) * 10
 
 

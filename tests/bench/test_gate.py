@@ -22,12 +22,11 @@ from assay.attacks.balls import Ball
 from assay.attacks.gradient import PGD
 from assay.bench import cells as measured_cells
 from assay.bench import models
-from assay.bench.cells import Setup
 from assay.bench.cli import main
 from assay.bench.data import DataSet
-from assay.bench.engine import run
-from assay.bench.plan import Options
-from assay.bench.store import read_rows
+from assay.bench.measurements import Options, Setup
+from assay.bench.runs.engine import run
+from assay.bench.runs.store import read_rows
 from assay.explain.maps import GradCAM
 from assay.reports.gate import Verdict, compare, load
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from assay.bench.inspect import PARTS
 from tests.bench.test_cli import MODEL, call
 
 SMALL = ["--data", "digits", "--n", "12", "--top", "2"]
@@ -36,7 +35,7 @@ def test_wrong_usage_is_one_line_and_status_2(
 
 def test_every_file_has_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "learned"
-    parts = [part for part, where in PARTS.items() if where == "assay.bench.inspect_layers"]
+    parts = ["filters", "activations", "patches", "receptive-field"]
     assert call("inspect", MODEL, "digits#3", *parts, *SMALL, "--out", str(out)) == 0
     lines = capsys.readouterr().out.splitlines()
     named = [Path(line.partition(": ")[0]) for line in lines]

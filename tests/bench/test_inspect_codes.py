@@ -8,15 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
+from assay.bench.commands.inspect import inspect
+from assay.bench.commands.inspect.base import Options
+from assay.bench.commands.inspect.codes import PIXELS, RANDOM
 from assay.bench.data import load as load_data
-from assay.bench.inspect import Options, show
-from assay.bench.inspect_codes import PIXELS, RANDOM, part_maps, randomized
 from assay.bench.models import load
+from assay.bench.parts import part_maps, randomized
 from assay.core.errors import AssayError
 
 
 def test_codes_write_maps_neighbours_scores_and_likeness(tmp_path: Path) -> None:
-    said = list(show("zoo:mlp", ["codes", "scenes#3"], Options(n=40, out=tmp_path, beside=("zoo:linear",))))
+    said = list(inspect("zoo:mlp", "codes", "scenes#3", options=Options(n=40, out=tmp_path, beside=("zoo:linear",))))
     names = ["map", "thumbnails", "neighbours", "accuracy", "similarity"]
     assert {path.name for path in tmp_path.iterdir()} == {
         "codes.csv",
@@ -44,14 +46,14 @@ def test_pictures_that_share_no_class_have_maps_and_no_accuracies(tmp_path: Path
     for i, name in enumerate(load("zoo:mlp").classes):
         (folder / name).mkdir(parents=True)
         Image.new("RGB", (96, 96), (20 * i, 10, 200 - 20 * i)).save(folder / name / "one.png")
-    said = list(show("zoo:mlp", ["codes"], Options(data=f"folder:{folder}", out=tmp_path / "out")))
+    said = list(inspect("zoo:mlp", "codes", options=Options(data=f"folder:{folder}", out=tmp_path / "out")))
     assert "no two pictures share a class" in said[4]
     assert not (tmp_path / "out" / "codes-accuracy.png").exists()
     assert (tmp_path / "out" / "codes-map.png").exists()
 
 
 def test_units_write_every_units_iou_beside_what_random_weights_and_the_place_score(tmp_path: Path) -> None:
-    said = list(show("zoo:vit", ["units"], Options(n=20, out=tmp_path, layer="blocks.1")))
+    said = list(inspect("zoo:vit", "units", options=Options(n=20, out=tmp_path, layer="blocks.1")))
     assert {path.name for path in tmp_path.iterdir()} == {"units.csv", "parts.csv", "units.png"}
     assert "64 units of blocks.1 over 20 pictures" in said[0]
     units, parts = (pd.read_csv(tmp_path / name) for name in ("units.csv", "parts.csv"))

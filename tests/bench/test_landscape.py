@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.attacks.landscape import line, linearity, plane, uphill
-from assay.bench.cells import Setup
-from assay.bench.landscape import LandscapeCell
-from assay.bench.plan import Options, plan
+from assay.bench.measurements import Options, Setup
+from assay.bench.measurements.landscape import LandscapeCell
+from assay.bench.runs.plan import plan
 from tests.attacks.models import Affine, near_grey
 from tests.bench.nets import OWN
 

@@ -11,17 +11,19 @@ import pytest
 from PIL import Image
 
 from assay import reports
-from assay.bench.cells import Measured, Setup, dataset
 from assay.bench.data import load as load_data
-from assay.bench.engine import run
-from assay.bench.inspect_codes import part_maps
-from assay.bench.learned import METRICS, LearnedCell, compact, readable
-from assay.bench.plan import Options, plan
+from assay.bench.loading import dataset
+from assay.bench.measurements import Measured, Options, Setup
+from assay.bench.measurements.learned import LearnedCell, compact, readable_pictures
+from assay.bench.parts import part_maps
+from assay.bench.runs.engine import run
+from assay.bench.runs.plan import plan
 from assay.core.alignment import linear_cka
 from assay.core.errors import AssayError
 from assay.explain.learned.codes import codes, neighbour_accuracy, pixels
 from assay.explain.learned.filters import gabors
 from assay.explain.learned.units import dissect
+from assay.reports.kinds import kind_of
 from tests.bench.nets import OWN
 from tests.bench.zoo import subject, zoo_cell
 
@@ -39,21 +41,22 @@ def of(rows: list[dict[str, Any]], metric: str) -> list[float]:
 @pytest.fixture(scope="module")
 def vit() -> Measured:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assay.bench.learned.FILTERS", 4)
-        patch.setattr("assay.bench.learned.weights.gabors", partial(gabors, noise=4))
+        patch.setattr("assay.bench.measurements.learned.FILTERS", 4)
+        patch.setattr("assay.bench.measurements.learned.weights.gabors", partial(gabors, noise=4))
         return measured("zoo:vit")
 
 
 def test_every_number_is_described_and_there(vit: Measured) -> None:
     found = {row["metric"] for row in vit.rows}
-    assert found == set(METRICS)
+    metrics = kind_of("learned").metrics
+    assert found == set(metrics)
     single = {row["metric"] for row in vit.rows if not row["image"]}
-    assert {name for name, facts in METRICS.items() if facts[2] == "wilson"} == found - single
+    assert {name for name, metric in metrics.items() if metric.interval == "wilson"} == found - single
 
 
 def test_neighbours_are_those_of_the_codes(vit: Measured) -> None:
     model = subject("zoo:vit")
-    data, images = readable(dataset("scenes", N, model))
+    data, images = readable_pictures(dataset("scenes", N, model))
     labels = np.array(data.labels)
     assert np.mean(of(vit.rows, "neighbours_codes")) == neighbour_accuracy(codes(model, [images]), labels)
     assert np.mean(of(vit.rows, "neighbours_pixels")) == neighbour_accuracy(pixels([images]), labels)
@@ -102,7 +105,7 @@ def test_pictures_that_cannot_be_read_are_left_to_the_datas_own_cell(tmp_path: P
             Image.new("RGB", (8, 8), (90 * i, 40 * k, 0)).save(tmp_path / name / f"{k}.png")
     (tmp_path / "one" / "0.png").write_bytes(b"no picture")
     data = load_data(f"folder:{tmp_path}").at((3, 8, 8))
-    fine, images = readable(data)
+    fine, images = readable_pictures(data)
     assert len(data) == 4
     assert fine.ids == [id_ for id_ in data.ids if id_ != "one/0.png"]
     assert images.shape == (3, 3, 8, 8)

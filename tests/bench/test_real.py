@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.bench.cells import Setup
-from assay.bench.engine import run
-from assay.bench.plan import Options
+from assay.bench.measurements import Options, Setup
+from assay.bench.runs.engine import run
 from assay.reports import write
 from tests.bench.real import REAL, mnist, needed
 

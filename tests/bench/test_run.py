@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 from assay import reports
-from assay.bench.cells import Setup
-from assay.bench.engine import Finished, Result, run
-from assay.bench.plan import Options
-from assay.bench.store import StoreError, read_rows
+from assay.bench.cli import main
+from assay.bench.measurements import Options, Setup
+from assay.bench.measurements.ask import RunOptions
+from assay.bench.runs.engine import Finished, Result, run
+from assay.bench.runs.store import StoreError, read_rows
 from assay.core.errors import AssayError
+from tests.bench.nets import OWN
 
-OWN = "py:tests.bench.nets:"
 OPTIONS = Options(
     models=(OWN + "convolutional", OWN + "linear"),
     data=("digits",),
@@ -37,7 +38,7 @@ OPTIONS = Options(
     explainers=("saliency", "grad-cam", "random-map"),
     metrics=("deletion", "single-deletion"),
     limit=30,
-    craft=40,
+    training_images=40,
     gallery=2,
     landscapes=2,
 )
@@ -47,10 +48,10 @@ def outcomes(folder: Path) -> pd.DataFrame:
     """All rows of a run without their costs, in one order."""
     shards = pd.concat([read_rows(path) for path in sorted(folder.glob("cells/*.parquet"))])
     rows = shards.drop(columns=["forwards", "backwards", "seconds"])
-    return rows.sort_values(list(rows.columns[:7])).reset_index(drop=True)
+    return rows.sort_values(list(rows.columns.drop("value"))).reset_index(drop=True)
 
 
-def quick(out: Path, options: Options = OPTIONS, **settings: Any) -> Result:
+def quick(out: Path, options: RunOptions = OPTIONS, **settings: Any) -> Result:
     return run(options, out, **settings)
 
 
@@ -68,10 +69,10 @@ def test_rows_are_one_per_image_and_metric(whole: Path) -> None:
     clean = rows[(rows["kind"] == "clean") & (rows["metric"] == "accuracy")]
     assert clean.groupby("model")["image"].nunique().tolist() == [30, 30]
     assert (clean.groupby("model")["value"].mean() > 0.9).all()
-    keys = ["model", "data", "image", "kind", "method", "metric"]
+    keys = ["model", "data", "image", "kind", "cell", "variant", "source", "metric"]
     assert not rows.duplicated(keys).any()
     assert set(rows["status"]) == {"ok", "skipped"}
-    skipped = rows[rows["status"] == "skipped"].iloc[0]
+    (skipped,) = reports.load(whole).failures.to_dict("records")
     assert skipped["method"] == "GradCAM(layer=None)"
     assert "no layer with a live grid" in skipped["flags"]
 
@@ -100,34 +101,26 @@ def test_the_seed_changes_what_is_random(whole: Path, tmp_path: Path) -> None:
     assert not outcomes(tmp_path / "one")["value"].equals(outcomes(tmp_path / "zero")["value"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_killed_in_the_middle_it_goes_on(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     config = tmp_path / "settings.toml"
-    settings = {**OPTIONS.__dict__, "accuracy_data": (), "syntheses": ()}
-    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
-    command = [
-        sys.executable,
-        "-m",
-        "assay",
-        "run",
-        "--config",
-        str(config),
-        "--out",
-        str(out),
-        "--engine",
-        "local",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in vars(OPTIONS).items()))
+    command = ["run", "--config", str(config), "--out", str(out), "--engine", "local"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "assay", *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list(out.glob("cells/*.parquet"))) < 5 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     stored = len(list(out.glob("cells/*.parquet")))
     assert 5 <= stored < len(list(whole.glob("cells/*.parquet")))
     (out / "cells" / "0123456789abcdef.parquet.1.part").write_bytes(b"half a shard")
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    with pytest.raises(SystemExit, match="0"):
+        main(command)
     assert not list(out.rglob("*.part"))
     reports.write(whole)
     assert (out / "tables" / "summary.csv").read_bytes() == (whole / "tables" / "summary.csv").read_bytes()
@@ -183,7 +176,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
         written.append(Path(where))
         real(table, where, *arguments, **settings)
 
-    monkeypatch.setattr("assay.bench.store.pq.write_table", fills_up)
+    monkeypatch.setattr("assay.bench.runs.store.pq.write_table", fills_up)
     with pytest.raises(StoreError, match="No space left on device; what is stored stays valid"):
         quick(tmp_path)
     assert len(list(tmp_path.glob("cells/*"))) == 4

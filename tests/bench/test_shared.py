@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from assay import reports
-from assay.bench.cells import Cell, Setup, explained
-from assay.bench.engine import run
-from assay.bench.plan import Options, plan
-from assay.bench.store import Store, read_rows
+from assay.bench.measurements import Cell, Options, Setup
+from assay.bench.runs.engine import run
+from assay.bench.runs.plan import plan
+from assay.bench.runs.store import Store, read_rows
 from assay.explain.gradients import Deconvnet
 from assay.explain.passes import LayerValues
 from tests.bench.nets import OWN
@@ -59,7 +59,7 @@ def test_costs_of_shared_passes_are_split_evenly_and_the_rows_say_so(shared: Pat
     """One forward and three backward passes (plain, guided, deconvnet) for four methods; occlusion pays its own."""
     for cell, rows in zip(cells(), stored(shared).values(), strict=True):
         said = rows["flags"].str.contains("shared=4")
-        if "Occlusion" in cell.method:
+        if cell.method.class_name == "Occlusion":
             assert not said.any()
             assert (rows["forwards"] > 10).all()
         else:
@@ -84,7 +84,7 @@ def test_what_is_stored_is_not_measured_again(shared: Path, tmp_path: Path) -> N
     before = (tmp_path / "cells" / f"{first.id}.parquet").read_bytes()
     assert run(OPTIONS, tmp_path, setup=Setup(batch_size=5)).stored == 1
     assert (tmp_path / "cells" / f"{first.id}.parquet").read_bytes() == before
-    own = [cell.id for cell in cells() if cell.model == first.model and "Occlusion" not in cell.method]
+    own = [cell.id for cell in cells() if cell.model == first.model and cell.method.class_name != "Occlusion"]
     rows = stored(tmp_path)
     assert [rows[cell]["flags"].str.contains("shared=3").all() for cell in own] == [False, True, True, True]
 
@@ -98,11 +98,11 @@ def test_one_that_fails_or_has_no_meaning_takes_nobody_along(tmp_path: Path, mon
     result = run(options, tmp_path)
     assert (result.failed, result.skipped) == (2, 1)  # Deconvnet on both, Grad-CAM on the linear model
     for cell in cells(options):
-        place = "failed" if "Deconvnet" in cell.method else "cells"
+        place = "failed" if cell.method.class_name == "Deconvnet" else "cells"
         rows = read_rows(tmp_path / place / f"{cell.id}.parquet")
         if place == "failed":
             assert rows["flags"].tolist() == ["RuntimeError: no map today"]
-        elif "GradCAM" in cell.method and "linear" in cell.model:
+        elif cell.method.class_name == "GradCAM" and "linear" in cell.model:
             assert rows["status"].tolist() == ["skipped"]
         else:
             assert rows["status"].eq("ok").all()
@@ -113,7 +113,7 @@ def test_cells_of_other_images_or_models_do_not_share() -> None:
     more = Options(**{**OPTIONS.__dict__, "limit": 7})
     groups = {cell.shares for cell in [*cells(), *cells(more)] if cell.shares}
     assert len(groups) == 4
-    assert explained([cells()[0]], Setup())[0].rows[0]["flags"] == ""  # type: ignore[list-item]
+    assert cells()[0].measure(Setup()).rows[0]["flags"] == ""
 
 
 def test_a_method_without_meaning_on_the_model_costs_the_others_no_sharing(tmp_path: Path) -> None:
@@ -121,5 +121,5 @@ def test_a_method_without_meaning_on_the_model_costs_the_others_no_sharing(tmp_p
     result = run(options, tmp_path, setup=Setup(batch_size=8))
     assert (result.failed, result.skipped) == (0, 1)
     for cell, rows in zip(cells(options), stored(tmp_path, options).values(), strict=True):
-        assert set(rows["status"]) == {"skipped" if "GradCAM" in cell.method else "ok"}
-        assert rows["flags"].str.contains("shared=2").all() == ("GradCAM" not in cell.method)
+        assert set(rows["status"]) == {"skipped" if cell.method.class_name == "GradCAM" else "ok"}
+        assert rows["flags"].str.contains("shared=2").all() == (cell.method.class_name != "GradCAM")

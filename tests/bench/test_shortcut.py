@@ -2,24 +2,33 @@
 
 import pytest
 
-from assay.bench.cells import Setup
-from assay.bench.shortcut import TRUTH, shortcut_cells, shortcut_detection
+from assay.bench.measurements import Ask, Options, Setup
+from assay.bench.measurements.shortcut import TRUTH, ShortcutCell, shortcut_detection
 from assay.explain import AttentionRollout, GradCAM, Saliency, SobelMap
 
 SUSPECT, SOUND = "zoo:repvgg-shortcut", "zoo:repvgg"
 SNOW = "scenes?shortcut=agrees"
 
 
+def cells(sound: str) -> list[ShortcutCell]:
+    """Of the truth and of saliency."""
+    options = Options(
+        models=(SUSPECT,), data=(SNOW,), limit=4, explainers=("saliency",), shortcut_pair=(SUSPECT, sound), gallery=0
+    )
+    return list(ShortcutCell.plan(Ask(options)))
+
+
 def test_a_cell_has_rows_of_both_twins() -> None:
-    truth, saliency = shortcut_cells([Saliency()], SUSPECT, SOUND, SNOW, 4, 0)
+    truth, saliency = cells(SOUND)
     assert truth.id != saliency.id
-    assert shortcut_cells([Saliency()], SUSPECT, "zoo:repvgg-robust", SNOW, 4, 0)[1].id != saliency.id
+    assert cells("zoo:repvgg-robust")[1].id != saliency.id
+    assert (truth.method.text, saliency.method.text) == (TRUTH, "Saliency()")
     rows = saliency.measure(Setup(batch_size=3)).rows
     assert [(row["model"], row["image"]) for row in rows] == [
         (model, f"test-{i:05d}") for batch in (range(3), range(3, 4)) for model in (SUSPECT, SOUND) for i in batch
     ]
-    assert {(row["kind"], row["metric"], row["method"]) for row in rows} == {
-        ("shortcut", "shortcut_share", "Saliency()")
+    assert {(row["kind"], row["metric"], row["cell"]) for row in rows} == {
+        ("shortcut", "shortcut_share", saliency.id)
     }
     assert all(0 <= row["value"] <= 1 and row["forwards"] == 1 for row in rows)
     whole = {(row["model"], row["image"]): row["value"] for row in saliency.measure(Setup()).rows}

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from assay.attacks import MIFGSM, Targeted, UniversalPerturbation
-from assay.bench.attacked import AttackCell, pool
-from assay.bench.cells import Setup, draws_for
-from assay.bench.cells import subject as loaded
 from assay.bench.data import load as load_data
+from assay.bench.loading import subject as loaded
+from assay.bench.measurements import Options, Setup, draws_for
+from assay.bench.measurements.attack import AttackCell, Pool
+from assay.bench.measurements.transfer import TransferCell
 from assay.bench.models import load
-from assay.bench.plan import Options, Plan, plan
-from assay.bench.transfer import TransferCell
+from assay.bench.runs.plan import Plan, plan
 from assay.core.errors import AssayError, NotApplicable
 from tests.bench.nets import OWN
 from tests.bench.test_cells import folder
@@ -41,14 +41,14 @@ def test_the_source_is_fooled_as_often_as_by_its_own_attack() -> None:
     assert set(shown["metric"]) == {"fooling_rate", "robust_accuracy"}
     assert len(shown) == 2 * 2 * 2 * 20
     for source in (CONVOLUTIONAL, LINEAR):
-        method = f"{MIFGSM(eps=0.1)!r} from {source}"
-        diagonal = shown[(shown["model"] == source) & (shown["method"] == method)]
+        diagonal = shown[(shown["model"] == source) & (shown["source"] == source)]
         expected = own[(own["model"] == source) & own["metric"].isin(set(shown["metric"]))]
         pd.testing.assert_frame_equal(
             diagonal[["image", "metric", "value"]].sort_values(["metric", "image"], ignore_index=True),
             expected[["image", "metric", "value"]].sort_values(["metric", "image"], ignore_index=True),
         )
-    assert found.attacks[repr(MIFGSM(eps=0.1))]["name"] == "mi-fgsm"
+    methods = {cell.method.name for kind in (AttackCell, TransferCell) for cell in of_kind(found, kind)}
+    assert methods == {"mi-fgsm"}
 
 
 def test_victims_see_the_images_of_the_source() -> None:
@@ -78,7 +78,7 @@ def test_a_wanted_class_is_counted_on_every_victim() -> None:
         with torch.no_grad():
             before, after = (loaded(victim, "cpu")(x).argmax(1) for x in (batch.images, adversarial))
         expected = np.where(before != 3, (after == 3).float(), np.nan)
-        here = rates[(rates["model"] == victim) & rates["method"].str.endswith(source)]
+        here = rates[(rates["model"] == victim) & (rates["source"] == source)]
         np.testing.assert_array_equal(here["value"], expected)
     assert rates["value"].mean() > 0.1
 
@@ -114,7 +114,7 @@ def test_an_ensemble_is_a_source_and_a_victim() -> None:
     found = of_kind(planned((LINEAR, CONVOLUTIONAL, BOTH), transfer=("fgsm(eps=0.1)",)), TransferCell)
     shown = rows([cell for cell in found if cell.model == BOTH])
     assert set(shown["model"]) == {LINEAR, CONVOLUTIONAL, BOTH}
-    assert set(shown["method"]) == {f"FGSM(eps=0.1, random_start=False, samples=1) from {BOTH}"}
+    assert set(shown["source"]) == {BOTH}
 
 
 def test_an_ensemble_of_models_that_do_not_go_together_is_refused() -> None:
@@ -131,7 +131,7 @@ def test_a_plus_in_the_path_of_a_checkpoint_is_a_path(tmp_path: Path) -> None:
 
 
 def test_universal_attacks_craft_on_other_images() -> None:
-    found = planned((LINEAR,), attacks=("universal-perturbation(eps=0.3, steps=8)",), craft=30)
+    found = planned((LINEAR,), attacks=("universal-perturbation(eps=0.3, steps=8)",), training_images=30)
     (cell,) = of_kind(found, AttackCell)
     model = cell.subject(Setup())
     assert cell.pool.spec == "digits?split=train"
@@ -152,20 +152,20 @@ def test_universal_attacks_craft_on_other_images() -> None:
 
 def test_the_crafting_images_are_in_the_identity() -> None:
     texts = ("universal-perturbation",)
-    ids = {of_kind(planned((LINEAR,), attacks=texts, craft=n), AttackCell)[0].id for n in (10, 20)}
+    ids = {of_kind(planned((LINEAR,), attacks=texts, training_images=n), AttackCell)[0].id for n in (10, 20)}
     assert len(ids) == 2
-    assert len({of_kind(planned((LINEAR,), attacks=("fgsm",), craft=n), AttackCell)[0].id for n in (10, 20)}) == 1
+    assert len({of_kind(planned((LINEAR,), attacks=("fgsm",), training_images=n), AttackCell)[0].id for n in (10, 20)}) == 1
 
 
 def test_photographs_leave_the_crafting_to_those_that_are_not_measured(tmp_path: Path) -> None:
     spec = folder(tmp_path, *map(str, range(10)))
-    found = pool(spec, 15, 200)
+    found = Pool.of(spec, 15, 200)
     assert found is not None
     assert (found.skip, found.images) == (15, 5)
-    assert pool(spec, 20, 200) is None
+    assert Pool.of(spec, 20, 200) is None
     options = Options(models=(LINEAR,), data=(spec,), attacks=("universal-perturbation",), gallery=0)
     (cell,) = of_kind(plan(options), AttackCell)
-    with pytest.raises(NotApplicable, match="no images beside the 100 measured"):
+    with pytest.raises(NotApplicable, match="no images to learn from beside the 100 measured"):
         cell.measure(Setup())
 
 
@@ -178,13 +178,13 @@ def test_photographs_leave_the_crafting_to_those_that_are_not_measured(tmp_path:
     ],
 )
 def test_generated_data_crafts_on_another_split(spec: str, other: str) -> None:
-    found = pool(spec, 2000, 50)
+    found = Pool.of(spec, 2000, 50)
     assert found is not None
     assert (found.spec, found.skip, found.images) == (other, 0, 50)
 
 
 def test_a_universal_perturbation_transfers() -> None:
-    found = planned(transfer=("universal-perturbation(eps=0.3, steps=8)",), craft=30)
+    found = planned(transfer=("universal-perturbation(eps=0.3, steps=8)",), training_images=30)
     shown = rows(of_kind(found, TransferCell))
     assert len(shown) == 2 * 2 * 2 * 20
     assert shown["value"].notna().any()

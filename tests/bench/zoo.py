@@ -2,21 +2,19 @@
 
 from typing import Any, TypeVar
 
-from assay.bench.cells import Cell, dataset
-from assay.bench.cells import subject as loaded
+from assay.bench.loading import subject as load_subject
+from assay.bench.measurements import Ask, Cell
+from assay.bench.measurements.ask import RunOptions
 from assay.bench.models import Subject
 
 C = TypeVar("C", bound=Cell)
 
 
 def subject(spec: str) -> Subject:
-    return loaded(spec, "cpu")
+    return load_subject(spec, "cpu")
 
 
 def zoo_cell(kind: type[C], spec: str, limit: int, **settings: Any) -> C:
     """A cell of that kind for the first scenes of the test set."""
-    model, data = subject(spec), "scenes?split=test"
-    return kind(
-        model=spec, model_digest=model.digest, data=data, data_digest=dataset(data, limit, model).digest, limit=limit,
-        seed=0, fit=model.fit, **settings,
-    )  # fmt: skip
+    ask = Ask(RunOptions(models=(spec,), data=("scenes",), limit=limit))
+    return kind(**ask.common(spec, "scenes"), **settings)

@@ -3,8 +3,9 @@
 import pytest
 
 from assay.attacks import ATTACKS, FGSM, PGD
-from assay.bench.goals import parse_attack, parse_attacks
-from assay.bench.plan import Options, plan
+from assay.bench.measurements import Options
+from assay.bench.methods import parse_attack, parse_attacks
+from assay.bench.runs.plan import plan
 from assay.core.errors import AssayError
 from assay.core.tables import number
 from tests.bench.nets import OWN
@@ -75,6 +76,6 @@ def test_a_run_takes_each_attack_once() -> None:
         models=(OWN + "linear",), data=("digits",), attacks=("pgd", "fgsm", "pgd(eps=0.1)"), eps=("1/10", 0.2), limit=5
     )
     found = plan(options)
-    methods = [cell.method for cell in found.cells if cell.kind == "attack"]
+    methods = [cell.method.text for cell in found.cells if cell.kind == "attack"]
     assert methods == [repr(record) for record in (PGD(eps=0.1), PGD(eps=0.2), FGSM(eps=0.1), FGSM(eps=0.2))]
-    assert list(found.attacks) == methods
+    assert [aim.text for aim in found.ask.aims] == methods

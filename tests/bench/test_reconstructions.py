@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from assay.bench.cells import Setup
-from assay.bench.painted import TEXTURES, StyleCell, TextureCell
-from assay.bench.remade import METRICS, DreamCell, InversionCell, dream_scores, inversion_scores
+from assay.bench.measurements import Setup
+from assay.bench.measurements.dream import DreamCell, dream_scores
+from assay.bench.measurements.inversion import InversionCell, inversion_scores
+from assay.bench.measurements.style import StyleCell
+from assay.bench.measurements.texture import TEXTURES, TextureCell
 from assay.core.errors import NotApplicable
+from assay.reports.kinds import kind_of
 from assay.synthesis import DeepDream, ImageQuilting, Invert, StyleTransfer, TextureSynthesis
 from assay.synthesis.base import Art
 from tests.bench.zoo import subject, zoo_cell
@@ -22,26 +25,26 @@ def frame(cell: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def test_an_inversion_at_every_depth() -> None:
-    cell = zoo_cell(InversionCell, "zoo:resnet", synthesis=Invert(steps=30), shown=2, limit=4)
+    cell = zoo_cell(InversionCell, "zoo:resnet", synthesis=Invert(steps=30), count=2, limit=4)
     rows, art = frame(cell)
     layers = [layer["layer"] for layer in art["meta.json"]["layers"]]
     assert layers[0] == "input"
     assert len(layers) == 6
-    assert set(rows["metric"]) == {name for name in METRICS if name.startswith("inversion")}
-    assert rows["method"].nunique() == 6
+    assert set(rows["metric"]) == set(kind_of("inversion").metrics)
+    assert rows["variant"].unique().tolist() == layers
     assert len(rows) == 6 * 4 * 2
-    by_layer = rows.pivot_table(index="method", columns="metric", values="value", sort=False)
+    by_layer = rows.pivot_table(index="variant", columns="metric", values="value", sort=False)
     first, last = by_layer.iloc[0], by_layer.iloc[-1]
     assert first["inversion_error"] == 0
     assert first["inversion_ssim"] == 1
     assert first["inversion_psnr"] == 100  # infinite, bounded so that means exist
     assert last["inversion_ssim"] < by_layer["inversion_ssim"].iloc[1]
     assert art["inversion.npz"]["made_5"].shape == art["inversion.npz"]["images"].shape == (2, 96, 96, 3)
-    assert (rows.loc[rows["method"].str.contains("layer4"), "backwards"] == 30).all()
+    assert (rows.loc[rows["variant"].str.startswith("layer4"), "backwards"] == 30).all()
 
 
 def test_a_dream_is_scored_and_kept() -> None:
-    cell = zoo_cell(DreamCell, "zoo:resnet", synthesis=DeepDream(octaves=2, steps=3), shown=2, limit=4)
+    cell = zoo_cell(DreamCell, "zoo:resnet", synthesis=DeepDream(octaves=2, steps=3), count=2, limit=4)
     rows, art = frame(cell)
     assert set(rows["metric"]) == {"dream_growth", "dream_clipped"}
     assert (rows.loc[rows["metric"] == "dream_growth", "value"] > 1).all()
@@ -50,8 +53,8 @@ def test_a_dream_is_scored_and_kept() -> None:
 
 def test_a_model_without_a_grid_has_no_dream_and_keeps_the_input_alone() -> None:
     with pytest.raises(NotApplicable, match="no layer with a live grid"):
-        zoo_cell(DreamCell, "zoo:linear", synthesis=DeepDream(steps=1), shown=1, limit=2).measure(Setup())
-    _, art = frame(zoo_cell(InversionCell, "zoo:linear", synthesis=Invert(steps=1), shown=1, limit=2))
+        zoo_cell(DreamCell, "zoo:linear", synthesis=DeepDream(steps=1), count=1, limit=2).measure(Setup())
+    _, art = frame(zoo_cell(InversionCell, "zoo:linear", synthesis=Invert(steps=1), count=1, limit=2))
     assert [layer["layer"] for layer in art["meta.json"]["layers"]] == ["input"]
 
 
@@ -70,10 +73,7 @@ def test_scores_in_closed_form() -> None:
 
 def test_a_classical_texture_is_judged_by_models() -> None:
     judged = ("zoo:resnet", subject("zoo:resnet").digest)
-    cell = TextureCell(
-        model="", data="", limit=4, seed=0, model_digest="", data_digest="", judges=(judged,),
-        synthesis=ImageQuilting(block=16),
-    )  # fmt: skip
+    cell = TextureCell(judges=(judged,), synthesis=ImageQuilting(block=16))
     rows, art = frame(cell)
     means = rows.groupby("metric")["value"].mean()
     assert set(means.index) == {"texture_distance", "texture_copy", "texture_seams"}
@@ -97,6 +97,6 @@ def test_a_model_has_no_part_in_judging_its_own_texture() -> None:
 def test_a_style_against_its_budget() -> None:
     rows, art = frame(zoo_cell(StyleCell, "zoo:resnet", 4, synthesis=StyleTransfer(steps=16)))
     styles = rows[rows["metric"] == "style_loss"]
-    assert styles["method"].nunique() == 3
+    assert styles["variant"].nunique() == 3
     assert styles["value"].iloc[-1] < styles["value"].iloc[0]
     assert [layer["layer"] for layer in art["meta.json"]["layers"]] == ["style", "4 steps", "8 steps", "16 steps"]
