@@ -40,9 +40,7 @@ class Panels(NamedTuple):
     def legend(self, count: int, handlelength: float = 2.0) -> None:
         """Below all panels, each label of ``count`` once."""
         handles = {
-            label: handle
-            for axes in self.axes
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            label: handle for axes in self.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         columns = min(6 if len(self.axes) > 1 else 3, count)
         self.figure.legend(

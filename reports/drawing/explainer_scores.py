@@ -29,7 +29,9 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     if not len(scores):
         return []
     plots = [_by_method(context, scores, pooled(context.run, data), f"{prefix}-explainers")]
-    return [*plots, _by_model(context, scores, f"{prefix}-explainers-models")] if scores["model"].nunique() > 1 else plots
+    return (
+        [*plots, _by_model(context, scores, f"{prefix}-explainers-models")] if scores["model"].nunique() > 1 else plots
+    )
 
 
 def together(context: "Context", data: str, prefix: str) -> list[Plot]:

@@ -102,9 +102,7 @@ def without_model(name: str, words: Words) -> "Callable[[Context, str, str], lis
 
     def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
         alone = [(i, each) for i, each in enumerate(context.art(name)) if not each.model and each.data == data]
-        return [
-            sheet(each, words, context.run.short([each.method])[each.method], f"{name}-{i}") for i, each in alone
-        ]
+        return [sheet(each, words, context.run.short([each.method])[each.method], f"{name}-{i}") for i, each in alone]
 
     return figures
 
@@ -146,9 +144,7 @@ def _place(ax: Axes, pixels: Array, size: tuple[int, int]) -> None:
     ax.axis("off")
 
 
-def by_depth(
-    context: "Context", cells: Sequence[Reconstruction], curves: Sequence[tuple[str, str]], name: str
-) -> Plot:
+def by_depth(context: "Context", cells: Sequence[Reconstruction], curves: Sequence[tuple[str, str]], name: str) -> Plot:
     """Scores of each model, with their labels, from its input to its last layer."""
     tracks = [(context.marks[each.model], [each.means(metric) for metric, _ in curves]) for each in cells]
 

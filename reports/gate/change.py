@@ -116,7 +116,9 @@ class Words:
         if not cell.kind and not cell.method:
             return ""
         method = self.methods.get(cell.method) or Method(text=cell.method)
-        settings = {key: self.method(value) if isinstance(value, str) else value for key, value in method.settings.items()}
+        settings = {
+            key: self.method(value) if isinstance(value, str) else value for key, value in method.settings.items()
+        }
         brief = self.method(cell.method)
         try:
             words = kind_of(cell.kind).label.format(**{**settings, "kind": cell.kind, "method": brief})

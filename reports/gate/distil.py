@@ -109,9 +109,14 @@ def _facts(run: Run) -> dict[str, Any]:
     info = run.info
     metrics = sorted({*info.metrics, *run.rows["metric"].unique()} - {""})
     return {
-        **{name: getattr(info, name) for name in ("schema", "created", "preset", "seed", "code", "packages", "hardware")},
+        **{
+            name: getattr(info, name)
+            for name in ("schema", "created", "preset", "seed", "code", "packages", "hardware")
+        },
         "models": {name: _model(facts) for name, facts in info.models.items()},
-        "data": {name: {key: facts.get(key) for key in ("digest", "n", "classes")} for name, facts in info.data.items()},
+        "data": {
+            name: {key: facts.get(key) for key in ("digest", "n", "classes")} for name, facts in info.data.items()
+        },
         "metrics": {name: {key: getattr(run.metric(name), key) for key in METRIC} for name in metrics},
         "methods": {text: method.as_json() for text, method in info.methods.items()},
         "cells": [
@@ -130,7 +135,9 @@ def _model(facts: dict[str, Any]) -> dict[str, Any]:
 def _states(run: Run) -> Iterable[tuple[Stored, str, str]]:
     """Each listed cell: done, skipped or failed as a whole and why, or missing."""
     failures = run.failures[run.failures["image"] == ""]
-    whole = {cell: (status, flags) for cell, status, flags in failures[["cell", "status", "flags"]].itertuples(index=False)}
+    whole = {
+        cell: (status, flags) for cell, status, flags in failures[["cell", "status", "flags"]].itertuples(index=False)
+    }
     missing = {cell.id for cell in run.missing}
     for cell in run.info.cells:
         if cell.id in missing:

@@ -177,7 +177,9 @@ def _easiest(context: "Context", model: str, data: str) -> list[Tile]:
     norm = next((norm for norm in labels.NORMS if norm in set(rows["norm"])), None)
     rows = where(rows, norm=norm).sort_values(["distance", "image", "method"], kind="stable")
     return [
-        tile(context, data, row["image"], f"{labels.ball(str(norm), row['distance'])} by {context.short(row['method'])}")
+        tile(
+            context, data, row["image"], f"{labels.ball(str(norm), row['distance'])} by {context.short(row['method'])}"
+        )
         for row in rows.drop_duplicates("image").head(EASIEST).to_dict("records")
     ]
 

@@ -68,9 +68,7 @@ class Arrays(NamedTuple):
     before: str = ""  # of attacked images: the array of the same file with the images before the attack
 
 
-def metric(
-    direction: str, unit: str, meaning: str, *, interval: str = "bootstrap", statistic: str = "mean"
-) -> Metric:
+def metric(direction: str, unit: str, meaning: str, *, interval: str = "bootstrap", statistic: str = "mean") -> Metric:
     """What a metric of a kind says."""
     return Metric(direction=direction, unit=unit, meaning=meaning, interval=interval, statistic=statistic)
 

@@ -83,7 +83,9 @@ def _read(run: Run, cell: Cell, album: Album) -> Gallery | None:
                     difference, f"What the attack changed in image {image}, times {factor}", exact=False
                 ),
                 factor=f"× {factor}" if factor else "no change",
-                strip=_strips(album, str(image), explainers, (images[i], clean[:, i]), (adversarial[i], attacked[:, i])),
+                strip=_strips(
+                    album, str(image), explainers, (images[i], clean[:, i]), (adversarial[i], attacked[:, i])
+                ),
             )
         )
     return Gallery(cell.id, cell.model, cell.data, str(meta["attack"]), explainers, shots) if shots else None

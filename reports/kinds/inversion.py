@@ -33,9 +33,7 @@ KIND = reconstruction(
         "inversion_error": metric(
             "lower", "share", "distance of the codes of the picture made from a layer's code, over its size"
         ),
-        "inversion_psnr": metric(
-            "higher", "dB", "peak signal to noise ratio of the picture made from a layer's code"
-        ),
+        "inversion_psnr": metric("higher", "dB", "peak signal to noise ratio of the picture made from a layer's code"),
         "inversion_ssim": metric("higher", "SSIM", "structural similarity of the picture made from a layer's code"),
         "inversion_class": metric(
             "higher", "share", "share of pictures made from a layer's code that keep the predicted class"

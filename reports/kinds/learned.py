@@ -40,9 +40,7 @@ METRICS = {
     "gabor_r2": _of_model(
         "none", "R²", "median over first-layer filters of the variance that a Gabor function explains"
     ),
-    "gabor_noise": _of_model(
-        "none", "R²", "what 95 % of filters of noise stay below when a Gabor function is fitted"
-    ),
+    "gabor_noise": _of_model("none", "R²", "what 95 % of filters of noise stay below when a Gabor function is fitted"),
     "gabor_share": _of_model(
         "none", "share", "share of first-layer filters that a Gabor function fits better than noise"
     ),

@@ -22,9 +22,7 @@ KIND = reconstruction(
         "texture_copy": metric(
             "lower", "pixels", "side of the largest verbatim copy of the sample around a pixel of a texture"
         ),
-        "texture_seams": metric(
-            "lower", "share", "gradient energy of a texture that no patch of the sample explains"
-        ),
+        "texture_seams": metric("lower", "share", "gradient energy of a texture that no patch of the sample explains"),
     },
     sections=(section(without_model("texture", WORDS)),),
 )

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 RATES = {"fooling_rate": "fooling", "robust_accuracy": "robust", "targeted_rate": "targeted"}
 COLUMNS = [
     *("data", "attack", "source", "victim"),
-    *(f"{rate if i == 0 else prefix}{end}" for rate, prefix in RATES.items() for i, end in enumerate(("", "_low", "_high", "_n"))),
+    *(
+        f"{rate if i == 0 else prefix}{end}"
+        for rate, prefix in RATES.items()
+        for i, end in enumerate(("", "_low", "_high", "_n"))
+    ),
 ]
 SHARE = {
     "fooling_rate": "of the images that this model had right and now has wrong",

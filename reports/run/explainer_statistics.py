@@ -127,7 +127,9 @@ def pairs(scored: list[Scores]) -> pd.DataFrame:
         p = np.array([_wilcoxon(gap) if differ else np.nan for gap in gaps])
         for couple, gap, raw, corrected in zip(couples, gaps, p, _holm(p), strict=True):
             counts = int((gap > 0).sum()), int((gap < 0).sum())
-            records.append((each.data, each.metric, *couple, len(gap), *counts, raw, corrected, bool(corrected < ALPHA)))
+            records.append(
+                (each.data, each.metric, *couple, len(gap), *counts, raw, corrected, bool(corrected < ALPHA))
+            )
     return pd.DataFrame(records, columns=PAIRS)
 
 

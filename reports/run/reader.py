@@ -115,7 +115,9 @@ def _info(path: Path) -> Info:
             raise TypeError("it is not an object")
         if stored.get("schema") not in SCHEMAS:
             known = " and ".join(map(str, SCHEMAS))
-            raise AssayError(f"{path} has schema {stored.get('schema')}, this version reads {known}; make the run again")
+            raise AssayError(
+                f"{path} has schema {stored.get('schema')}, this version reads {known}; make the run again"
+            )
         info = Info.from_json(schema1.migrate(stored) if stored.get("schema") == 1 else stored)
     except AssayError:
         raise

@@ -140,7 +140,11 @@ def method(text: str, attack: Mapping[str, Any] | None = None, about: Mapping[st
     if attack:
         goal = str(attack.get("goal") or "untargeted").replace("_", "-")
         facts |= {key: attack[key] for key in ("name", "access", "single", "universal") if attack.get(key) is not None}
-        facts |= {"goal": "" if goal == "untargeted" else goal, "norm": attack.get("norm") or "", "eps": attack.get("eps")}
+        facts |= {
+            "goal": "" if goal == "untargeted" else goal,
+            "norm": attack.get("norm") or "",
+            "eps": attack.get("eps"),
+        }
     return Method.from_json(
         {
             **facts,

@@ -27,7 +27,9 @@ def pages(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
                 "label": mark.label,
                 "facts": main,
                 "more": rest,
-                "on": [(context.specs[data], blocks) for data in context.run.data if (blocks := _on(context, model, data))],
+                "on": [
+                    (context.specs[data], blocks) for data in context.run.data if (blocks := _on(context, model, data))
+                ],
                 "parts": merged(part for kind in all_kinds() for part in kind.parts(context, model)),
                 "failures": records(where(context.tables["failures"], model=model)),
                 "flags": sorted({flag for flag in where(flagged, model=model)["flag"] if name_of(flag) != SHARED}),

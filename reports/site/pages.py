@@ -152,6 +152,8 @@ def _common(context: Context, site: list[Page]) -> dict[str, Any]:
 def pages(context: Context) -> Iterator[Page]:
     """Every page of the report; their figures are not drawn yet."""
     run = context.run
+    for kind in all_kinds():
+        context.art(kind.name)  # so that all that cannot be read is known
     sections = [laid for section in _sections() if (laid := _laid(context, section)).on]
     by_model, by_data, by_method = (list(each.pages(context)) for each in (models, datasets, methods))
     problems = _problems(context)

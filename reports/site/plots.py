@@ -43,4 +43,3 @@ def draw(plots: Sequence[Plot], folder: Path, jobs: int | None = None) -> dict[s
     parallel = joblib.Parallel(n_jobs=jobs if len(plots) > FEW else 1, backend="loky")
     files = parallel(joblib.delayed(save)(plot, folder) for plot in plots)
     return {plot.name: Drawing(plot, *file) for plot, file in zip(plots, files, strict=True)}
-

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from assay import reports
-from assay.bench.store import read_rows
 from assay.reports.gate import compare, load
 
 HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("schema-*"))
 PAIRS = [(run, HERE / run.name.replace("schema", "baseline")) for run in RUNS]
 KINDS = {
-    "data", "clean", "attack", "transfer", "explain", "gallery", "landscape", "learned", "inversion", "dream", "moved",
+    "data", "clean", "attack", "transfer", "explain", "gallery", "landscape", "learned", "inversion", "dream", "map_shift",
     "synthesis", "fooling", "texture",
 }  # fmt: skip
 
@@ -27,21 +26,38 @@ pytestmark = pytest.mark.parametrize(("run", "kept"), PAIRS, ids=[run.name for r
 
 def test_rows_and_facts_are_read(run: Path, kept: Path) -> None:
     results = reports.load(run)
-    assert {cell["kind"] for cell in results.info["cells"]} >= KINDS
+    assert {cell.kind for cell in results.info.cells} >= KINDS
     assert results.missing == ()
     assert len(results.rows) == 3085
     assert set(results.failures["status"]) == {"skipped"}
-    for shard in (run / "cells").iterdir():
-        assert len(read_rows(shard))
+    cells = {cell.id: cell for cell in results.info.cells}
+    assert {(row.kind, row.method) for row in results.rows.itertuples()} <= {(c.kind, c.method) for c in cells.values()}
+    assert set(results.rows["method"]) <= set(results.info.methods)
 
 
 def test_tables_say_what_they_said(run: Path, kept: Path) -> None:
     summary = reports.tables(reports.load(run))["summary"]
-    said = summary[(summary["metric"] == "robust_accuracy") & summary["method"].str.startswith("PGD")]
-    assert said.groupby("model")["value"].agg(list).to_dict() == {
+    robust = summary.query("kind == 'attack' and name == 'pgd' and norm == 'linf' and metric == 'robust_accuracy'")
+    assert robust.groupby("model")["value"].agg(list).to_dict() == {
         "py:tests.bench.nets:convolutional": pytest.approx([12 / 12, 8 / 12]),
         "py:tests.bench.nets:linear": pytest.approx([11 / 12, 4 / 12]),
     }
+    assert sorted(set(robust["eps"])) == [0.05, 0.1]
+
+
+def test_rows_have_their_cells_method_a_source_and_a_variant(run: Path, kept: Path) -> None:
+    """A transfer's text ended in its source; an inversion's rows named the layer in place of the cell's None."""
+    summary = reports.tables(reports.load(run))["summary"]
+    transfer = summary[summary["kind"] == "transfer"]
+    assert transfer["method"].str.endswith("samples=1)").all()
+    assert set(transfer["source"]) == {"py:tests.bench.nets:convolutional", "py:tests.bench.nets:linear"}
+    inversion = summary[summary["kind"] == "inversion"]
+    assert inversion["method"].str.startswith("Invert(layer=None, ").all()
+    assert inversion.groupby("model")["variant"].nunique().to_dict() == {
+        "py:tests.bench.nets:convolutional": 2,
+        "py:tests.bench.nets:linear": 1,
+    }
+    assert not summary.loc[~summary["kind"].isin(["transfer", "inversion"]), ["source", "variant"]].any(axis=None)
 
 
 def test_the_report_is_written(run: Path, kept: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from assay.reports.run.labels import read
+from assay.reports.run import schema1
 from tests.reports import made
 
 METRICS: dict[str, dict[str, str]] = {
@@ -123,6 +123,7 @@ class Builder:
     described: dict[str, Any] | None = None  # run.json's record of the attacks; runs of old have none
     sources: Sequence[str] = ()  # of images that are shown to every model
     cells: list[dict[str, str]] = field(default_factory=list)
+    transfers: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
     def write(self, run: Path) -> Path:
         """Write the run into the folder and return it."""
@@ -131,6 +132,9 @@ class Builder:
         for m, model in enumerate(self.models):
             for data in self.data:
                 self._model(run, m, model, data)
+        for (source, data), rows in self.transfers.items():
+            method = f"{self.attacks[0]} from {source}"
+            self.add(run, "transfer", source, data, method, [{**row, "method": method} for row in rows])
         order = np.random.default_rng(self.shuffle).permutation(len(self.cells))
         cells = [self.cells[i] for i in order] if self.shuffle else self.cells
         (run / "run.json").write_text(json.dumps(self.info(cells)), encoding="utf-8")
@@ -218,8 +222,8 @@ class Builder:
         if "transfer" in self.kinds:
             for source in self.sources:
                 travel = 1.0 if model in source.split("+") else rng.uniform(0.2, 0.8)
-                method = f"{self.attacks[0]} from {source}"
-                self.add(run, "transfer", model, data, method, self._rows(made.transferred(margin, travel)))
+                rows = [{**row, "model": model} for row in self._rows(made.transferred(margin, travel))]
+                self.transfers.setdefault((source, data), []).extend(rows)
         if "landscape" in self.kinds:
             self._landscape(run, model, data, float(np.median(margin)), rng)
         if "gallery" in self.kinds:
@@ -305,8 +309,9 @@ class Builder:
 
 
 def _explain(method: str, place: int, n: int, rng: np.random.Generator) -> dict[str, Array]:
-    level = QUALITIES.get(read(method).name, 0.2)
-    if not read(method).control:
+    record = schema1.method(method)
+    level = QUALITIES.get(record.title, 0.2)
+    if not record.control:
         level += 0.03 * (place % 5 - 2)
     mass = np.clip(rng.normal(level, 0.12, n), 0, 1)
     return {

@@ -1,8 +1,35 @@
+"""A whole run, and reports without their drawings: what figures show is the matter of the tests that draw them."""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from assay.reports.drawing.theme import Plot
+from assay.reports.site import plots
 from tests.reports.builder import Builder
+
+BLANK = '<svg xmlns="http://www.w3.org/2000/svg" width="72" height="72"/>'
+
+
+def blank(figures: Sequence[Plot], folder: Path, jobs: int | None = None) -> dict[str, plots.Drawing]:
+    """An empty file for every figure."""
+    for figure in figures:
+        (folder / f"{figure.name}.svg").write_text(BLANK)
+    return {figure.name: plots.Drawing(figure, f"{figure.name}.svg", f"{figure.name}.svg", 72) for figure in figures}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def blank_figures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assay.reports.site.pages.draw", blank)
+        yield
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn in this test."""
+    monkeypatch.setattr("assay.reports.site.pages.draw", plots.draw)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.reports.run.labels import read
+from assay.reports.run import schema1
 
 Array = NDArray[np.float64]
 Q = (100, 200, 500, 1000, 2000, 5000)
@@ -62,7 +62,7 @@ def described() -> dict[str, dict[str, Any]]:
             "norm": norm,
             "eps": eps,
             "goal": "untargeted",
-            "settings": {key: value for key, value in read(method).settings.items() if key != "norm"},
+            "settings": {key: value for key, value in schema1.method(method).settings.items() if key != "norm"},
         }
         for method, (name, access, single, norm, eps) in STRONG.items()
     }
@@ -70,13 +70,13 @@ def described() -> dict[str, dict[str, Any]]:
 
 def attack(method: str, margin: Array, rng: np.random.Generator) -> dict[str, Array]:
     """What an attack does to images whose Linf distance to the boundary is ``margin``; below 0 they are wrong."""
-    parsed = read(method)
+    parsed = schema1.method(method, {})
     _, access, _, norm, eps = STRONG.get(method, ("", "", False, parsed.norm, parsed.eps))
     limit = 9.0 if eps is None else eps / NORMS[norm]
-    reach = REACH.get(parsed.name, 0.5) * (0.3 if parsed.goal else 1) * limit * rng.uniform(0.95, 1.05, len(margin))
+    reach = REACH.get(parsed.title, 0.5) * (0.3 if parsed.goal else 1) * limit * rng.uniform(0.95, 1.05, len(margin))
     right = margin > 0
     fooled = right & (margin <= (limit if eps is None else reach))
-    found = LOOSE.get(parsed.name, 1.0) * rng.uniform(1, 1.05, len(margin)) * margin
+    found = LOOSE.get(parsed.title, 1.0) * rng.uniform(1, 1.05, len(margin)) * margin
     distance = np.where(fooled, found if eps is None else limit, np.nan)
     values = {
         "robust_accuracy": (right & ~fooled).astype(float),

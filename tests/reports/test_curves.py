@@ -5,16 +5,15 @@ import pandas as pd
 import pytest
 
 from assay.reports.run import curves
-from assay.reports.kinds import transfer
-from assay.reports.run.outcomes import WORST, Facts
+from assay.reports.run.attack_findings import members
+from assay.reports.run.outcomes import WORST
+from assay.reports.run.records import Method
 
 INF = math.inf
 
 
-def attack(norm: str = "l2", eps: float | None = None, goal: str = "") -> Facts:
-    return Facts(
-        name="a", access="gradient", single=False, universal=False, norm=norm, eps=eps, goal=goal, settings="{}"
-    )
+def attack(norm: str = "l2", eps: float | None = None, goal: str = "") -> Method:
+    return Method(text="a", norm=norm, eps=eps, goal=goal)
 
 
 def outcomes(**distances: list[float]) -> pd.DataFrame:
@@ -105,8 +104,5 @@ def test_only_attacks_without_a_budget_have_curves() -> None:
     assert not len(curves.optimality_table(found, known))
 
 
-def test_a_transfer_is_named_by_attack_and_source() -> None:
-    odd = "A(text=' from ')"
-    assert transfer.split("PGD(eps=0.1) from zoo:a+zoo:b", []) == ("PGD(eps=0.1)", "zoo:a+zoo:b")
-    assert transfer.split(f"{odd} from zoo:a", [odd]) == (odd, "zoo:a")
-    assert transfer.members("zoo:a+zoo:b") == ["zoo:a", "zoo:b"]
+def test_an_ensemble_is_its_members() -> None:
+    assert members("zoo:a+zoo:b") == ["zoo:a", "zoo:b"]

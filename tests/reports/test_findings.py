@@ -1,25 +1,32 @@
+from typing import Any
+
 import pandas as pd
 import pytest
 
 from assay import reports
 from assay.reports.run.attack_findings import listed
 from assay.reports.run.findings import findings
-from assay.reports.drawing.theme import identities
 from assay.reports.run.ranking import COLUMNS
 from tests.reports.builder import Builder
 
 
-def robustness(tmp_path_factory: pytest.TempPathFactory, **held: tuple[float, float, float]) -> str:
+def finding(tmp_path_factory: pytest.TempPathFactory, topic: str, records: list[dict[str, Any]], data: str) -> str:
+    """The finding on a topic for rows of the ranking."""
+    run = reports.load(Builder(models=(), data=()).write(tmp_path_factory.mktemp("empty")))
+    table = pd.DataFrame(records, columns=COLUMNS)
+    label = {str(name): str(name) for name in table["model"].unique()}
+    answers = {each.topic: each.text for each in findings(run, {"ranking": table}, data, label)}
+    return answers.get(topic, "").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def robustness(tmp_path_factory: pytest.TempPathFactory, **estimates: tuple[float, float, float]) -> str:
     """The sentence for models with these robust accuracies and intervals."""
     records = [
         {"data": "d", "model": name, "norm": "linf", "eps": 4 / 255, "attacks": 3, "quality_metric": ""}
-        | dict(zip(("robust_accuracy", "robust_low", "robust_high"), found, strict=True))
-        for name, found in held.items()
+        | dict(zip(("robust_accuracy", "robust_low", "robust_high"), estimate, strict=True))
+        for name, estimate in estimates.items()
     ]
-    results = reports.load(Builder(models=(), data=()).write(tmp_path_factory.mktemp("empty")))
-    marks = identities({name: name for name in held})
-    found = findings(results, pd.DataFrame(records, columns=COLUMNS), "d", marks)
-    return next(finding.text for finding in found if finding.topic == "Robustness").replace("\N{NO-BREAK SPACE}", " ")
+    return finding(tmp_path_factory, "Robustness", records, "d")
 
 
 def test_a_clear_leader(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -47,15 +54,6 @@ def test_lists_are_counted_past_six() -> None:
     assert listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"
 
 
-def told(tmp_path_factory: pytest.TempPathFactory, topic: str, records: list[dict[str, object]], data: str) -> str:
-    """The finding on a topic for rows of the ranking."""
-    results = reports.load(Builder(models=(), data=()).write(tmp_path_factory.mktemp("empty")))
-    table = pd.DataFrame(records, columns=COLUMNS)
-    marks = identities({str(name): str(name) for name in table["model"].unique()})
-    found = {finding.topic: finding.text for finding in findings(results, table, data, marks)}
-    return found.get(topic, "").replace("\N{NO-BREAK SPACE}", " ")
-
-
 @pytest.mark.parametrize(
     ("metric", "falling", "verdict"),
     [
@@ -72,7 +70,7 @@ def test_a_relation_has_a_direction(
         | {"robust_accuracy": i / 10, "quality": (9 - i if falling else i) / 10}
         for i in range(8)
     ]
-    assert verdict in told(tmp_path_factory, "Both together", records, "d")
+    assert verdict in finding(tmp_path_factory, "Both together", records, "d")
 
 
 def test_a_changed_setting_names_a_model_that_clearly_lost(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -87,8 +85,8 @@ def test_a_changed_setting_names_a_model_that_clearly_lost(tmp_path_factory: pyt
         | dict(zip(("clean_accuracy", "clean_low", "clean_high"), found, strict=True))
         for (data, model), found in accuracies.items()
     ]
-    text = told(tmp_path_factory, "Changed setting", records, "s?x=1")
+    text = finding(tmp_path_factory, "Changed setting", records, "s?x=1")
     assert text.startswith("sure loses most")
     assert "100 % [98, 100] right on s and 95 % [93, 97] here" in text
     calm = [record for record in records if record["model"] == "unsure"]
-    assert "does not lose" in told(tmp_path_factory, "Changed setting", calm, "s?x=1")
+    assert "does not lose" in finding(tmp_path_factory, "Changed setting", calm, "s?x=1")

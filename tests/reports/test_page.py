@@ -12,9 +12,9 @@ from PIL import Image
 
 from assay import reports
 from assay.core.errors import AssayError
-from assay.reports.drawing import attack_figures as figures
-from assay.reports.drawing import album as pictures
-from assay.reports.drawing.theme import LIGHT, identities, spread, themed
+from assay.reports.context import gather
+from assay.reports.drawing import album, attack_figures
+from assay.reports.drawing.theme import LIGHT, spread, themed
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
 from tests.reports.site import Site
 
@@ -62,8 +62,9 @@ def test_the_page_stands_alone(index: Path, run: Path) -> None:
 
 def test_a_model_has_a_page_of_its_own(index: Path) -> None:
     page = Site(index)["model-zoo-resnet.html"]
-    for section in ("accuracy1", "accuracy2", "gallery1", "classes"):
+    for section in ("accuracy1", "accuracy2", "classes"):
         assert f'id="{section}"' in page.source
+    assert page.source.count('id="gallery') == 2
     text = " ".join(" ".join(page.text).split())
     assert "Robust accuracy, worst case" in text
     assert "The easiest to fool" in text
@@ -216,12 +217,13 @@ def test_old_figures_go(tmp_path: Path) -> None:
     assert not (run / "report" / "figures" / "d7-old.svg").exists()
 
 
-def test_curves_start_at_the_clean_accuracy(run: Path) -> None:
-    results = reports.load(run)
-    summary = reports.tables(results)["summary"]
-    marks = identities({model: model for model in results.models})
-    plot = next(plot for plot in figures.figures(results, summary, "scenes", marks, "d0") if "curves-linf" in plot.name)
-    clean = summary[(summary["metric"] == "accuracy") & (summary["data"] == "scenes")].set_index("model")["value"]
+def test_curves_start_at_the_clean_accuracy(run: Path, tmp_path: Path) -> None:
+    context = gather(reports.load(run), tmp_path)
+    figures = attack_figures.figures(context, "scenes", "d0")
+    plot = next(plot for plot in figures if "curves-linf" in plot.name)
+    summary = context.tables["summary"].query("metric == 'accuracy' and data == 'scenes'")
+    clean = summary.assign(label=summary["model"].map(context.label)).set_index("label")["value"]
+    colours = {mark.label: mark.colour for mark in context.marks.values()}
     with themed(LIGHT):
         figure = plot.draw(LIGHT)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["FGSM", "PGD", "Worst case of all attacks"]
@@ -230,23 +232,23 @@ def test_curves_start_at_the_clean_accuracy(run: Path) -> None:
             x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
             assert x.tolist() == pytest.approx([0, 1, 2, 4, 8])
             assert y[0] == clean[str(line.get_label())]
-            assert line.get_color() == marks[str(line.get_label())].colour
+            assert line.get_color() == colours[str(line.get_label())]
 
 
 def test_the_difference_is_amplified_by_what_fits() -> None:
     original = np.full((1, 2, 3), 100, np.uint8)
     adversarial = original + np.array([[[4], [0]]], np.uint8)
-    shown, factor = pictures.amplified(original, adversarial)
+    shown, factor = album.amplified(original, adversarial)
     assert factor == 16
     assert shown[0, :, 0].tolist() == [128 + 64, 128]
-    assert pictures.amplified(original, original)[1] == 0
-    assert pictures.amplified(original, original + np.uint8(150))[1] == 1
+    assert album.amplified(original, original)[1] == 0
+    assert album.amplified(original, original + np.uint8(150))[1] == 1
 
 
 def test_overlays_take_any_heat() -> None:
     image = np.full((4, 4, 3), 90, np.uint8)
     for heat in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(4), -np.eye(4), np.full((4, 4), np.inf)):
-        assert pictures.overlay(image, heat.astype(np.float32)).shape == (4, 4, 3)
+        assert album.overlay(image, heat.astype(np.float32)).shape == (4, 4, 3)
 
 
 def test_spread_keeps_order_and_distance() -> None:

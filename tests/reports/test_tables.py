@@ -10,8 +10,8 @@ import pytest
 
 from assay import reports
 from assay.core.errors import AssayError
-from assay.reports.run import ranking
-from assay.reports.run.labels import read
+from assay.reports.run import ranking, schema1
+from assay.reports.run.outcomes import survivors
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
 
 SMALL = {"models": ("zoo:a", "zoo:b"), "images": 12, "kinds": ("clean", "attack", "explain")}
@@ -24,20 +24,10 @@ def small(run: Path, **changes: object) -> Path:
 def test_summary_has_one_row_per_coordinate(run: Path) -> None:
     results = reports.load(run)
     summary = reports.tables(results)["summary"]
-    assert list(summary.columns) == [
-        "model",
-        "data",
-        "kind",
-        "method",
-        "metric",
-        "value",
-        "low",
-        "high",
-        "n",
-        "direction",
-        "flags",
-    ]
-    assert not summary.duplicated(["model", "data", "kind", "method", "metric"]).any()
+    cell = ["model", "data", "kind", "method", "source", "variant"]
+    columns = [*cell[:4], "name", "norm", "eps", "goal", *cell[4:], "metric", "value", "low", "high", "n"]
+    assert list(summary.columns) == [*columns, "direction", "flags"]
+    assert not summary.duplicated([*cell, "metric"]).any()
     assert set(summary["kind"]) == {"clean", "attack", "explain", "synthesis"}
     known = summary.dropna(subset=["low"])
     assert ((known["low"] <= known["value"] + 1e-12) & (known["value"] <= known["high"] + 1e-12)).all()
@@ -45,7 +35,7 @@ def test_summary_has_one_row_per_coordinate(run: Path) -> None:
         mine = results.rows
         for key in ("model", "data", "method", "metric"):
             mine = mine[mine[key] == row[key]]
-        statistic = results.metric(row["metric"])["statistic"]
+        statistic = results.metric(row["metric"]).statistic
         assert row["n"] == mine["value"].notna().sum()
         assert row["value"] == pytest.approx(mine["value"].agg(statistic), nan_ok=True)
 
@@ -111,10 +101,12 @@ def test_the_budget_is_the_largest_that_all_models_share(tmp_path: Path) -> None
     run = small(tmp_path, attacks=[f"FGSM(eps={k / 255!r})" for k in (2, 4, 8)])
     info = json.loads((run / "run.json").read_text())
     info["cells"] = [
-        cell for cell in info["cells"] if not (cell["model"] == "zoo:b" and read(cell["method"]).eps == 8 / 255)
+        cell
+        for cell in info["cells"]
+        if not (cell["model"] == "zoo:b" and schema1.method(cell["method"], {}).eps == 8 / 255)
     ]
     (run / "run.json").write_text(json.dumps(info))
-    assert ranking.budget(ranking.survivors(reports.load(run), "scenes")) == ("linf", 4 / 255)
+    assert ranking.budget(survivors(reports.load(run), "scenes")) == ("linf", 4 / 255)
 
 
 def test_ranking_names_the_best_explainer_and_control(tmp_path: Path) -> None:
@@ -180,7 +172,7 @@ def test_no_run_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(AssayError, match="cannot read"):
         reports.load(tmp_path)
-    (tmp_path / "run.json").write_text('{"cells": [{"id": "../../etc/passwd"}]}')
+    (tmp_path / "run.json").write_text('{"schema": 1, "cells": [{"id": "../../etc/passwd"}]}')
     with pytest.raises(AssayError, match="not a cell's id"):
         reports.load(tmp_path)
 
@@ -192,4 +184,4 @@ def test_a_broken_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(AssayError, match=shard.name):
         reports.load(run)
     shutil.rmtree(run / "cells")
-    assert len(reports.load(run).missing) == len(reports.load(run).info["cells"])
+    assert len(reports.load(run).missing) == len(reports.load(run).info.cells)

@@ -12,16 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from assay import reports
-from assay.reports.run import attack_findings as attacked
-from assay.reports.kinds import landscape
-from assay.reports.drawing import query_curves as queries
-from assay.reports.drawing import robustness_curves as radii
-from assay.reports.run import ranking
-from assay.reports.kinds import transfer
-from assay.reports.run.outcomes import WORST, facts, outcomes
-from assay.reports.drawing.theme import LIGHT, Identity, Plot, identities, themed
-from assay.reports.drawing.album import Album
-from assay.reports.run.reader import Results
+from assay.reports.context import Context, gather
+from assay.reports.drawing import query_curves, robustness_curves
+from assay.reports.drawing.theme import LIGHT, Plot, themed
+from assay.reports.kinds import landscape, transfer
+from assay.reports.run import attack_findings, ranking, schema1
+from assay.reports.run.cross_attack_checks import CHECKS
+from assay.reports.run.outcomes import WORST, outcomes, survivors
+from assay.reports.run.reader import Run
 from tests.reports import made
 from tests.reports.builder import Builder
 from tests.reports.site import Site
@@ -48,18 +46,18 @@ def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(strong: Path) -> Results:
-    return reports.load(strong)
+def context(strong: Path, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return gather(reports.load(strong), tmp_path_factory.mktemp("album"))
 
 
 @pytest.fixture(scope="module")
-def tables(results: Results) -> dict[str, pd.DataFrame]:
-    return reports.tables(results)
+def results(context: Context) -> Run:
+    return context.run
 
 
 @pytest.fixture(scope="module")
-def marks(results: Results) -> dict[str, Identity]:
-    return identities({model: model for model in results.models})
+def tables(context: Context) -> dict[str, pd.DataFrame]:
+    return context.tables
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,7 @@ def site(strong: Path) -> Site:
     return Site(reports.write(strong))
 
 
-def drawn(plot: Plot) -> Figure:
+def draw(plot: Plot) -> Figure:
     with themed(LIGHT):
         return plot.draw(LIGHT)
 
@@ -94,7 +92,7 @@ def test_without_data_there_is_no_section(tmp_path: Path) -> None:
 def test_every_flag_is_explained(site: Site) -> None:
     known = "wrong-shape non-finite out-of-range over-budget non-finite-logits not-repeatable boundary lost-at-8-bit"
     known += " unchanged probabilities gradient-in-forward batch-dependent zero-gradient silent-success incomplete"
-    for flag in (*known.split(), *(check.flag for check in reports.checks.CHECKS if check.flag)):
+    for flag in (*known.split(), *(check.flag for check in CHECKS if check.flag)):
         assert f'<th scope="row">{flag}</th>' in site["problems.html"].source, flag
 
 
@@ -103,7 +101,7 @@ def test_a_sound_run_passes_every_check(tables: dict[str, pd.DataFrame]) -> None
     assert not len(failed), failed.to_string()
 
 
-def test_distances_are_those_of_the_attack_s_norm(results: Results) -> None:
+def test_distances_are_those_of_the_attack_s_norm(results: Run) -> None:
     found = outcomes(results)
     assert (found.loc[~found["started"], "distance"] == 0).all()
     assert np.isinf(found.loc[found["started"] & ~found["fooled"], "distance"]).all()
@@ -114,25 +112,22 @@ def test_distances_are_those_of_the_attack_s_norm(results: Results) -> None:
     assert (both["distance"] == both["value"]).all()
 
 
-def test_facts_of_a_described_and_of_an_old_attack(results: Results) -> None:
-    assert facts(results, "DDN(steps=100)").norm == "l2"
-    assert facts(results, "DDN(steps=100)").minimal
-    old = facts(results, "DeepFool(overshoot=0.02, steps=50)")
+def test_facts_of_a_described_and_of_an_old_attack(results: Run) -> None:
+    assert results.method("DDN(steps=100)").norm == "l2"
+    assert results.method("DDN(steps=100)").minimal
+    old = schema1.method("DeepFool(overshoot=0.02, steps=50)", {})
     assert (old.norm, old.eps, old.minimal) == ("l2", None, True)
-    nested = "WorstCase(attacks=(PGD(eps=0.1, norm='l2'), 'fgsm'), norm='l2', eps=0.1) goal=least-likely"
-    assert (facts(results, nested).norm, facts(results, nested).eps) == ("l2", 0.1)
-    assert facts(results, nested).goal == "least-likely"
-    assert not facts(results, nested).minimal
+    nested = schema1.method("WorstCase(attacks=(PGD(eps=0.1, norm='l2'), 'fgsm'), norm='l2', eps=0.1) goal=random", {})
+    assert (nested.norm, nested.eps, nested.goal, nested.minimal) == ("l2", 0.1, "random", False)
 
 
-def test_curves_start_at_the_clean_accuracy_and_carry_the_points(
-    results: Results, tables: dict[str, pd.DataFrame], marks: dict[str, Identity]
-) -> None:
-    plots = {plot.name: plot for plot in radii.figures(results, tables, "scenes", marks, "d0")}
+def test_curves_start_at_the_clean_accuracy_and_carry_the_points(context: Context) -> None:
+    tables, marks = context.tables, context.marks
+    plots = {plot.name: plot for plot in robustness_curves.figures(context, "scenes", "d0")}
     assert list(plots) == ["d0-radius-linf", "d0-radius-l2", "d0-radius-l0"]
-    (ax,) = drawn(plots["d0-radius-linf"]).axes
+    (ax,) = draw(plots["d0-radius-linf"]).axes
     clean = tables["summary"].query("kind == 'clean' and metric == 'accuracy'").set_index("model")["value"]
-    rows = ranking.survivors(results, "scenes")
+    rows = survivors(context.run, "scenes")
     for model in MODELS:
         lines = [line for line in ax.lines if line.get_color() == marks[model].colour]
         curve = next(line for line in lines if line.get_label() == model)
@@ -146,13 +141,13 @@ def test_curves_start_at_the_clean_accuracy_and_carry_the_points(
         assert np.asarray(points.get_xdata()).tolist() == pytest.approx([1, 2, 4, 8])
 
 
-def test_the_transfer_matrix(tables: dict[str, pd.DataFrame], marks: dict[str, Identity]) -> None:
-    table = tables["transfer"]
+def test_the_transfer_matrix(context: Context) -> None:
+    table = context.tables["transfer"]
     assert len(table) == 3 * 2
     assert set(table["source"]) == {*MODELS, "zoo:a+zoo:b"}
-    (plot,) = transfer.figures(table, "scenes", marks, "d0")
-    ax = drawn(plot).axes[0]
-    (mesh,) = (found for found in ax.collections if isinstance(found, QuadMesh))
+    (plot,) = transfer.figures(context, "scenes", "d0")
+    ax = draw(plot).axes[0]
+    (mesh,) = (each for each in ax.collections if isinstance(each, QuadMesh))
     shown: Any = np.ma.filled(np.ma.asarray(mesh.get_array()), np.nan).reshape(3, 3)
     rate = table.set_index(["source", "victim"])["fooling_rate"]
     assert shown[0, 1] == pytest.approx(100 * rate["zoo:a", "zoo:b"])
@@ -162,16 +157,14 @@ def test_the_transfer_matrix(tables: dict[str, pd.DataFrame], marks: dict[str, I
     assert framed == {(0, 0), (1, 1), (0, 2), (1, 2)}
 
 
-def test_query_curves_end_at_the_share_fooled(
-    results: Results, tables: dict[str, pd.DataFrame], marks: dict[str, Identity]
-) -> None:
-    shares, tracks = queries.figures(results, "scenes", marks, "d0")
+def test_query_curves_end_at_the_share_fooled(context: Context, tables: dict[str, pd.DataFrame]) -> None:
+    shares, tracks = query_curves.figures(context, "scenes", "d0")
     square = next(method for method in made.STRONG if method.startswith("Square"))
     rate = tables["summary"].query("metric == 'fooling_rate'").set_index(["model", "method"])["value"]
-    (ax,) = drawn(shares).axes
+    (ax,) = draw(shares).axes
     for line in ax.lines:
         assert np.asarray(line.get_ydata())[-1] == pytest.approx(rate[str(line.get_label()), square])
-    (ax,) = drawn(tracks).axes
+    (ax,) = draw(tracks).axes
     for line in ax.lines:
         assert set(np.asarray(line.get_xdata())) <= set(made.Q)
         assert (np.diff(np.asarray(line.get_ydata(), float)) < 0).all()
@@ -194,31 +187,26 @@ def test_an_image_not_yet_fooled_counts_as_infinitely_far(tmp_path: Path) -> Non
     builder.add(run, "attack", "m", "scenes", method, rows)
     (run / "run.json").write_text(json.dumps(builder.info(builder.cells)))
     results = reports.load(run)
-    found = queries.distances(results, "scenes", outcomes(results))
+    found = query_curves.distances(results, "scenes", outcomes(results))
     assert found[["queries", "value"]].to_numpy().tolist() == [[200, 6]]
 
 
-def test_landscapes_draw_the_label_bold_and_the_boundary(
-    results: Results, tables: dict[str, pd.DataFrame], marks: dict[str, Identity], tmp_path: Path
-) -> None:
-    found = landscape.landscapes(results, Album(tmp_path))
-    line, surface = landscape.figures(found, tables["summary"], "scenes", marks, "d0")
-    for ax, one in zip(drawn(line).axes, found, strict=True):
-        bold = max(ax.lines, key=lambda drawn: drawn.get_linewidth())
-        assert np.asarray(bold.get_ydata()).tolist() == one.logits[0, :, one.labels[0]].tolist()
-        assert bold.get_color() == marks[one.model].colour
+def test_landscapes_draw_the_label_bold_and_the_boundary(context: Context) -> None:
+    line, surface = landscape.figures(context, "scenes", "d0")
+    for ax, each in zip(draw(line).axes, context.art("landscape"), strict=True):
+        bold = max(ax.lines, key=lambda line: line.get_linewidth())
+        assert np.asarray(bold.get_ydata()).tolist() == each.logits[0, :, each.labels[0]].tolist()
+        assert bold.get_color() == context.marks[each.model].colour
         assert len(ax.lines) == 4 + 1  # a line for each class, and the image itself
-    figure = drawn(surface)
+    figure = draw(surface)
     assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == list(MODELS)
 
 
-def test_a_model_looked_at_on_another_image_says_so(
-    results: Results, tables: dict[str, pd.DataFrame], marks: dict[str, Identity], tmp_path: Path
-) -> None:
-    first, second = landscape.landscapes(results, Album(tmp_path))
-    second.ids[:] = ["other-1", "other-2"]
-    line, _ = landscape.figures([first, second], tables["summary"], "scenes", marks, "d0")
-    assert drawn(line).axes[1].get_title(loc="left") == "zoo:b, other-1"
+def test_a_model_looked_at_on_another_image_says_so(strong: Path, tmp_path: Path) -> None:
+    context = gather(reports.load(strong), tmp_path)
+    context.art("landscape")[1].ids[:] = ["other-1", "other-2"]
+    line, _ = landscape.figures(context, "scenes", "d0")
+    assert draw(line).axes[1].get_title(loc="left") == "zoo:b, other-1"
 
 
 def test_broken_landscapes_are_said(tmp_path: Path) -> None:
@@ -240,11 +228,10 @@ def test_optimality_stands_below_one_for_what_finds_larger_changes(tables: dict[
 
 
 @pytest.mark.parametrize(("pair", "text"), [((0.5, 0.1), "from a to b"), ((0.1, 0.7), "from b to a")])
-def test_the_worst_pair_is_named(pair: tuple[float, float], text: str) -> None:
+def test_the_worst_pair_is_named(results: Run, pair: tuple[float, float], text: str) -> None:
     records: list[dict[str, Any]] = [
         {"attack": "FGSM(eps=0.1)", "source": source, "victim": victim, "fooling_rate": rate}
         | {"fooling_low": rate - 0.05, "fooling_high": rate + 0.05, "fooling_n": 40}
         for source, victim, rate in (("a", "a", 1.0), ("a", "b", pair[0]), ("b", "a", pair[1]), ("b", "b", 1.0))
     ]
-    marks = identities({"a": "a", "b": "b"})
-    assert text in attacked.transfer(pd.DataFrame(records), marks)
+    assert text in attack_findings.transfer(results, pd.DataFrame(records), {"a": "a", "b": "b"})

@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from assay.reports.drawing.codes import (
     RIGHT,
     WRONG,
-    Found,
     Near,
     Panel,
+    UnitAndPart,
     accuracies,
     cells,
     maps,
@@ -96,9 +96,9 @@ def test_tables_become_heat_maps_of_their_numbers() -> None:
 
 def test_pictures_are_dimmed_where_a_unit_is_off() -> None:
     picture, on = np.ones((4, 4)), np.eye(4, dtype=bool)
-    found = Found("square: unit 3", [picture], [on], [on])
+    unit = UnitAndPart("square: unit 3", [picture], [on], [on])
     with themed(LIGHT):
-        axes = parts([found]).draw(LIGHT).axes[0]
+        axes = parts([unit]).draw(LIGHT).axes[0]
     (image,) = axes.images
     np.testing.assert_array_equal(np.asarray(image.get_array())[..., 0] == 1, on)
     assert [text.get_text() for text in axes.texts] == ["square: unit 3"]

@@ -1,6 +1,6 @@
-import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +10,34 @@ import pytest
 
 from assay import reports
 from assay.reports.run import cross_attack_checks as checks
-from assay.reports.run.outcomes import Facts
+from assay.reports.run.records import Method
 from tests.reports import made
 from tests.reports.builder import Builder
 
 INF = math.inf
 
 
-def attack(access: str = "gradient", eps: float | None = 0.1, **changes: Any) -> Facts:
-    plain: dict[str, Any] = {"name": "pgd", "single": False, "universal": False, "norm": "linf", "goal": ""}
-    settings = json.dumps(changes.pop("settings", {}), sort_keys=True)
-    return Facts(**{**plain, "access": access, "eps": eps, "settings": settings, **changes})
+def attack(access: str = "gradient", eps: float | None = 0.1, **changes: Any) -> Method:
+    return Method(**{"text": "", "name": "pgd", "norm": "linf", "access": access, "eps": eps, **changes})
 
 
-def pool(known: dict[str, Facts], fooled: dict[str, list[float]]) -> checks.Pool:
+def pool(attacks: dict[str, Method], fooled: dict[str, list[float]]) -> checks.Pool:
     """Attacks that fool these images; for attacks without a budget the numbers are distances."""
     rows = []
     for method, values in fooled.items():
-        free = known[method].eps is None
+        free = attacks[method].eps is None
         for i, value in enumerate(values):
-            done = value < INF if free else bool(value)
-            distance = value if free else (known[method].eps if done else INF)
-            rows.append({"method": method, "image": str(i), "started": True, "fooled": done, "distance": distance})
-    return checks.gather(pd.DataFrame(rows), known)
+            success = value < INF if free else bool(value)
+            distance = value if free else (attacks[method].eps if success else INF)
+            rows.append({"method": method, "image": str(i), "started": True, "fooled": success, "distance": distance})
+    return checks.pool(pd.DataFrame(rows), {name: replace(method, text=name) for name, method in attacks.items()})
 
 
 FGSM, PGD, SQUARE = attack(single=True, name="fgsm"), attack(), attack("score", name="square")
 NOISE, HSJ, DDN = attack("none", name="random-noise"), attack("decision", None), attack("gradient", None)
 LONG, SHORT = attack(settings={"steps": 80, "restarts": 1}), attack(settings={"steps": 40, "restarts": 1})
-CASES: dict[str, tuple[Any, dict[str, Facts], dict[str, list[float]], dict[str, list[float]], dict[str, int]]] = {
-    # look, attacks, a sound outcome, a broken one, flags
+CASES: dict[str, tuple[Any, dict[str, Method], dict[str, list[float]], dict[str, list[float]], dict[str, int]]] = {
+    # check, attacks, a sound outcome, a broken one, flags
     "single-step": (
         checks.single_step,
         {"f": FGSM, "p": PGD},
@@ -104,26 +102,26 @@ CASES: dict[str, tuple[Any, dict[str, Facts], dict[str, list[float]], dict[str, 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_contradiction_is_found_and_its_attack_flagged(name: str) -> None:
-    look, known, _, broken, flags = CASES[name]
-    found = look(pool(known, broken))
-    assert found.state == checks.FAILED
-    assert found.flags == flags
-    assert found.images == max(flags.values())
-    assert found.detail
+    compare, attacks, _, broken, flags = CASES[name]
+    evidence = compare(pool(attacks, broken))
+    assert evidence.state == checks.FAILED
+    assert evidence.flags == flags
+    assert evidence.images == max(flags.values())
+    assert evidence.detail
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_sound_run_passes(name: str) -> None:
-    look, known, sound, _, _ = CASES[name]
-    found = look(pool(known, sound))
-    assert (found.state, found.images, found.flags) == (checks.PASSED, 0, {})
+    compare, attacks, sound, _, _ = CASES[name]
+    evidence = compare(pool(attacks, sound))
+    assert (evidence.state, evidence.images, evidence.flags) == (checks.PASSED, 0, {})
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_cannot_be_compared_is_not_tested(name: str) -> None:
-    look, known, sound, _, _ = CASES[name]
-    first = next(iter(known))
-    assert look(pool({first: known[first]}, {first: sound[first]})).state == checks.NOT_TESTED
+    compare, attacks, sound, _, _ = CASES[name]
+    first = next(iter(attacks))
+    assert compare(pool({first: attacks[first]}, {first: sound[first]})).state == checks.NOT_TESTED
 
 
 def test_other_balls_and_goals_are_not_compared() -> None:
@@ -141,8 +139,7 @@ def test_one_image_of_many_is_forgiven() -> None:
 
 def test_the_curve_is_blamed_where_it_is_weaker() -> None:
     known = {"d": DDN, "p": PGD}
-    found = checks.curve(pool(known, {"d": [9.0] * 20, "p": [1.0] * 20}))
-    assert found.flags == {"d": 20}
+    assert checks.curve(pool(known, {"d": [9.0] * 20, "p": [1.0] * 20})).flags == {"d": 20}
 
 
 def test_presence() -> None:

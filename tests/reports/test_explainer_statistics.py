@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from assay.reports.run import explainer_statistics as methods
-from assay.reports.run.reader import Results
+from assay.reports.run.reader import Run
+from assay.reports.run.records import Info, Method, Metric
 
 IMAGES = 40
 METHODS = ("Good()", "Fair()", "Poor()", "RandomMap()", "CenterMap()")
@@ -31,10 +32,11 @@ def frame(scores: dict[str, np.ndarray], metric: str = "mass-accuracy", model: s
     return pd.DataFrame(rows)
 
 
-def results(*frames: pd.DataFrame, **directions: str) -> Results:
-    info = {"metrics": {name.replace("_", "-"): {"direction": way} for name, way in directions.items()}}
+def results(*frames: pd.DataFrame, gate: str = "controls", **directions: str) -> Run:
+    metrics = {name.replace("_", "-"): Metric(direction=way, gate=gate) for name, way in directions.items()}
     rows = pd.concat(frames, ignore_index=True)
-    return Results(path=Path(), rows=rows, failures=rows[:0], info={**info, "cells": []}, missing=())
+    methods = {text: Method(text=text, class_name=text[:-2], control="Map" in text) for text in rows["method"].unique()}
+    return Run(path=Path(), rows=rows, failures=rows[:0], info=Info(metrics=metrics, methods=methods), missing=())
 
 
 def made(seed: int = 0, sign: int = 1) -> dict[str, np.ndarray]:
@@ -155,9 +157,8 @@ def test_nothing_is_ranked_where_a_control_has_no_score() -> None:
 
 
 def test_a_metric_by_which_a_blind_map_is_best_ranks_all_methods() -> None:
-    given = results(frame(made(sign=-1)), mass_accuracy="lower")
-    given.info["metrics"]["mass-accuracy"]["gate"] = "none"
-    found = methods.methods(methods.scores(given)).set_index("method")
+    run = results(frame(made(sign=-1)), gate="none", mass_accuracy="lower")
+    found = methods.methods(methods.scores(run)).set_index("method")
     assert found["rank"].dropna().to_dict() == {"Good()": 1, "Fair()": 2, "Poor()": 3}
     assert found["p_controls"].isna().all()
 

@@ -1,34 +1,32 @@
 """The figures of explainers: ranks, agreement of metrics, moved maps and shortcuts show what the tables hold."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from assay.reports.run import explainer_statistics as methods
+from assay.reports.context import Context
+from assay.reports.drawing import explainer_ranks
+from assay.reports.drawing.album import Album
+from assay.reports.drawing.theme import LIGHT, themed
 from assay.reports.kinds import shortcut
-from assay.reports.drawing import explainer_ranks as standing
-from assay.reports.drawing.theme import LIGHT, identities, themed
-from tests.reports.test_methods import frame, made, results
+from assay.reports.run import explainer_statistics as methods
+from tests.reports.test_explainer_statistics import frame, made, results
 
 
-def tables(scores: dict[str, np.ndarray]) -> dict[str, pd.DataFrame]:
+def context(scores: dict[str, np.ndarray]) -> Context:
     other = {name: values + np.random.default_rng(3).normal(0, 0.1, len(values)) for name, values in scores.items()}
     third = {name: -values for name, values in scores.items()}
-    found = methods.scores(
-        results(
-            frame(scores),
-            frame(other, "part-effect"),
-            frame(third, "deletion"),
-            mass_accuracy="higher",
-            part_effect="higher",
-            deletion="higher",
-        )
-    )
-    return {"explainers": methods.methods(found), "metric_agreement": methods.agreement(found)}
+    frames = frame(scores), frame(other, "part-effect"), frame(third, "deletion")
+    run = results(*frames, mass_accuracy="higher", part_effect="higher", deletion="higher")
+    scored = methods.scores(run)
+    tables = {"explainers": methods.methods(scored), "metric_agreement": methods.agreement(scored)}
+    return Context(run=run, tables=tables, album=Album(Path()))
 
 
 def test_ranks_stand_in_the_cells_and_dashes_where_controls_are_not_beaten() -> None:
-    ranks, agreement = standing.figures(tables(made()), "d", "x")
+    ranks, agreement = explainer_ranks.figures(context(made()), "d", "x")
     with themed(LIGHT):
         ax = ranks.draw(LIGHT).axes[0]
         shown = [text.get_text() for text in ax.texts]
@@ -44,7 +42,7 @@ def test_ranks_stand_in_the_cells_and_dashes_where_controls_are_not_beaten() -> 
 def test_nothing_is_ranked_without_a_method_that_beats_the_controls() -> None:
     rng = np.random.default_rng(0)
     same = {name: rng.normal(size=20) for name in ("A()", "B()", "RandomMap()")}
-    assert [plot.name for plot in standing.figures(tables(same), "d", "x")] == ["x-metrics-agreement"]
+    assert [plot.name for plot in explainer_ranks.figures(context(same), "d", "x")] == ["x-metrics-agreement"]
 
 
 def test_a_shortcut_that_one_method_shows_is_told() -> None:
@@ -67,9 +65,11 @@ def test_a_shortcut_that_one_method_shows_is_told() -> None:
         data="d", suspect_model="bad", sound_model="good"
     )
     assert found.set_index("method")["auc"].to_dict() == pytest.approx({"Seeing()": 1.0, "Blind()": 0.5}, abs=0.15)
-    (plot,) = shortcut.figures(found, "d", identities({"bad": "bad", "good": "good"}), "x")
+    run = results(pd.DataFrame(rows), shortcut_share="none")
+    shown = Context(run=run, tables={"shortcut": found}, album=Album(Path()))
+    (plot,) = shortcut.figures(shown, "d", "x")
     assert "Seeing detects it best" in plot.how
     with themed(LIGHT):
         labels = [label.get_text() for label in plot.draw(LIGHT).axes[0].get_yticklabels()]
     assert labels == ["Blind", "Seeing"]
-    assert shortcut.figures(found, "other", {}, "x") == []
+    assert shortcut.figures(shown, "other", "x") == []
