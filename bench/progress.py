@@ -2,13 +2,14 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from assay.bench.runs.engine import Finished
+if TYPE_CHECKING:
+    from assay.bench.runs.engine import Finished
 
 
 class _Bar:
@@ -39,7 +40,7 @@ class _Bar:
 class CellProgress(_Bar):
     """Progress over the cells of a run."""
 
-    def finished(self, result: Finished, done: int, total: int) -> None:
+    def finished(self, result: "Finished", done: int, total: int) -> None:
         """Told after each cell; stored ones make no line, failed ones always do."""
         cell = result.cell
         name = " ".join(filter(None, (cell.model, cell.data, cell.kind, cell.method.text)))

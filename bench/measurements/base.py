@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from assay.bench.data import Example
 from assay.bench.loading import dataset, planned_subject, readable
-from assay.bench.measurements.ask import Ask
 from assay.bench.methods import identity
 from assay.bench.models import Fit, Subject
 from assay.core.borrow import counting, now
 from assay.core.draws import Draws
 from assay.reports.run.records import SCHEMA, Method
 from assay.reports.run.records import Cell as Stored
+
+if TYPE_CHECKING:
+    from assay.bench.measurements.ask import Ask
 
 Row = dict[str, Any]
 Cost = dict[str, float]  # of one image: samples forward and backward through the model, and seconds
@@ -83,7 +85,7 @@ class Cell(ABC):
 
     @classmethod
     @abstractmethod
-    def plan(cls, ask: Ask) -> Iterator[Self]:
+    def plan(cls, ask: "Ask") -> Iterator[Self]:
         """The cells that a run asks for. Raises ``AssayError`` for a wish that makes no sense."""
 
     @abstractmethod

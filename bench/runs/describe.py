@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from assay.bench.measurements import Ask, Cell
 from assay.bench.methods import describe_metric, metric_name
 from assay.bench.runs import provenance
-from assay.bench.runs.plan import Plan
 from assay.reports.kinds import kind_of
 from assay.reports.run.records import Info
 
 
-def describe(planned: Plan, preset: str | None, sessions: Sequence[dict[str, Any]], argv: Sequence[str] | None) -> Info:
+def describe(
+    ask: Ask,
+    cells: Sequence[Cell],
+    preset: str | None,
+    sessions: Sequence[dict[str, Any]],
+    argv: Sequence[str] | None,
+) -> Info:
     """The record; ``sessions`` are the commands that wrote into the folder before this one."""
-    ask = planned.ask
     session: dict[str, Any] = {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "argv": sys.argv[1:] if argv is None else list(argv),
         "code": provenance.code(),
     }
-    kinds = dict.fromkeys(cell.kind for cell in planned.cells)
+    kinds = dict.fromkeys(cell.kind for cell in cells)
     scores = {metric_name(m): describe_metric(m) for m in ask.metrics}
     return Info(
         **session,
@@ -34,6 +39,6 @@ def describe(planned: Plan, preset: str | None, sessions: Sequence[dict[str, Any
         models={spec: facts.described() for spec, facts in ask.models.items()},
         data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in ask.data.items()},
         metrics={name: each for kind in kinds for name, each in kind_of(kind).metrics.items()} | scores,
-        methods={cell.method.text: cell.method for cell in planned.cells},
-        cells=[cell.stored for cell in planned.cells],
+        methods={cell.method.text: cell.method for cell in cells},
+        cells=[cell.stored for cell in cells],
     )

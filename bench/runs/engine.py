@@ -67,7 +67,7 @@ def run(
     planned = plan(options)
     store = Store(out)
     store.open()
-    store.describe(describe(planned, preset, store.sessions(), argv))
+    store.describe(describe(planned.ask, planned.cells, preset, store.sessions(), argv))
     stored = [cell for cell in planned.cells if store.done(cell.id)]
     waiting = [cell for cell in planned.cells if not store.done(cell.id)]
     finished = [Finished(cell, "stored", 0.0) for cell in stored]
