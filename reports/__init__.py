@@ -1,6 +1,6 @@
 """Stored results -> tables, figures and a page. Reads only what is on disk and never loads torch.
 
-- ``load``: a run (``run.reader``), ``tables``: its pandas tables (``run.tables``), ``write``: RUN/tables/*.csv and RUN/report/
+- ``load``: a run (``run.reader``); ``tables``: its pandas tables; ``write``: RUN/tables/*.csv and RUN/report/
 - ``run``: what a run is and what follows from its rows alone; ``drawing``: figures; ``kinds``: all that is special to a
   kind of measurement, one file each; ``site``: the pages; ``gate``: two runs compared; ``export``, ``paper``: files
 """

@@ -42,8 +42,8 @@ METRICS = {
 }
 
 
-def class_kind(name: str, *, heading: str, alt: str, part: tuple[str, str, str], **settings: Any) -> Kind:
-    """A kind of class pictures; ``alt`` is what a picture shows, ``part`` the id, title and text above them."""
+def class_kind(name: str, *, heading: str, alt: str, place: str, text: str) -> Kind:
+    """A kind of class pictures; ``alt`` is what a picture shows, ``place`` the id of its part of a page."""
 
     def read(run: Run, cell: Cell, album: Album) -> ClassPictures | None:
         return _read(run, cell, album, alt)
@@ -56,8 +56,7 @@ def class_kind(name: str, *, heading: str, alt: str, part: tuple[str, str, str],
         ignored=("pictures.npz:history",),
         tolerances=(OPTIMISED,),
         read=read,
-        parts=_parts(name, *part),
-        **settings,
+        parts=_parts(name, place, heading, text),
     )
 
 

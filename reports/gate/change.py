@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Two pictures of one name; ``excess`` names what exceeds the rule, and ``near`` is the largest share of a limit."""
+    """Two pictures of one name; ``excess`` names what exceeds the rule, ``near`` is the largest share of a limit."""
 
     key: Key
     old: Picture

@@ -64,11 +64,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         "run": _about(verdict.new.path, verdict.new.facts),
         "baseline": _about(verdict.old.path, verdict.old.facts),
         "tolerances": verdict.rules,
-        "compared": {
-            "cells": len(verdict.cells),
-            "values": verdict.values,
-            "pictures": len(verdict.pictures),
-        },
+        "compared": {"cells": len(verdict.cells), "values": verdict.values, "pictures": len(verdict.pictures)},
         "counts": {kind: len(verdict.of(kind)) for kind in ("regression", "improvement", "note")},
         "changes": [_change(change) for change in verdict.changes],
     }
@@ -123,7 +119,8 @@ def _change(change: Change) -> dict[str, Any]:
     return {
         "kind": change.kind, "what": change.what, "line": change.line,
         "model": change.cell.model, "data": change.cell.data, "cell": change.cell.kind,
-        "method": change.cell.method, "source": change.cell.source, "variant": change.cell.variant, "metric": change.metric, "image": change.image,
+        "method": change.cell.method, "source": change.cell.source, "variant": change.cell.variant,
+        "metric": change.metric, "image": change.image,
         "old": _finite(change.old), "new": _finite(change.new), "tolerance": change.tolerance, "count": change.count,
     }  # fmt: skip
 

@@ -8,9 +8,9 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.reports.drawing.album import Album, Picture, coloured
 from assay.reports.gate.art import SORTS, Array
 from assay.reports.gate.change import Change, Compared, Verdict, Words, plural
-from assay.reports.drawing.album import Album, Picture, coloured
 from assay.reports.templating import environment
 
 CAUSES = ("seed", "data", "model", "metric", "setting")
@@ -83,9 +83,11 @@ def _beside(each: Compared, album: Album, words: Words) -> Beside:
     old, new = _rendered(before, after) if same else (_alone(before), _alone(after))
     difference, factor = _difference(before, after) if same else (None, "")
     measures = _measures(each) if same else ", ".join(each.excess)
-    shots = [album.add(pixels, f"{side}: {cell}, {entry}", exact=True) for side, pixels in (("old", old), ("new", new))]
+    first, second = (
+        album.add(pixels, f"{side}: {cell}, {entry}", exact=True) for side, pixels in (("old", old), ("new", new))
+    )
     shot = None if difference is None else album.add(difference, f"difference: {cell}, {entry}", exact=True)
-    return Beside(cell, SORTS[each.new.sort], entry, measures, *shots, shot, factor)
+    return Beside(cell, SORTS[each.new.sort], entry, measures, first, second, shot, factor)
 
 
 def _measures(each: Compared) -> str:

@@ -54,7 +54,8 @@ def read(run: Run) -> dict[Key, Picture]:
                 raise ValueError(f"{entry['file']!r} is not a file of this folder")
             with Image.open(folder / entry["file"]) as picture:
                 sheet = np.asarray(picture)
-            names, key = entry["tiles"], tuple(entry[name] for name in OWNER)
+            names = entry["tiles"]
+            key = entry["model"], entry["data"], entry["kind"], entry["method"]
             for name, tile in zip(names, np.split(sheet, len(names), axis=1), strict=True):
                 proofs[_key(key, name)] = _proof(name, tile)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -74,7 +75,7 @@ def _sheets(run: Run) -> Iterator[tuple[Cell, dict[str, Pixels]]]:
                 continue
 
 
-def _key(owner: tuple[str, ...], name: str) -> Key:
+def _key(owner: tuple[str, str, str, str], name: str) -> Key:
     return Key(*owner, "proof", name)
 
 

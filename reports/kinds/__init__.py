@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("data", "clean", "attack", "transfer", "explain", "gallery", "landscape", "learned"),
-    *("inversion", "dream", "map_shift", "shortcut", "synthesis", "fooling", "texture", "style"),
+    *("inversion", "dream", "map_shift", "shortcut", "synthesis", "fooling", "texture", "style", "calibration"),
 )
 KINDS = Table("kind", {name: f"assay.reports.kinds.{name}:KIND" for name in NAMES})
 

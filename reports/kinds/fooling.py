@@ -6,11 +6,8 @@ KIND = class_kind(
     "fooling",
     heading="Fooling images",
     alt="What the model takes for",
-    part=(
-        "nothing",
-        "Fooling images",
-        "Images made from nothing until the model is sure of a class (Nguyen et al. 2015). “Own” is the probability "
-        "that the model itself gives the class, “other” the mean of what the other models give it: high and low "
-        "together is a certainty that means nothing.",
-    ),
+    place="nothing",
+    text="Images made from nothing until the model is sure of a class (Nguyen et al. 2015). “Own” is the probability "
+    "that the model itself gives the class, “other” the mean of what the other models give it: high and low "
+    "together is a certainty that means nothing.",
 )

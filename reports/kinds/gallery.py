@@ -19,7 +19,7 @@ from assay.reports.drawing.album import (
     strip,
 )
 from assay.reports.gate.tolerances import PictureRule
-from assay.reports.kinds.base import Arrays, Block, Kind
+from assay.reports.kinds.base import Arrays, Block, Kind, metric
 from assay.reports.run import labels
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
@@ -121,6 +121,7 @@ def _proofs(run: Run, cell: Cell) -> dict[str, NDArray[Any]]:
 
 KIND = Kind(
     name="gallery",
+    metrics={"shown": metric("none", "images", "an image that the gallery shows")},
     summary=False,
     label="gallery of {images}: {attack}",
     arrays=(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -83,12 +83,7 @@ def _read(run: Run, cell: Cell, _: Album) -> Landscape | None:
 
 
 def _linearity(
-    cells: list[Landscape],
-    image: str,
-    subject: str,
-    linearity: dict[str, float],
-    marks: dict[str, Identity],
-    name: str,
+    cells: list[Landscape], image: str, subject: str, linearity: dict[Any, float], marks: dict[str, Identity], name: str
 ) -> Plot:
     def draw(look: Look) -> Figure:
         page = _panels(len(cells), 2.7)
@@ -185,10 +180,7 @@ KIND = Kind(
         )
     },
     label="{method}",
-    arrays=(
-        Arrays("line.npz", "logits", "surface", ("ids",)),
-        Arrays("surface.npz", "margin", "surface", ("ids",)),
-    ),
+    arrays=(Arrays("line.npz", "logits", "surface", ("ids",)), Arrays("surface.npz", "margin", "surface", ("ids",))),
     ignored=(*(f"line.npz:{name}" for name in ("radii", "labels", "images")), "surface.npz:axis", "surface.npz:loss"),
     read=_read,
     sections=(

@@ -209,7 +209,7 @@ def _fields(each: Learned) -> Plot | None:
     sides, boxes = each.arrays["field_sides"].tolist(), each.arrays["field_boxes"].tolist()
     weights = each.arrays["field_weights"].astype(np.float32)
     rows = [
-        layers.FieldRow(layer, *side, weight, box if any(box) else None)
+        layers.FieldRow(layer, side[0], side[1], side[2], weight, box if any(box) else None)
         for layer, side, weight, box in zip(facts["layers"], sides, weights, boxes, strict=True)
     ]
     return layers.fields(rows, max(weights.shape[1:]))

@@ -152,9 +152,7 @@ KIND = Kind(
             "Rank correlation of the heatmaps before and after an attack on the map, class kept.",
         ),
         "corner_mass_clean": metric(
-            "none",
-            "share",
-            "Share of the absolute heat in the corner that an attack on the map aims at, before it.",
+            "none", "share", "Share of the absolute heat in the corner that an attack on the map aims at, before it."
         ),
         "corner_mass_deceived": metric(
             "none", "share", "Share of the absolute heat in the corner that an attack on the map aims at, after it."

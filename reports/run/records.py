@@ -41,7 +41,7 @@ class Metric(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Record):
-    """A method with its settings: who it is in a run. ``text`` is unique in a run, for people, and never taken apart."""
+    """A method with its settings: who it is in a run. ``text`` is unique in a run and never taken apart."""
 
     text: str
     class_name: str = ""  # of the record, PGD

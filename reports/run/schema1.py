@@ -45,8 +45,8 @@ def migrate(info: Mapping[str, Any]) -> dict[str, Any]:
         cell["method"] = _without_source(cell["method"], cell["kind"], [cell["model"]])[0]
         cell["kind"] = KINDS.get(cell["kind"], cell["kind"])
     attacks, about = info.get("attacks") or {}, info.get("methods") or {}
-    plain = {cell["method"]: {} for cell in cells if cell["kind"] in ("attack", "transfer")}
-    inner = {match[2]: {} for cell in cells if (match := GALLERY.fullmatch(cell["method"]))}
+    plain: dict[str, Any] = {cell["method"]: {} for cell in cells if cell["kind"] in ("attack", "transfer")}
+    inner: dict[str, Any] = {match[2]: {} for cell in cells if (match := GALLERY.fullmatch(cell["method"]))}
     facts = {**dict.fromkeys(cell["method"] for cell in cells), **inner, **plain, **attacks}
     return {**info, "cells": cells, "methods": {text: method(text, facts[text], about).as_json() for text in facts}}
 

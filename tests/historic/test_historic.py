@@ -17,8 +17,8 @@ HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("schema-*"))
 PAIRS = [(run, HERE / run.name.replace("schema", "baseline")) for run in RUNS]
 KINDS = {
-    "data", "clean", "attack", "transfer", "explain", "gallery", "landscape", "learned", "inversion", "dream", "map_shift",
-    "synthesis", "fooling", "texture",
+    "data", "clean", "attack", "transfer", "explain", "gallery", "landscape", "learned", "inversion", "dream",
+    "map_shift", "synthesis", "fooling", "texture",
 }  # fmt: skip
 
 pytestmark = pytest.mark.parametrize(("run", "kept"), PAIRS, ids=[run.name for run in RUNS])
