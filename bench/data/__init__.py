@@ -31,7 +31,7 @@ SOURCES = Table(
     },
 )
 
-LENT: "dict[str, DataSet]" = {}  # by ``assay.bench.models.in_memory``
+IN_MEMORY: "dict[str, DataSet]" = {}  # what ``assay.bench.models.in_memory`` lends
 
 __getattr__ = SOURCES.exporter(
     {"DataSet": "assay.bench.data.base", "DecodeError": "assay.bench.data.base", "Example": "assay.bench.data.base"}
@@ -40,8 +40,8 @@ __getattr__ = SOURCES.exporter(
 
 def load(spec: str) -> "DataSet":
     """The data set that ``spec`` names; ``AssayError`` for an unknown kind or option and for data that is not there."""
-    if spec in LENT:
-        return LENT[spec]
+    if spec in IN_MEMORY:
+        return IN_MEMORY[spec]
     kind = spec.strip().partition("?")[0].partition(":")[0]
     source = cast("type[DataSet]", SOURCES[kind])
     return source.from_spec(spec.strip()[len(kind) :])

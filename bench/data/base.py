@@ -71,7 +71,7 @@ class DataSet(ABC):
         """Of picture ``i``'s decoded pixels at their native size. Raises ``DecodeError``."""
 
     @abstractmethod
-    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self: ...
+    def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self: ...
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,8 +102,8 @@ class DataSet(ABC):
         if not 0 < crop_pct <= 1:
             raise AssayError(f"crop_pct must lie in (0, 1], not {crop_pct}")
         channels, height, width = input_size
-        known = self if num_classes is None else self._for_classes(num_classes)
-        return known._sized((channels, height, width), crop_pct, interpolation, crop_mode)
+        data = self if num_classes is None else self._for_classes(num_classes)
+        return data._resize((channels, height, width), crop_pct, interpolation, crop_mode)
 
     def others(self, n: int) -> str | None:
         """The spec of at most ``n`` pictures of another split, where the data has one that is always there."""
@@ -117,18 +117,18 @@ class DataSet(ABC):
         for i, label in enumerate(self.labels):
             by_class[label].append(i)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class.values()))
-        chosen = [i for i in turns if i is not None][skip : skip + n]
-        return self.pick(chosen)
+        places = [i for i in turns if i is not None][skip : skip + n]
+        return self.pick(places)
 
     def pick(self, places: Sequence[int]) -> Self:
         """The pictures at these places alone, in this order."""
-        kept: dict[str, Any] = {key: [getattr(self, key)[i] for i in places] for key in ("ids", "labels", "rows")}
-        return replace(self, **kept)
+        columns: dict[str, Any] = {key: [getattr(self, key)[i] for i in places] for key in ("ids", "labels", "rows")}
+        return replace(self, **columns)
 
     @cached_property
     def digest(self) -> str:
         """sha256 over ids, labels and the sha256 of each picture; the same at every size a model asks for."""
-        return hashed(f"{id_}\0{self._label_key(i)}\0{self._pixels_key(i)}" for i, id_ in enumerate(self.ids))
+        return lines_sha256(f"{id_}\0{self._label_key(i)}\0{self._pixels_key(i)}" for i, id_ in enumerate(self.ids))
 
     def _label_key(self, i: int) -> str:
         """A label as the data knows it, whatever the model calls it."""
@@ -150,40 +150,40 @@ class DataSet(ABC):
 
 def options(text: str, defaults: Mapping[str, str], kind: str) -> dict[str, str]:
     """``defaults`` overridden by ``?a=b&c=d``; unknown, repeated or empty options raise ``AssayError``."""
-    given: dict[str, str] = {}
+    values: dict[str, str] = {}
     if text[:1] not in ("", "?"):
         raise AssayError(f"cannot read {kind}{text!r}; options follow a question mark: {kind}?{'&'.join(defaults)}")
     for item in filter(None, text[1:].split("&")):
         key, _, value = item.partition("=")
         if key not in defaults:
             raise unknown(f"option of {kind}", key, defaults)
-        if key in given or not value:
+        if key in values or not value:
             raise AssayError(f"{kind}: option {key!r} needs one value")
-        given[key] = value
-    return {**defaults, **given}
+        values[key] = value
+    return {**defaults, **values}
 
 
-def whole(chosen: Mapping[str, str], key: str, least: int) -> int:
+def whole(values: Mapping[str, str], key: str, least: int) -> int:
     """An option as an int of at least ``least``."""
-    value = chosen[key]
+    value = values[key]
     if not re.fullmatch(r"\d+", value, re.ASCII) or int(value) < least:
         raise AssayError(f"{key}={value} is not a whole number of at least {least}")
     return int(value)
 
 
-def one_of(chosen: Mapping[str, str], key: str, known: Sequence[str]) -> str:
-    if chosen[key] not in known:
-        raise unknown(key, chosen[key], known)
-    return chosen[key]
+def one_of(values: Mapping[str, str], key: str, choices: Sequence[str]) -> str:
+    if values[key] not in choices:
+        raise unknown(key, values[key], choices)
+    return values[key]
 
 
-def canonical(kind: str, chosen: Mapping[str, object], defaults: Mapping[str, object]) -> str:
+def canonical(kind: str, values: Mapping[str, object], defaults: Mapping[str, object]) -> str:
     """The shortest spec: options in the order of ``defaults``, those at their default left out."""
-    said = [f"{key}={chosen[key]}" for key in defaults if chosen[key] != defaults[key]]
-    return kind + ("?" + "&".join(said) if said else "")
+    changes = [f"{key}={values[key]}" for key in defaults if values[key] != defaults[key]]
+    return kind + ("?" + "&".join(changes) if changes else "")
 
 
-def hashed(lines: Iterable[str]) -> str:
+def lines_sha256(lines: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode() + b"\n")
@@ -202,8 +202,8 @@ def to_image(pixels: Pixels, channels: int | None = None) -> Tensor:
     Luminance is ITU-R 601 in whole numbers, as PIL computes it, so grey stays exactly the grey it was.
     """
     if pixels.ndim == 3 and channels == 1:
-        weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-        pixels = ((weighted + 32768) >> 16).astype(np.uint8)
+        luminance = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+        pixels = ((luminance + 32768) >> 16).astype(np.uint8)
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
     image = torch.from_numpy(planes.astype(np.float32, order="C")) / 255
     return image.repeat(3, 1, 1) if channels == 3 and len(image) == 1 else image

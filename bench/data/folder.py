@@ -66,7 +66,7 @@ class Pictures(DataSet):
     def sha256(self, i: int) -> str:
         return pixels_sha256(np.asarray(self.picture(i)))
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
+    def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         if interpolation not in RESAMPLING:
             raise unknown("interpolation", interpolation, RESAMPLING)
         if crop_mode not in CROP_MODES:
@@ -231,16 +231,16 @@ def _class_folders(root: Path) -> list[str]:
 def _pictures(root: Path, folder: str) -> list[tuple[Path, Path | None]]:
     """The pictures of a class with their masks, sorted; a link to a folder is followed once."""
     files: list[Path] = []
-    seen: set[str] = set()
+    walked: set[str] = set()
     for at, inner, names in os.walk(root / folder, followlinks=True):
         real = os.path.realpath(at)
-        inner[:] = [] if real in seen else sorted(name for name in inner if name[0] != ".")
-        if real not in seen:
+        inner[:] = [] if real in walked else sorted(name for name in inner if name[0] != ".")
+        if real not in walked:
             files += [Path(at, name) for name in names if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
-        seen.add(real)
+        walked.add(real)
     beside = {path: path.with_name(f"{path.stem}_mask.png") for path in files}
-    used = set(beside.values())
-    return [(path, _mask_of(root, folder, path, beside[path])) for path in sorted(files) if path not in used]
+    masks = set(beside.values())
+    return [(path, _mask_of(root, folder, path, beside[path])) for path in sorted(files) if path not in masks]
 
 
 def _mask_of(root: Path, folder: str, path: Path, beside: Path) -> Path | None:
@@ -260,8 +260,8 @@ def _names(folders: list[str]) -> tuple[str, ...]:
 
     lemmas = ImageNetInfo("imagenet-22k").label_descriptions(as_dict=True)
     names = {wnid: str(lemmas.get(wnid, wnid)).partition(",")[0] for wnid in folders}
-    shared = Counter(names.values())
-    return tuple(name if shared[name] == 1 else f"{name} ({wnid})" for wnid, name in names.items())
+    counts = Counter(names.values())
+    return tuple(name if counts[name] == 1 else f"{name} ({wnid})" for wnid, name in names.items())
 
 
 def _text(path: Path | str) -> str:

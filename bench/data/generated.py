@@ -17,7 +17,7 @@ from assay.bench.data.base import (
     Example,
     Size,
     canonical,
-    hashed,
+    lines_sha256,
     one_of,
     options,
     pixels_sha256,
@@ -47,12 +47,12 @@ class Scenes(DataSet):
     @classmethod
     def from_spec(cls, rest: str) -> "Scenes":
         defaults = {"split": "test", "n": "1000", "seed": "0", "shortcut": "none"}
-        chosen = options(rest, defaults, "scenes")
-        n, seed = whole(chosen, "n", 1), whole(chosen, "seed", 0)
-        split = one_of(chosen, "split", scenes.SPLITS)
-        shortcut = cast(scenes.Shortcut, one_of(chosen, "shortcut", ("none", "agrees", "lies")))
+        values = options(rest, defaults, "scenes")
+        n, seed = whole(values, "n", 1), whole(values, "seed", 0)
+        split = one_of(values, "split", scenes.SPLITS)
+        shortcut = cast(scenes.Shortcut, one_of(values, "shortcut", ("none", "agrees", "lies")))
         return cls(
-            spec=canonical("scenes", {**chosen, "n": str(n), "seed": str(seed)}, defaults),
+            spec=canonical("scenes", {**values, "n": str(n), "seed": str(seed)}, defaults),
             classes=scenes.CLASSES,
             ids=[f"{split}-{i:05d}" for i in range(n)],
             labels=[i % len(scenes.CLASSES) for i in range(n)],
@@ -87,12 +87,12 @@ class Scenes(DataSet):
                 shortcut=parts == 0 if "shortcut" in needs else None,
             )
         if "without" in needs:
-            drawn = [to_image(scenes.render(scene, name), self.channels) for name in scene.parts]
-            drawn += [example.image] * (MOST_PARTS - len(drawn))
-            example = example._replace(without=torch.stack(drawn))
+            alternatives = [to_image(scenes.render(scene, name), self.channels) for name in scene.parts]
+            alternatives += [example.image] * (MOST_PARTS - len(alternatives))
+            example = example._replace(without=torch.stack(alternatives))
         if "redrawn" in needs:
-            others = [to_image(scenes.render(other), self.channels) for other in scenes.other_themes(scene)]
-            example = example._replace(redrawn=torch.stack(others))
+            backgrounds = [to_image(scenes.render(theme), self.channels) for theme in scenes.other_themes(scene)]
+            example = example._replace(redrawn=torch.stack(backgrounds))
         return example
 
     def sha256(self, i: int) -> str:
@@ -102,9 +102,9 @@ class Scenes(DataSet):
     def digest(self) -> str:
         """sha256 of the recipe and the ids (docs/decisions/0001): pixels are a pure function of both."""
         recipe = f"scenes/{scenes.VERSION}/{self.seed}/{self.split}/{self.shortcut}"
-        return hashed([recipe, *self.ids])
+        return lines_sha256([recipe, *self.ids])
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
+    def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         channels, height, width = size
         if (height, width) != (scenes.SIZE, scenes.SIZE):
             raise AssayError(f"scenes are drawn at {scenes.SIZE}x{scenes.SIZE} only; this model takes {height}x{width}")
@@ -124,13 +124,13 @@ class Digits(DataSet):
     @classmethod
     def from_spec(cls, rest: str) -> "Digits":
         defaults = {"split": "test"}
-        chosen = options(rest, defaults, "digits")
+        values = options(rest, defaults, "digits")
         levels, labels = _digits()
         order = np.random.default_rng(0).permutation(len(levels))
-        train = one_of(chosen, "split", ("train", "test")) == "train"
+        train = one_of(values, "split", ("train", "test")) == "train"
         rows = sorted((order[:DIGITS_TRAIN] if train else order[DIGITS_TRAIN:]).tolist())
         return cls(
-            spec=canonical("digits", chosen, defaults),
+            spec=canonical("digits", values, defaults),
             classes=tuple(map(str, range(10))),
             ids=[f"digit-{row:04d}" for row in rows],
             labels=[int(labels[row]) for row in rows],
@@ -153,7 +153,7 @@ class Digits(DataSet):
             image = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0].clamp(0, 1)
         return image.repeat(channels, 1, 1)
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
+    def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         return replace(self, size=size)
 
 

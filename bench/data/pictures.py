@@ -30,22 +30,22 @@ def photographs(folder: Path | None = None, side: int | None = None) -> list[Ten
 
     Decoded in the order of their paths. Raises ``AssayError`` for a folder without pictures.
     """
-    return [read(path, side) for path in (shipped() if folder is None else _below(folder))]
+    return [read(path, side) for path in (package_photographs() if folder is None else _below(folder))]
 
 
-def shipped() -> list[Path]:
+def package_photographs() -> list[Path]:
     """Photographs in colour that come with the packages; nothing is downloaded."""
-    return _packaged("skimage", "data", SCIKIT_IMAGE) + _packaged("sklearn", "datasets/images", SCIKIT_LEARN)
+    return _package_files("skimage", "data", SCIKIT_IMAGE) + _package_files("sklearn", "datasets/images", SCIKIT_LEARN)
 
 
-def _packaged(package: str, folder: str, names: Sequence[str]) -> list[Path]:
+def _package_files(package: str, folder: str, names: Sequence[str]) -> list[Path]:
     places = getattr(find_spec(package), "submodule_search_locations", ())
     return [Path(place) / folder / name for place in places for name in names]
 
 
-def named(name: str, channels: int, longer: int | None = None) -> Tensor:
+def scikit_image(name: str, channels: int, longer: int | None = None) -> Tensor:
     """(C, H, W) in [0, 1] of a picture in scikit-image's data, its longer side that many pixels if told."""
-    picture = read(next(path for path in _packaged("skimage", "data", [name])), longer=longer)
+    picture = read(next(path for path in _package_files("skimage", "data", [name])), longer=longer)
     return picture.expand(channels, -1, -1) if len(picture) == 1 else picture
 
 
@@ -77,5 +77,5 @@ def thumbnails(images: Sequence[Tensor], largest: int = 96) -> NDArray[np.uint8]
         top, left = ((length - inner) // 2 for length in image.shape[1:])
         square = image[None, :, top : top + inner, left : left + inner]
         squares.append(F.interpolate(square, (side, side), mode="bilinear", antialias=True)[0])
-    stacked: NDArray[np.uint8] = (255 * torch.stack(squares).clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()
-    return stacked
+    tiles: NDArray[np.uint8] = (255 * torch.stack(squares).clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()
+    return tiles

@@ -70,9 +70,9 @@ def scene(index: int, split: str = "test", seed: int = 0, shortcut: Shortcut = "
     """
     rng = np.random.default_rng(_hash(f"scenes/{VERSION}/{seed}/{split}/{index}"))
     label = index % len(CLASSES)
-    theme, other = int(rng.integers(THEMES)), int(rng.integers(1, THEMES))
+    theme, shift = int(rng.integers(THEMES)), int(rng.integers(1, THEMES))
     if shortcut != "none":
-        theme = label if shortcut == "agrees" else (label + other) % THEMES
+        theme = label if shortcut == "agrees" else (label + shift) % THEMES
     bright = 1 if rng.random() < 0.5 else -1
     value = 0.52 + bright * rng.uniform(0.13, 0.24)
     hue = rng.random()
@@ -109,7 +109,7 @@ def render(scene: Scene, without: str | None = None) -> NDArray[np.uint8]:
     if without not in (None, "background", *scene.parts):
         raise ValueError(f"unknown part {without!r}; this scene has background, {', '.join(scene.parts)}")
     canvas = np.full((SIZE, SIZE, 3), 0.52, np.float32) if without == "background" else _background(scene)
-    for name, shape in _drawn(scene):
+    for name, shape in _layers(scene):
         if name != without:
             alpha = _coverage(shape)[..., None]
             canvas += alpha * (_paint(shape) - canvas)
@@ -124,12 +124,12 @@ def other_themes(scene: Scene) -> list[Scene]:
 def part_map(scene: Scene) -> NDArray[np.uint8]:
     """Which part shows at each pixel, (96, 96): 0 background, i + 1 for ``scene.parts[i]``."""
     parts = np.zeros((SIZE, SIZE), np.uint8)
-    for name, shape in _drawn(scene):
+    for name, shape in _layers(scene):
         parts[_coverage(shape) > 0.5] = scene.parts.index(name) + 1
     return parts
 
 
-def _drawn(scene: Scene) -> list[tuple[str, Shape]]:
+def _layers(scene: Scene) -> list[tuple[str, Shape]]:
     """Parts from back to front: distractors lie behind the object, so nothing hides what decides."""
     names = scene.parts
     return [*zip(names[2:], scene.distractors, strict=True), ("body", scene.body), ("mark", scene.mark)]
@@ -198,8 +198,8 @@ def _paint(shape: Shape) -> Array:
         mix = (np.floor(x) + np.floor(y)) % 2
     else:
         mix = np.clip(1.5 * (0.9 - np.hypot(x % 2 - 1, y % 2 - 1)), 0, 1)
-    one, two = np.array(shape.colour, np.float32), np.array(shape.second, np.float32)
-    paint: Array = (one + mix[..., None] * (two - one)).astype(np.float32)
+    first, second = np.array(shape.colour, np.float32), np.array(shape.second, np.float32)
+    paint: Array = (first + mix[..., None] * (second - first)).astype(np.float32)
     return paint
 
 

@@ -19,7 +19,7 @@ class _Kind:
 
     parameter: str | None
     default: str = "test"
-    given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 _FLAG, _SPLIT, _WHOLE = _Kind("train"), _Kind("split"), _Kind(None, "all")
@@ -42,23 +42,23 @@ class Torchvision(Pictures):
     @classmethod
     def from_spec(cls, rest: str) -> "Torchvision":
         name, mark, query = rest.removeprefix(":").partition("?")
-        known = {k.lower(): k for k in SETS}
-        if name.lower() not in known:
+        names = {k.lower(): k for k in SETS}
+        if name.lower() not in names:
             raise unknown("set of torchvision", name, SETS)
-        name = known[name.lower()]
+        name = names[name.lower()]
         kind = SETS[name]
         defaults = {"root": "", "split": kind.default}
-        chosen = options(mark + query, defaults, f"torchvision:{name}")
-        if not chosen["root"]:
+        values = options(mark + query, defaults, f"torchvision:{name}")
+        if not values["root"]:
             raise AssayError(f"where is it? write torchvision:{name}?root=PATH; nothing is downloaded")
-        data = _open(name, kind, chosen["root"], chosen["split"])
+        data = _open(name, kind, values["root"], values["split"])
         labels = _labels(data)
         if not labels or min(labels) < 0:
-            raise AssayError(f"torchvision:{name} split {chosen['split']} has no labels")
+            raise AssayError(f"torchvision:{name} split {values['split']} has no labels")
         return cls(
-            spec=canonical(f"torchvision:{name}", chosen, defaults),
+            spec=canonical(f"torchvision:{name}", values, defaults),
             classes=_classes(data, max(labels) + 1),
-            ids=[f"{chosen['split']}-{i:05d}" for i in range(len(labels))],
+            ids=[f"{values['split']}-{i:05d}" for i in range(len(labels))],
             labels=labels,
             rows=list(range(len(labels))),
             data=data,
@@ -76,19 +76,19 @@ def _open(name: str, kind: _Kind, root: str, split: str) -> Any:
     import torchvision
 
     cls = getattr(torchvision.datasets, name)
-    given = dict(kind.given)
+    settings = dict(kind.settings)
     if kind.parameter == "train":
         if split not in ("train", "test"):
             raise unknown(f"split of {name}", split, ("train", "test"))
-        given["train"] = split == "train"
+        settings["train"] = split == "train"
     elif kind.parameter is not None:
-        given[kind.parameter] = split
+        settings[kind.parameter] = split
     elif split != kind.default:
         raise AssayError(f"torchvision:{name} has no splits; leave split out")
     if "download" in inspect.signature(cls).parameters:
-        given["download"] = False
+        settings["download"] = False
     try:
-        return cls(root, **given)
+        return cls(root, **settings)
     except (RuntimeError, OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise AssayError(f"torchvision finds no {name} in {root} (nothing is downloaded): {reason}") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from assay.bench.data.pictures import named
+from assay.bench.data.pictures import scikit_image
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.base import Cell, Measured, Row, Setup, metered, to_bytes
 from assay.bench.measurements.texture import in_colour
@@ -42,8 +42,8 @@ class StyleCell(Cell):
 
     def measure(self, setup: Setup) -> Measured:
         model = in_colour(self.subject(setup))
-        image = named(CONTENT, 3, longer=LONGER)[None].to(setup.device)
-        style = named(STYLE, 3, longer=LONGER)[None].to(setup.device)
+        image = scikit_image(CONTENT, 3, longer=LONGER)[None].to(setup.device)
+        style = scikit_image(STYLE, 3, longer=LONGER)[None].to(setup.device)
         rows: list[Row] = []
         arrays: dict[str, Any] = {"images": to_bytes(image), "made_0": to_bytes(style)}
         layers: list[dict[str, Any]] = [{"layer": "style"}]

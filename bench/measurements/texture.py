@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from assay.bench.data.pictures import named
+from assay.bench.data.pictures import scikit_image
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge
 from assay.bench.measurements.base import Cell, Measured, Setup, metered, to_bytes
@@ -51,7 +51,7 @@ class TextureCell(Cell):
         return {"judges": self.judges}
 
     def measure(self, setup: Setup) -> Measured:
-        samples = torch.stack([crop(named(name, 3)) for name in TEXTURES]).to(setup.device)
+        samples = torch.stack([crop(scikit_image(name, 3)) for name in TEXTURES]).to(setup.device)
         record: Any = replace(self.synthesis, size=(2 * SIDE, 2 * SIDE))
         model = in_colour(self.subject(setup)) if self.model else None
         with metered(model, len(samples), setup.device) as cost:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from assay.bench import loading
-from assay.bench.data import LENT, SOURCES
+from assay.bench.data import IN_MEMORY as DATA
+from assay.bench.data import SOURCES
 from assay.bench.data.base import DataSet, Example, Size, pixels_sha256
 from assay.bench.models.digest import digest_of
-from assay.bench.models.specs import IN_MEMORY
+from assay.bench.models.specs import IN_MEMORY as MODELS
 from assay.bench.models.subject import Subject, first_line
 from assay.core.borrow import check_images
 from assay.core.errors import AssayError
@@ -45,7 +46,7 @@ class Pictures(DataSet):
             raise AssayError(f"{self.spec} has label {max(self.labels)}, the model classes 0 to {num_classes - 1}")
         return replace(self, classes=tuple(map(str, range(num_classes))))
 
-    def _sized(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
+    def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         if tuple(self.images.shape[1:]) != size:
             raise AssayError(f"{self.spec} holds images {tuple(self.images.shape[1:])}; this model takes {size}")
         return self
@@ -58,7 +59,7 @@ def lending(networks: Mapping[str, Subject], pictures: Mapping[str, DataSet]) ->
         _check_name(name, "model", timm.is_model(name))
     for name in pictures:
         _check_name(name, "data set", name in list(SOURCES))
-    tables: tuple[dict[str, Any], ...] = (IN_MEMORY, LENT)
+    tables: tuple[dict[str, Any], ...] = (MODELS, DATA)
     contents = [dict(table) for table in tables]
     for table, more in zip(tables, (networks, pictures), strict=True):
         table.update(more)

@@ -13,7 +13,7 @@ from torch import nn
 from assay.attacks.base import Attack
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
-from assay.bench.data.base import hashed
+from assay.bench.data.base import lines_sha256
 from assay.bench.loading import subject as load_subject
 from assay.bench.measurements import Cell, Setup
 from assay.bench.measurements.attack import AttackCell, Pool
@@ -155,7 +155,7 @@ class _Bench(NamedTuple):
         what = What(
             metric=metric,
             method=" and ".join(cell.method.text for cell in cells),
-            data=self.source.digest if own is None else hashed(map(str, own.labels)),
+            data=self.source.digest if own is None else lines_sha256(map(str, own.labels)),
             level=0.0 if own is None else own.images[own.rows].mean().item(),
             model=self.subject.digest,
             seed=self.common["seed"],

@@ -168,7 +168,7 @@ def test_what_cannot_be_trained(subject: Subject, content: Path, styles: list[Pa
 
 def test_shipped_photographs() -> None:
     found = shelf.photographs(side=64)
-    assert len(found) == len(shelf.shipped()) >= 8
+    assert len(found) == len(shelf.package_photographs()) >= 8
     for picture in found:
         assert min(picture.shape[1:]) == 64
         assert picture.shape[0] == 3
