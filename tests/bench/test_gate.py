@@ -20,28 +20,30 @@ from torch import Tensor
 
 from assay.attacks.balls import Ball
 from assay.attacks.gradient import PGD
-from assay.bench import cells as measured_cells
-from assay.bench import models
+from assay.bench import loading, models
 from assay.bench.cli import main
 from assay.bench.data import DataSet
 from assay.bench.measurements import Options, Setup
+from assay.bench.measurements.ask import RunOptions
 from assay.bench.runs.engine import run
 from assay.bench.runs.store import read_rows
 from assay.explain.maps import GradCAM
+from assay.explain.metrics import Gini
 from assay.reports.gate import Verdict, compare, load
+from tests.bench.nets import OWN
 
+DEEP, LINEAR = OWN + "deep", OWN + "linear"
 OPTIONS = Options(
-    models=("zoo:resnet", "zoo:linear"),
-    data=("scenes",),
-    attacks=("pgd(eps=4/255, steps=5)",),
+    models=(DEEP, LINEAR),
+    data=("digits",),
+    attacks=("pgd(eps=32/255, steps=5)",),
     explainers=("grad-cam", "saliency"),
-    metrics=("mass-accuracy", "gini"),
+    metrics=("single-deletion", "gini"),
     syntheses=("visualize(steps=4)",),
     limit=6,
     gallery=2,
 )
-
-ONE = replace(OPTIONS, models=("zoo:linear",))
+SCENES = replace(OPTIONS, models=("zoo:resnet", "zoo:linear"), data=("scenes",), metrics=(), syntheses=())
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +54,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``base``, of published weights and large pictures."""
+    out = tmp_path_factory.mktemp("gate") / "scenes"
+    assert run(SCENES, out).failed == 0
+    return out
+
+
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """Models that a test bends are not kept for the next one."""
     yield
-    measured_cells.subject.cache_clear()
+    loading.forget()
 
 
-def again(base: Path, out: Path, *kinds: str, options: Options = OPTIONS, **how: Any) -> Verdict:
+def again(base: Path, out: Path, *kinds: str, options: RunOptions = OPTIONS, **how: Any) -> Verdict:
     """The run once more, cells of other kinds than those named kept as they were; all unless named."""
-    measured_cells.subject.cache_clear()
+    loading.forget()
     if kinds:
         shutil.copytree(base, out)
         for cell in listed(out):
@@ -101,7 +111,7 @@ def test_processes_are_green(base: Path, tmp_path: Path) -> None:
     assert again(base, tmp_path / "run", engine="processes", jobs=2).regressions == ()
 
 
-def test_a_nudged_weight(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nudged_weight(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = models.fill
 
     def nudged(network: torch.nn.Module, *rest: Any) -> None:
@@ -111,30 +121,30 @@ def test_a_nudged_weight(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             weight.view(-1)[0] += weight.abs().max()
 
     monkeypatch.setattr("assay.bench.models.zoo.fill", nudged)
-    verdict = again(base, tmp_path / "run")
+    verdict = again(scenes, tmp_path / "run", options=SCENES)
     assert verdict.changes[0].line.startswith("zoo:resnet: other weights (digest ")
     assert any("heatmaps of clean images" in line for line in lines(verdict, "picture"))
 
 
-def test_normalisation_doubled(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_normalisation_doubled(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(self: models.Subject, images: Tensor) -> Tensor:
         logits: Tensor = self.body(((images - self.mean) / self.std - self.mean) / self.std)
         return logits
 
     monkeypatch.setattr(models.Subject, "forward", doubled)
-    verdict = again(base, tmp_path / "run", "clean", "explain", "gallery")
+    verdict = again(scenes, tmp_path / "run", "clean", "gallery", options=SCENES)
     assert any(line.startswith("zoo:resnet on scenes, clean images: accuracy fell") for line in lines(verdict, "value"))
 
 
-def test_another_normalisation_on_the_card(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_normalisation_on_the_card(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = models.read_card
     monkeypatch.setattr("assay.bench.models.zoo.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
-    verdict = again(base, tmp_path / "run", options=ONE)
+    verdict = again(scenes, tmp_path / "run", options=replace(SCENES, models=("zoo:linear",)))
     assert verdict.changes[0].line.startswith("zoo:linear: its std is [0.5, 0.5, 0.5], was [0.25, 0.25, 0.25] (digest")
 
 
 def test_grad_cam_on_the_wrong_layer(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assay.explain.maps.default_layer", lambda *_: "body.layer2")
+    monkeypatch.setattr("assay.explain.maps.default_layer", lambda *_: "body.edges")
     verdict = again(base, tmp_path / "run", "explain", "gallery")
     assert_only_grad_cam(verdict)
 
@@ -148,8 +158,8 @@ def test_a_flipped_heatmap(base: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def assert_only_grad_cam(verdict: Verdict) -> None:
     (moved,) = (line for line in lines(verdict, "picture") if "clean images" in line)
-    assert moved.startswith("zoo:resnet on scenes, gallery of 2: PGD L∞ 4/255: heatmaps of clean images (clean heat): ")
-    assert "2 of 4 pictures moved, worst GradCAM, test-0" in moved
+    assert moved.startswith(f"{DEEP} on digits, gallery of 2: PGD L∞ 32/255: heatmaps of clean images (clean heat): ")
+    assert "2 of 4 pictures moved, worst GradCAM, digit-" in moved
     assert len(lines(verdict, "proof")) == 1
     assert {change.cell.method for change in verdict.regressions if change.what == "value"} == {"GradCAM(layer=None)"}
 
@@ -159,9 +169,9 @@ def assert_only_grad_cam(verdict: Verdict) -> None:
     [("images", "images as the model sees them"), ("adversarial", "attacked images"), ("clean_heat", "heatmaps")],
 )
 @pytest.mark.parametrize("thinned", [False, True], ids=["a run", "a baseline"])
-def test_a_wrong_patch(base: Path, tmp_path: Path, array: str, sort: str, thinned: bool) -> None:
-    out, old = tmp_path / "run", base
-    shutil.copytree(base, out)
+def test_a_wrong_patch(scenes: Path, tmp_path: Path, array: str, sort: str, thinned: bool) -> None:
+    out, old = tmp_path / "run", scenes
+    shutil.copytree(scenes, out)
     cell = next(cell for cell in listed(out) if cell["kind"] == "gallery" and cell["model"] == "zoo:resnet")
     path = out / "art" / cell["id"] / "gallery.npz"
     with np.load(path) as stored:
@@ -171,30 +181,30 @@ def test_a_wrong_patch(base: Path, tmp_path: Path, array: str, sort: str, thinne
     np.savez_compressed(path, **arrays)
     if thinned:
         old = tmp_path / "baseline"
-        assert call("baseline", str(base), "--out", str(old)) == 0
+        assert call("baseline", str(scenes), "--out", str(old)) == 0
     verdict = compare(load(old), load(out))
     assert any("zoo:resnet" in line and sort in line for line in lines(verdict, "picture"))
     assert not lines(verdict, "value")
 
 
 def test_one_class_swapped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = measured_cells.decoded
+    original = loading.readable
 
     def swapped(data: DataSet, needs: Any = ()) -> Iterator[Any]:
         for example in original(data, needs):
             yield example._replace(label={0: 1, 1: 0}.get(example.label, example.label))
 
-    monkeypatch.setattr("assay.bench.cells.decoded", swapped)
+    monkeypatch.setattr("assay.bench.measurements.base.readable", swapped)
     verdict = again(base, tmp_path / "run", "clean")
     assert verdict.changes[0].what == "data"
-    assert "scenes: 2 images with another label, such as " in verdict.changes[0].line
+    assert "digits: 2 images with another label, such as " in verdict.changes[0].line
     assert any("clean images: accuracy fell" in line for line in lines(verdict, "value"))
 
 
 def test_the_direction_of_a_metric(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assay.explain.metrics.localisation.MassAccuracy.direction", "lower")
+    monkeypatch.setattr(Gini, "direction", "lower")
     verdict = again(base, tmp_path / "run", "data")
-    assert [change.line for change in verdict.changes] == ["mass-accuracy: its direction is lower, was higher"]
+    assert [change.line for change in verdict.changes] == ["gini: its direction is lower, was none"]
 
 
 def test_another_colour_map(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +213,7 @@ def test_another_colour_map(base: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("assay.reports.drawing.album.mpl", SimpleNamespace(colormaps=maps))
     verdict = compare(old, load(base))
     assert {change.what for change in verdict.regressions} == {"proof"}
-    where = "zoo:resnet on scenes, gallery of 2: PGD L∞ 4/255"
+    where = f"{DEEP} on digits, gallery of 2: PGD L∞ 32/255"
     assert any(line.startswith(f"{where}: rendered heatmaps (proof): 2 of 2 pict") for line in lines(verdict, "proof"))
 
 
@@ -212,7 +222,7 @@ def test_a_missing_cell(base: Path, tmp_path: Path, unlisted: bool) -> None:
     out = tmp_path / "run"
     shutil.copytree(base, out)
     info = json.loads((out / "run.json").read_text())
-    cell = next(cell for cell in info["cells"] if cell["kind"] == "attack" and cell["model"] == "zoo:linear")
+    cell = next(cell for cell in info["cells"] if cell["kind"] == "attack" and cell["model"] == LINEAR)
     if unlisted:
         info["cells"].remove(cell)
         (out / "run.json").write_text(json.dumps(info))
@@ -220,30 +230,29 @@ def test_a_missing_cell(base: Path, tmp_path: Path, unlisted: bool) -> None:
         (out / "cells" / f"{cell['id']}.parquet").unlink()
     said = "not measured any more (1 cell)" if unlisted else "not stored in the new run"
     verdict = compare(load(base), load(out))
-    assert [change.line for change in verdict.regressions] == [f"zoo:linear on scenes, PGD L∞ 4/255: {said}"]
+    assert [change.line for change in verdict.regressions] == [f"{LINEAR} on digits, PGD L∞ 32/255: {said}"]
 
 
-def test_another_data_set(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_data_set(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assay.bench.data.scenes.VERSION", 99)
-    verdict = again(base, tmp_path / "run", options=ONE)
+    verdict = again(scenes, tmp_path / "run", options=replace(SCENES, models=("zoo:linear",)))
     assert verdict.changes[0].line.startswith("scenes: the data changed, pixels or labels (digest ")
 
 
 def test_data_that_change_behind_their_digest(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = measured_cells.decoded
+    original = loading.readable
 
     def darker(data: DataSet, needs: Any = ()) -> Iterator[Any]:
         for example in original(data, needs):
             yield example._replace(image=example.image * 0.9)
 
-    for module in ("cells", "pictures"):
-        monkeypatch.setattr(f"bench.{module}.decoded", darker)
+    monkeypatch.setattr("assay.bench.measurements.base.readable", darker)
     verdict = again(base, tmp_path / "run", "gallery")
     assert any(": images as the model sees them (images): " in line for line in lines(verdict, "picture"))
 
 
 def test_another_seed(base: Path, tmp_path: Path) -> None:
-    verdict = again(base, tmp_path / "run", options=replace(ONE, seed=1))
+    verdict = again(base, tmp_path / "run", options=replace(OPTIONS, models=(LINEAR,), seed=1))
     assert verdict.changes[0].line == "the seed is 1, was 0: random numbers differ"
 
 
@@ -251,17 +260,17 @@ def test_a_larger_radius(base: Path, tmp_path: Path) -> None:
     verdict = again(
         base,
         tmp_path / "run",
-        options=replace(OPTIONS, attacks=("pgd(eps=8/255, steps=5)",), syntheses=(), explainers=()),
+        options=replace(OPTIONS, attacks=("pgd(eps=64/255, steps=5)",), syntheses=(), explainers=()),
     )
     first = verdict.changes[0]
-    assert first.line == "PGD L∞ 4/255: its eps is 0.03137254901960784, was 0.01568627450980392 (2 cells)"
+    assert first.line == f"PGD L∞ 32/255: its eps is {64 / 255}, was {32 / 255} (2 cells)"
     assert first.what == "setting"
 
 
 def test_a_radius_that_the_attack_does_not_keep(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assay.attacks.gradient.Ball", lambda norm, eps: Ball(norm, 2 * eps))
     verdict = again(base, tmp_path / "run", "attack")
-    assert "zoo:resnet on scenes, PGD L∞ 4/255: over-budget is flagged on 6 images, was on 0" in lines(verdict, "flag")
+    assert f"{DEEP} on digits, PGD L∞ 32/255: over-budget is flagged on 6 images, was on 0" in lines(verdict, "flag")
 
 
 def test_a_weaker_attack(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +286,7 @@ def test_a_method_that_fails_now(base: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(GradCAM, "combine", broken)
     verdict = again(base, tmp_path / "run", "explain")
-    line = "zoo:resnet on scenes, explain GradCAM: failed now: RuntimeError: no such thing"
+    line = f"{DEEP} on digits, explain GradCAM: failed now: RuntimeError: no such thing"
     assert lines(verdict, "cell") == [line]
     back = compare(load(tmp_path / "run"), load(base))
     assert back.passed
@@ -300,7 +309,7 @@ def test_the_command_and_its_files(
     assert call("check", str(run_), "--baseline", str(kept), *files) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(
-        "zoo:resnet on scenes, clean images: accuracy fell from 1.0 to 0.0 (6 images, paired 99 %"
+        f"{DEEP} on digits, clean images: accuracy fell from 1.0 to 0.0 (6 images, paired 99 %"
     )
     assert said[-1].startswith("red: 1 regression, 0 improvements, 0 notes; ")
     assert {path.name for path in (run_ / "check").iterdir() if path.is_file()} == {

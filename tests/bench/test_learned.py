@@ -111,6 +111,7 @@ def test_pictures_that_cannot_be_read_are_left_to_the_datas_own_cell(tmp_path: P
     assert images.shape == (3, 3, 8, 8)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_has_the_table_the_figures_and_the_reasons(tmp_path: Path) -> None:
     one, other = (f"{OWN}{name}" for name in ("convolutional", "linear"))
     options = Options(models=(one, other), data=("digits",), limit=4, gallery=0, learned=30)

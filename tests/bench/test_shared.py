@@ -50,7 +50,9 @@ def test_rows_are_those_of_each_cell_alone(shared: Path) -> None:
         rows = read_rows(shared / "cells" / f"{cell.id}.parquet")
         plain = rows["flags"].str.replace(r"(; )?shared=4", "", regex=True)
         pd.testing.assert_frame_equal(
-            rows.assign(flags=plain).drop(columns=[*COSTS, "value"]), alone.drop(columns=[*COSTS, "value"])
+            rows.assign(flags=plain).drop(columns=[*COSTS, "value"]),
+            alone.drop(columns=[*COSTS, "value"]),
+            check_like=True,
         )
         np.testing.assert_allclose(rows["value"], alone["value"], rtol=1e-4, atol=1e-5)
 
@@ -69,6 +71,7 @@ def test_costs_of_shared_passes_are_split_evenly_and_the_rows_say_so(shared: Pat
             assert rows["seconds"].gt(0).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_summary_does_not_tell_who_shared(shared: Path) -> None:
     reports.write(shared)
     assert "shared=" not in (shared / "tables" / "summary.csv").read_text()
