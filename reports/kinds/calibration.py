@@ -39,7 +39,7 @@ class Predictions(NamedTuple):
 
     def bins(self, count: int) -> NDArray[np.intp]:
         """Which of ``count`` bins of equal width each image is in, (n,); a bin holds its upper end, not its lower."""
-        return np.clip(np.ceil(self.confidence * count).astype(np.intp) - 1, 0, count - 1)
+        return np.clip(np.ceil((self.confidence * count).round(9)).astype(np.intp) - 1, 0, count - 1)
 
 
 def expected_calibration_error(overconfidence: ArrayLike, bins: int) -> float:
@@ -106,7 +106,9 @@ def _diagrams(context: "Context", bins: pd.DataFrame, errors: pd.DataFrame, mode
             )
             axes.plot(own["confidence"], own["accuracy"], color=mark.colour, lw=1.2, zorder=3)
             sizes = 12 + 70 * own["n"] / largest
-            axes.scatter(own["confidence"], own["accuracy"], sizes, mark.colour, mark.marker, zorder=4, linewidths=0)
+            axes.scatter(
+                own["confidence"], own["accuracy"], sizes, mark.colour, marker=mark.marker, zorder=4, linewidths=0
+            )
             axes.set_title(mark.label)
             axes.set_title(f"ECE {errors.loc[model, 'ece']:.2f}", loc="right", fontweight="normal", color=look.soft)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
