@@ -69,7 +69,7 @@ def tensor_text(tensor: Tensor) -> str:
     with suppress(RuntimeError):  # of a layout without bytes of its own
         values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
         array = values.flatten().view(torch.uint8).numpy()
-        return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(memoryview(array)).hexdigest()}"
+        return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(array.data).hexdigest()}"
     return f"{tensor.dtype} {tuple(tensor.shape)}"
 
 

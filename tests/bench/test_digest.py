@@ -187,8 +187,12 @@ def test_hooks_modes_and_a_forward_pass_leave_nothing() -> None:
     for handle in handles:
         handle.remove()
     network.train().eval()
-    assert digest(network.double().float().to("cpu", memory_format=torch.channels_last)) == before
+    assert digest(network.double().float().to("cpu").to(memory_format=torch.channels_last)) == before
     assert digest(network.requires_grad_(False)) == before
+
+
+def twice(module: nn.Module, inputs: Any, outputs: Any) -> tuple[Tensor]:
+    return (2 * inputs[0],)
 
 
 def test_a_hook_that_stays_is_part_of_the_model() -> None:
@@ -197,7 +201,7 @@ def test_a_hook_that_stays_is_part_of_the_model() -> None:
     network[3].register_forward_hook(lambda module, inputs, outputs: 1.001 * outputs)
     outward = digest(network)
     network = small()
-    network[2].register_full_backward_hook(lambda module, inputs, outputs: (2 * inputs[0],))
+    network[2].register_full_backward_hook(twice)
     assert len({before, outward, digest(network)}) == 3
 
 
@@ -210,13 +214,13 @@ class AtRandom(nn.Module):
         self.generator = np.random.default_rng(0)
 
     def forward(self, images: Tensor) -> Tensor:
-        noise = {
+        noises: dict[str, Callable[[], Any]] = {
             "torch": lambda: torch.rand(10),
             "dropout": lambda: nn.functional.dropout(torch.ones(10)),
             "global": lambda: np.random.rand() + random.random(),  # noqa: NPY002
             "own": lambda: torch.from_numpy(self.generator.random(10, np.float32)),
-        }[self.kind]()
-        logits: Tensor = self.body(images) + noise
+        }
+        logits: Tensor = self.body(images) + noises[self.kind]()
         return logits
 
 
@@ -254,11 +258,12 @@ class Half(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).to(dtype)
-        self.body = torch.jit.trace(body, torch.rand(1, *SIZE).to(dtype)) if scripted else body
-        self.type = dtype
+        trace: Any = torch.jit.trace
+        self.body = trace(body, torch.rand(1, *SIZE).to(dtype)) if scripted else body
+        self.dtype = dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.body(images.to(self.type)).float()
+        logits: Tensor = self.body(images.to(self.dtype)).float()
         return logits
 
 
@@ -304,8 +309,9 @@ def test_what_a_network_holds_is_in_whatever_it_is_held_in() -> None:
 def test_activations_that_a_pass_leaves_behind_are_not_the_model() -> None:
     class Remembering(Wrapped):
         def forward(self, images: Tensor) -> Tensor:
-            self.last = self.body(images)
-            return self.last
+            logits: Tensor = self.body(images)
+            self.last = logits
+            return logits
 
     one, two = (Subject(Remembering(), name="x", input_size=SIZE, mean=(0.0,), std=(1.0,)) for _ in range(2))
     assert one.digest == two.digest
