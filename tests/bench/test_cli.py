@@ -44,6 +44,7 @@ def call(*tokens: str) -> int:
         (["run", "--attacks", "pgd", "--eps", "small"], "'small' is not a number"),
         (["run", "--attacks", "pgd", "--norms", "l3"], "unknown norm 'l3'"),
         (["run", "--models", "zoo:resnet+" + MODEL], "another input_size than zoo:resnet"),
+        (["run", *SMALL[:-1], "--syntheses", "efros-leung(size=[8, 9, 10])"], "size=(8, 9, 10)"),
         (["run", "--explainers", "gradcan"], "did you mean grad-cam"),
         (["run", "--metrics", "deletions"], "did you mean deletion"),
         (["run", "--limit", "many"], "many"),
@@ -172,9 +173,9 @@ def test_train_against_an_adversary_under_another_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {"linear": replace(RECIPES["linear"], images=64)}
-    monkeypatch.setattr("assay.bench.training.RECIPES", few)
-    monkeypatch.setattr("assay.bench.training.TEST_SCENES", 10)
-    monkeypatch.setattr("assay.bench.training.WATCHED", 10)
+    monkeypatch.setattr("assay.bench.training.zoo.RECIPES", few)
+    monkeypatch.setattr("assay.bench.training.zoo.TEST_SCENES", 10)
+    monkeypatch.setattr("assay.bench.training.zoo.WATCH_SCENES", 10)
     folders = ["--out", str(tmp_path / "zoo"), "--cache", str(tmp_path / "cache")]
     tokens = ["train", "linear", "--adversary", "pgd(steps=2)", "--trades", "6", "--epochs", "1", *folders]
     assert call(*tokens) == 0

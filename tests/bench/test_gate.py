@@ -308,9 +308,7 @@ def test_the_command_and_its_files(
     files = ["--junit", str(tmp_path / "ci" / "j.xml"), "--markdown", str(tmp_path / "ci" / "s.md")]
     assert call("check", str(run_), "--baseline", str(kept), *files) == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(
-        f"{DEEP} on digits, clean images: accuracy fell from 1.0 to 0.0 (6 images, paired 99 %"
-    )
+    assert said[0].startswith(f"{DEEP} on digits, clean images: accuracy fell from 1.0 to 0.0 (6 images, paired 99 %")
     assert said[-1].startswith("red: 1 regression, 0 improvements, 0 notes; ")
     assert {path.name for path in (run_ / "check").iterdir() if path.is_file()} == {
         "check.json", "junit.xml", "summary.md", "index.html",

@@ -13,9 +13,9 @@ from torch import nn
 
 from assay.attacks import FGSM, PGD
 from assay.attacks.balls import Ball
-from assay.bench import training
 from assay.bench.data import scenes
 from assay.bench.models import Subject, create
+from assay.bench.training import base, zoo
 from assay.bench.zoo.recipes import RECIPES, Recipe, Trades
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
@@ -29,9 +29,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "repvgg-robust": replace(RECIPES["repvgg-robust"], images=64, epochs=1, batch=16, bfloat16=False),
         "repvgg-trades": RECIPES["repvgg-trades"],
     }
-    monkeypatch.setattr(training, "RECIPES", few)
-    monkeypatch.setattr(training, "TEST_SCENES", 20)
-    monkeypatch.setattr(training, "WATCHED", 20)
+    monkeypatch.setattr(zoo, "RECIPES", few)
+    monkeypatch.setattr(zoo, "TEST_SCENES", 20)
+    monkeypatch.setattr(zoo, "WATCH_SCENES", 20)
 
 
 def weights(folder: Path, name: str = "mlp") -> dict[str, torch.Tensor]:
@@ -45,7 +45,7 @@ def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path) -> None:
         told.append(loss)
 
     cache = tmp_path / "cache"
-    card = training.train("mlp", tmp_path / "whole", cache=cache, progress=progress)
+    card = zoo.train("mlp", tmp_path / "whole", cache=cache, progress=progress)
     assert len(told) == 4 * (256 // 64)
     assert told[3] > told[7]
 
@@ -60,18 +60,18 @@ def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path) -> None:
                 raise Stopped
 
         with pytest.raises(Stopped):
-            training.train("mlp", tmp_path / "stopped", cache=cache, progress=stop)
+            zoo.train("mlp", tmp_path / "stopped", cache=cache, progress=stop)
     assert not (tmp_path / "stopped" / "mlp.safetensors").exists()
-    again = training.train("mlp", tmp_path / "stopped", cache=cache)
+    again = zoo.train("mlp", tmp_path / "stopped", cache=cache)
     assert again["sha256"] == card["sha256"]
     assert not list((tmp_path / "stopped").glob("*.resume.*"))
-    other = training.train("mlp", tmp_path / "other", cache=cache, seed=1)
+    other = zoo.train("mlp", tmp_path / "other", cache=cache, seed=1)
     assert other["sha256"] != card["sha256"]
     assert (other["seed"], other["epochs"]) == (1, 2)
 
 
 def test_a_card_tells_how_the_weights_came_to_be(tmp_path: Path) -> None:
-    card = training.train("mlp", tmp_path, cache=tmp_path / "cache", epochs=1)
+    card = zoo.train("mlp", tmp_path, cache=tmp_path / "cache", epochs=1)
     assert card["epochs"] == 1
     assert card["classes"] == list(scenes.CLASSES)
     assert set(card["accuracy"]) == {"test, shortcut none", "test, shortcut agrees", "test, shortcut lies"}
@@ -80,23 +80,21 @@ def test_a_card_tells_how_the_weights_came_to_be(tmp_path: Path) -> None:
 
 def test_the_adversary_attacks_the_model_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[float] = []
-    real = training._Fit._attacked
+    real = zoo._Fit._adversarial
 
-    def watched(
-        self: training._Fit, pictures: torch.Tensor, labels: torch.Tensor, epoch: int, batch: int
-    ) -> torch.Tensor:
+    def watched(self: zoo._Fit, pictures: torch.Tensor, labels: torch.Tensor, epoch: int, batch: int) -> torch.Tensor:
         attacked = real(self, pictures, labels, epoch, batch)
         sizes.append((attacked - pictures).abs().amax().item() * 255)
         return attacked
 
-    monkeypatch.setattr(training._Fit, "_attacked", watched)
-    training.train("repvgg-robust", tmp_path, cache=tmp_path / "cache")
+    monkeypatch.setattr(zoo._Fit, "_adversarial", watched)
+    zoo.train("repvgg-robust", tmp_path, cache=tmp_path / "cache")
     assert sizes == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-3)
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssayError, match="did you mean mlp"):
-        training.train("mpl", tmp_path, cache=tmp_path)
+        zoo.train("mpl", tmp_path, cache=tmp_path)
 
 
 class Wave(nn.Module):
@@ -127,7 +125,7 @@ def test_the_loss_of_trades_is_its_formula() -> None:
         q = [math.exp(v) / sum(map(math.exp, a)) for v in a]
         total += -math.log(p[y]) + beta * sum(i * math.log(i / j) for i, j in zip(p, q, strict=True))
     f, g = (torch.tensor(values, requires_grad=True) for values in (clean, attacked))
-    loss = training.trades_loss(f, g, torch.tensor(labels), beta)
+    loss = zoo.trades_loss(f, g, torch.tensor(labels), beta)
     assert loss.item() == pytest.approx(total / 2, rel=1e-6)
     loss.backward()  # type: ignore[no-untyped-call]
     assert f.grad is not None
@@ -142,7 +140,7 @@ def test_clean_and_attacked_images_share_the_statistics_of_batch_normalisation(
     recipe = replace(known_trades(), images=8, batch=8, epochs=1, channels_last=False)
     seen: list[torch.Tensor] = []
     answers: list[torch.Tensor] = []
-    real = training.trades_loss
+    real = zoo.trades_loss
 
     def searched(attack: PGD, model: nn.Module, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         seen.append(images)
@@ -152,9 +150,9 @@ def test_clean_and_attacked_images_share_the_statistics_of_batch_normalisation(
         answers.extend((clean.detach(), attacked.detach()))
         return real(clean, attacked, *rest)
 
-    monkeypatch.setattr(training, "diverged", searched)
-    monkeypatch.setattr(training, "trades_loss", loss)
-    training.train("x", tmp_path, cache=tmp_path / "cache", recipe=recipe)
+    monkeypatch.setattr(zoo, "maximise_divergence", searched)
+    monkeypatch.setattr(zoo, "trades_loss", loss)
+    zoo.train("x", tmp_path, cache=tmp_path / "cache", recipe=recipe)
     torch.manual_seed(recipe.seed)
     network = subject(recipe).train()
     joint = network(torch.cat([seen[0], 0.5 * seen[0]])).detach()
@@ -167,7 +165,7 @@ def test_the_search_of_trades_raises_the_divergence_inside_the_ball(attack: PGD 
     model, images = Wave().train(), pictures()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     draws = Draws.hashed("draws", map(str, range(6)))
-    found = training.diverged(attack, model, images, draws)
+    found = zoo.maximise_divergence(attack, model, images, draws)
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     ball = Ball(attack.norm if isinstance(attack, PGD) else "linf", attack.eps)
@@ -176,8 +174,8 @@ def test_the_search_of_trades_raises_the_divergence_inside_the_ball(attack: PGD 
     with torch.no_grad():
         clean = model(images)
         random = ball.inside(images, images + ball.random(images, draws))
-        assert (training.divergence(clean, model(found)) > 2 * training.divergence(clean, model(random))).all()
-    alone = training.diverged(attack, model, images[2:3], Draws.hashed("draws", ["2"]))
+        assert (zoo.divergence(clean, model(found)) > 2 * zoo.divergence(clean, model(random))).all()
+    alone = zoo.maximise_divergence(attack, model, images[2:3], Draws.hashed("draws", ["2"]))
     torch.testing.assert_close(alone, found[2:3], atol=1e-3, rtol=0)  # no image hangs on the others of its batch
 
 
@@ -195,16 +193,16 @@ def colours(**settings: object) -> Recipe:
 
 
 def subject(recipe: Recipe) -> Subject:
-    facts: dict[str, Any] = {"input_size": training.INPUT_SIZE, "mean": training.MEAN, "std": training.STD}
+    facts: dict[str, Any] = {"input_size": zoo.INPUT_SIZE, "mean": zoo.MEAN, "std": zoo.STD}
     return Subject(create(recipe, len(scenes.CLASSES)), name="x", **facts)
 
 
 def robust(recipe: Recipe, folder: Path, cache: Path) -> float:
     model = subject(recipe)
     model.body.load_state_dict(weights(folder, "x"))
-    test = training.drawn(cache, "test", 50, "agrees")
-    assert training._accuracy(model, test) >= 0.7
-    return training._accuracy(model, test, PGD(eps=8 / 255, steps=10))
+    test = base.scene_pictures(cache, "test", 50, "agrees")
+    assert zoo._accuracy(model, test) >= 0.7
+    return zoo._accuracy(model, test, PGD(eps=8 / 255, steps=10))
 
 
 def test_training_against_an_adversary_makes_a_model_harder_to_fool(tmp_path: Path) -> None:
@@ -215,7 +213,7 @@ def test_training_against_an_adversary_makes_a_model_harder_to_fool(tmp_path: Pa
         "fgsm": colours(adversary="fgsm(eps=8/255, random_start=True)"),
         "trades": colours(adversary="pgd(eps=8/255, steps=3)", trades=6.0),
     }.items():
-        training.train("x", tmp_path / kind, cache=tmp_path / "cache", recipe=recipe)
+        zoo.train("x", tmp_path / kind, cache=tmp_path / "cache", recipe=recipe)
         stand[kind] = robust(recipe, tmp_path / kind, tmp_path / "cache")
     assert min(stand["pgd"], stand["fgsm"], stand["trades"]) >= stand["plain"] + 0.1, stand
 
@@ -224,15 +222,15 @@ def test_training_against_an_adversary_makes_a_model_harder_to_fool(tmp_path: Pa
 def test_an_adversarial_training_stops_and_goes_on_the_same(tmp_path: Path, beta: float | None) -> None:
     recipe = colours(adversary="pgd(steps=2)", **({"trades": beta} if beta else {}))
     recipe = replace(recipe, images=64, epochs=3)
-    card = training.train("x", tmp_path / "whole", cache=tmp_path / "cache", recipe=recipe)
+    card = zoo.train("x", tmp_path / "whole", cache=tmp_path / "cache", recipe=recipe)
 
     def stop(name: str, epoch: int, epochs: int, done: float, loss: float) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.train("x", tmp_path / "stopped", cache=tmp_path / "cache", recipe=recipe, progress=stop)
-    again = training.train("x", tmp_path / "stopped", cache=tmp_path / "cache", recipe=recipe)
+        zoo.train("x", tmp_path / "stopped", cache=tmp_path / "cache", recipe=recipe, progress=stop)
+    again = zoo.train("x", tmp_path / "stopped", cache=tmp_path / "cache", recipe=recipe)
     assert again == card
     assert [row["epoch"] for row in card["history"]] == [1, 2, 3]
     assert all(0 <= row["robust"] <= 1 and row["kept"] for row in card["history"])
@@ -246,13 +244,13 @@ def test_a_fall_of_the_robust_accuracy_ends_the_training_with_the_epoch_before(
 ) -> None:
     kept: list[dict[str, torch.Tensor]] = []
 
-    def watched(self: training._Watch, subject: Subject) -> dict[str, float]:
+    def watched(self: zoo._Watch, subject: Subject) -> dict[str, float]:
         kept.append({key: value.clone() for key, value in subject.body.state_dict().items()})
         return {"accuracy": 0.9, "robust": {1: 0.5, 2: 0.6, 3: 0.3, 4: 0.5}[len(kept)]}
 
-    monkeypatch.setattr(training._Watch, "__call__", watched)
+    monkeypatch.setattr(zoo._Watch, "__call__", watched)
     recipe = replace(colours(adversary=adversary), images=64, epochs=3, then=(1,))
-    card = training.train("x", tmp_path, cache=tmp_path / "cache", recipe=recipe)
+    card = zoo.train("x", tmp_path, cache=tmp_path / "cache", recipe=recipe)
     assert [row["kept"] for row in card["history"]] == [True, True, epochs == 4, True][:epochs]
     final = kept[1 if epochs == 3 else 3]  # one step of gradient may overfit catastrophically; PGD is left alone
     assert all(torch.equal(value, final[key]) for key, value in weights(tmp_path, "x").items())
@@ -260,10 +258,10 @@ def test_a_fall_of_the_robust_accuracy_ends_the_training_with_the_epoch_before(
 
 def test_every_image_is_attacked_at_full_strength_unless_told() -> None:
     recipe = replace(RECIPES["mlp"], adversary="pgd(steps=7)")
-    assert training.adversary_of(recipe) == PGD(steps=7, early_stop=False)
+    assert zoo.adversary_of(recipe) == PGD(steps=7, early_stop=False)
     friendly = replace(recipe, adversary="pgd(early_stop=True)")
-    assert training.adversary_of(friendly).early_stop
-    assert training.adversary_of(RECIPES["mlp"]) is None
+    assert zoo.adversary_of(friendly).early_stop
+    assert zoo.adversary_of(RECIPES["mlp"]) is None
 
 
 @pytest.mark.parametrize(
@@ -275,24 +273,24 @@ def test_every_image_is_attacked_at_full_strength_unless_told() -> None:
         ({"adversary": "pgd(loss=dlr)", "trades": 6.0}, "with fgsm, bim or pgd and loss=ce"),
         ({"adversary": "pgd", "trades": 0.0}, "trades=0.0 must be above 0"),
         ({"trades": 6.0}, "TRADES needs an adversary"),
-        ({"adversary": "pgd", "called": "repvgg-robust"}, "a recipe of its own"),
-        ({"adversary": "pgd", "called": "../mlp"}, "letters, digits"),
-        ({"adversary": "pgd", "called": "there"}, "is there; choose another"),
+        ({"adversary": "pgd", "name": "repvgg-robust"}, "a recipe of its own"),
+        ({"adversary": "pgd", "name": "../mlp"}, "letters, digits"),
+        ({"adversary": "pgd", "name": "there"}, "is there; choose another"),
     ],
 )
 def test_a_variant_that_cannot_be_trained_is_refused(tmp_path: Path, settings: dict[str, object], said: str) -> None:
     (tmp_path / "there.safetensors").touch()
-    chosen = {"adversary": None, "trades": None, "epochs": None, "called": None, **settings}
+    chosen = {"adversary": None, "trades": None, "epochs": None, "name": None, **settings}
     with pytest.raises(AssayError, match=said):
-        training.variant("mlp", tmp_path, **chosen)  # type: ignore[arg-type]
+        zoo.variant("mlp", tmp_path, **chosen)  # type: ignore[arg-type]
 
 
 def test_a_variant_is_a_recipe_of_another_name(tmp_path: Path) -> None:
-    called, recipe = training.variant("mlp", tmp_path, adversary="pgd", trades=3.0, epochs=8, called=None)
+    called, recipe = zoo.variant("mlp", tmp_path, adversary="pgd", trades=3.0, epochs=8, name=None)
     assert (called, recipe.epochs, recipe.then, recipe.warmup) == ("mlp-adversarial", 8, (), 2.0)
     assert isinstance(recipe, Trades)
     assert (recipe.trades, recipe.adversary, recipe.arch) == (3.0, "pgd", RECIPES["mlp"].arch)
-    called, again = training.variant(
-        "repvgg-trades", tmp_path, adversary="pgd(steps=9)", trades=None, epochs=None, called="my.trades"
+    called, again = zoo.variant(
+        "repvgg-trades", tmp_path, adversary="pgd(steps=9)", trades=None, epochs=None, name="my.trades"
     )
     assert (called, again) == ("my.trades", replace(RECIPES["repvgg-trades"], adversary="pgd(steps=9)"))

@@ -13,7 +13,7 @@ from torch import nn
 from assay.bench.cli import main
 from assay.bench.data import pictures as shelf
 from assay.bench.models import Subject
-from assay.bench.training_style import KEPT_EVERY, StyleRecipe, _Fit, train
+from assay.bench.training.style import STORE_EVERY, StyleRecipe, _Fit, train
 from assay.core.errors import AssayError
 from assay.synthesis.fast import FastStyle, load
 from assay.synthesis.style import StyleTransfer
@@ -76,7 +76,7 @@ def test_the_command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("assay.bench.training_style.StyleRecipe", lambda: TINY)
+    monkeypatch.setattr("assay.bench.training.style.StyleRecipe", lambda: TINY)
     out = tmp_path / "net.safetensors"
     with pytest.raises(SystemExit, match="0"):
         main(["train", "style", *map(str, styles), "--content", str(content), "--out", str(out), "--steps", "2"])
@@ -122,8 +122,8 @@ def test_the_same_seed_the_same_network(subject: Subject, content: Path, styles:
 def test_a_stopped_training_goes_on(
     subject: Subject, content: Path, styles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert KEPT_EVERY > 1
-    monkeypatch.setattr("assay.bench.training_style.KEPT_EVERY", 2)
+    assert STORE_EVERY > 1
+    monkeypatch.setattr("assay.bench.training.style.STORE_EVERY", 2)
     whole = train(styles, tmp_path / "whole.safetensors", subject, content=content, recipe=TINY)
 
     class Stopped(Exception):
