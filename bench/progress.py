@@ -28,10 +28,10 @@ class _Bar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.stop()
 
-    def show(self, text: str, done: float, total: float) -> None:
+    def show(self, text: str, count: float, total: float) -> None:
         if self._task is None:
             self._task = self._bar.add_task(text, total=total)
-        self._bar.update(self._task, description=text, completed=done, total=total)
+        self._bar.update(self._task, description=text, completed=count, total=total)
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -40,15 +40,15 @@ class _Bar:
 class CellProgress(_Bar):
     """Progress over the cells of a run."""
 
-    def finished(self, result: "Finished", done: int, total: int) -> None:
-        """Told after each cell; stored ones make no line, failed ones always do."""
+    def cell(self, result: "Finished", count: int, total: int) -> None:
+        """Called after each cell; stored ones make no line, failed ones always do."""
         cell = result.cell
         name = " ".join(filter(None, (cell.model, cell.data, cell.kind, cell.method.text)))
-        self.show(name if len(name) < 60 else name[:57] + "...", done, total)
+        self.show(name if len(name) < 60 else name[:57] + "...", count, total)
         plain = not self.console.is_terminal and result.state != "stored"
         if plain or result.state in ("failed", "skipped"):
             reason = f": {result.reason}" if result.reason else ""
-            self.line(f"[{done:>{len(str(total))}}/{total}] {result.state:<7} {result.seconds:6.1f} s  {name}{reason}")
+            self.line(f"[{count:>{len(str(total))}}/{total}] {result.state:<7} {result.seconds:6.1f} s  {name}{reason}")
 
 
 class TrainingProgress(_Bar):
@@ -58,10 +58,10 @@ class TrainingProgress(_Bar):
         super().__init__()
         self._since = time.perf_counter()
 
-    def batch(self, name: str, epoch: int, epochs: int, done: float, loss: float) -> None:
-        """Told after each batch; elsewhere than on a terminal one line an epoch."""
-        self.show(f"{name} loss {loss:.3f}", round(epoch + done, 2), epochs)
-        if done == 1 and not self.console.is_terminal:
+    def batch(self, name: str, epoch: int, epochs: int, share: float, loss: float) -> None:
+        """Called after each batch; elsewhere than on a terminal one line an epoch."""
+        self.show(f"{name} loss {loss:.3f}", round(epoch + share, 2), epochs)
+        if share == 1 and not self.console.is_terminal:
             seconds = time.perf_counter() - self._since
             self.line(f"{name} epoch {epoch + 1}/{epochs} loss {loss:.3f} {seconds:.0f} s")
 
@@ -73,6 +73,6 @@ class StepProgress(_Bar):
         super().__init__()
         self._title = title
 
-    def step(self, done: int, total: int, value: Tensor) -> None:
-        """Told after each step."""
-        self.show(self._title, done, total)
+    def step(self, count: int, total: int, value: Tensor) -> None:
+        """Called after each step."""
+        self.show(self._title, count, total)

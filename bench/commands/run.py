@@ -73,9 +73,7 @@ def run(
     folder = out or Path("runs") / (config.stem if config else preset)
     planned, setup = make_options(settings), make_setup(batch_size, device)
     with CellProgress() as progress:
-        result = measure(
-            planned, folder, engine=engine, jobs=jobs, setup=setup, preset=preset, report=progress.finished
-        )
+        result = measure(planned, folder, engine=engine, jobs=jobs, setup=setup, preset=preset, report=progress.cell)
     print(f"{result.cells} cells, {result.stored} stored before, {result.skipped} skipped, {result.failed} failed")
     print(f"report: {reports.write(folder)}", flush=True)
     return 1 if result.failed else 0

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from assay.bench import training_generator, training_style
 from assay.bench.models import load
 from assay.bench.progress import TrainingProgress
-from assay.bench.training import known, train, variant
+from assay.bench.training import generator
+from assay.bench.training import style as style_network
+from assay.bench.training.zoo import recipe_of, train, variant
 from assay.bench.zoo.recipes import RECIPES
 from assay.core.errors import AssayError
 
@@ -56,23 +57,21 @@ def zoo(
         raise AssayError(f"--epochs {epochs} must be 1 or more")
     if names == ("generator",) and (adversary, trades, name) == (None, None, None):
         with TrainingProgress() as progress:
-            card = training_generator.train(
-                out / "generators", cache=cache, epochs=epochs, seed=seed, progress=progress.batch
-            )
+            card = generator.train(out / "generators", cache=cache, epochs=epochs, seed=seed, progress=progress.batch)
         shares = ", ".join(f"{judge} {share:.1%}" for judge, share in card["kept"].items())
         yield f"{out / 'generators' / 'scenes'}.safetensors: class of redrawn scenes kept for {shares}"
         return
-    recipes = {each: known(each) for each in names or RECIPES}
+    recipes = {model: recipe_of(model) for model in names or RECIPES}
     if adversary is not None or trades is not None:
         if len(names) != 1:
             raise AssayError("--adversary and --trades train one model; name it: assay train repvgg --adversary pgd")
-        recipes = dict([variant(names[0], out, adversary=adversary, trades=trades, epochs=epochs, called=name)])
+        recipes = dict([variant(names[0], out, adversary=adversary, trades=trades, epochs=epochs, name=name)])
     elif name is not None:
         raise AssayError("--name is for a model trained with --adversary or --trades")
-    for each, recipe in recipes.items():
+    for model, recipe in recipes.items():
         with TrainingProgress() as progress:
-            card = train(each, out, cache=cache, recipe=recipe, epochs=epochs, seed=seed, progress=progress.batch)
-        yield f"{out / each}.safetensors: {_accuracies(card)}"
+            card = train(model, out, cache=cache, recipe=recipe, epochs=epochs, seed=seed, progress=progress.batch)
+        yield f"{out / model}.safetensors: {_accuracies(card)}"
 
 
 def _accuracies(card: dict[str, Any]) -> str:
@@ -111,12 +110,12 @@ def style(
     seed
         Of everything that is random.
     """
-    recipe = replace(training_style.StyleRecipe(), seed=seed)
+    recipe = replace(style_network.StyleRecipe(), seed=seed)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     if not pictures:
         raise AssayError("which styles? assay train style PICTURE ...")
     with TrainingProgress() as progress:
-        card = training_style.train(pictures, out, load(model), content=content, recipe=recipe, progress=progress.batch)
+        card = style_network.train(pictures, out, load(model), content=content, recipe=recipe, progress=progress.batch)
     losses = ", ".join(f"{name} {value:.3g}" for name, value in card["loss"].items())
     yield f"{out}: {', '.join(card['styles'])}; losses of the last steps: {losses}"

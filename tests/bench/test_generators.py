@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.bench import models, training_generator
+from assay.bench import models
 from assay.bench.cli import main
 from assay.bench.data import scenes
 from assay.bench.models import generators
-from assay.bench.training_generator import codes, records, train
+from assay.bench.training import generator
+from assay.bench.training.generator import codes, records, train
 from assay.bench.zoo.generator import Generator, GeneratorRecipe
 from assay.core.errors import AssayError
 
@@ -155,9 +156,9 @@ def test_codes_tell_the_record(tmp_path: Path) -> None:
 
 
 def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_generator, "JUDGES", ("resnet",))
-    monkeypatch.setattr(training_generator, "TEST_SCENES", 10)
-    monkeypatch.setattr(training_generator, "SAMPLES", 5)
+    monkeypatch.setattr(generator, "JUDGES", ("resnet",))
+    monkeypatch.setattr(generator, "TEST_SCENES", 10)
+    monkeypatch.setattr(generator, "SAMPLES", 5)
     cache = tmp_path / "cache"
     whole = train(tmp_path / "whole", cache=cache, recipe=SMALL)
 
@@ -189,7 +190,7 @@ def test_learns_one_picture(tmp_path: Path) -> None:
     def progress(name: str, epoch: int, epochs: int, done: float, loss: float) -> None:
         losses.append(loss)
 
-    fit = training_generator._Fit(replace(SMALL, images=10, epochs=150, bfloat16=False), tmp_path / "r.pt", tmp_path)
+    fit = generator._Fit(replace(SMALL, images=10, epochs=150, bfloat16=False), tmp_path / "r.pt", tmp_path)
     fit.pictures, fit.records = fit.pictures[:1].repeat(10, 0), fit.records
     fit.run(progress)
     assert losses[-1] < 0.6 * losses[0]
@@ -198,10 +199,10 @@ def test_learns_one_picture(tmp_path: Path) -> None:
 def test_the_command_trains_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training_generator, "GeneratorRecipe", lambda: SMALL)
-    monkeypatch.setattr(training_generator, "JUDGES", ("repvgg",))
-    monkeypatch.setattr(training_generator, "TEST_SCENES", 10)
-    monkeypatch.setattr(training_generator, "SAMPLES", 5)
+    monkeypatch.setattr(generator, "GeneratorRecipe", lambda: SMALL)
+    monkeypatch.setattr(generator, "JUDGES", ("repvgg",))
+    monkeypatch.setattr(generator, "TEST_SCENES", 10)
+    monkeypatch.setattr(generator, "SAMPLES", 5)
     with pytest.raises(SystemExit) as end:
         main(["train", "generator", "--out", str(tmp_path), "--cache", str(tmp_path / "cache"), "--epochs", "1"])
     assert end.value.code == 0

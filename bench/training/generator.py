@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from assay.bench import models
 from assay.bench.data import scenes
-from assay.bench.training import Progress, drawn, keep, write
+from assay.bench.training.base import Progress, Training, scene_pictures, write
 from assay.bench.zoo.generator import Generator, GeneratorRecipe
 
 TEXTURES = ("stripes", "checks", "dots")
@@ -57,14 +57,14 @@ def train(
     fit = _Fit(recipe, out / "scenes.resume.pt", cache)
     fit.run(progress)
     card = _save(fit.network, recipe, out / "scenes.safetensors", cache)
-    fit.resume.unlink(missing_ok=True)
+    fit.path.unlink(missing_ok=True)
     return card
 
 
 def records(cache: Path, split: str, n: int) -> Records:
     """The first ``n`` scenes of a split."""
-    found: Records = joblib.Memory(cache, verbose=0).cache(_records)(split, n, scenes.VERSION)
-    return found
+    of_split: Records = joblib.Memory(cache, verbose=0).cache(_records)(split, n, scenes.VERSION)
+    return of_split
 
 
 def codes(of: Records, rng: np.random.Generator) -> Tensor:
@@ -108,82 +108,70 @@ def _records(split: str, n: int, version: int) -> Records:
     return Records(np.array(angles), np.array(numbers), np.array(kinds))
 
 
-class _Fit:
-    """One training: network, optimiser and schedule, which together are what is resumed."""
+class _Fit(Training):
+    """The training of the network."""
 
-    def __init__(self, recipe: GeneratorRecipe, resume: Path, cache: Path) -> None:
-        self.recipe, self.resume, self.start = recipe, resume, 0
+    def __init__(self, recipe: GeneratorRecipe, path: Path, cache: Path) -> None:
+        self.recipe = recipe
         self.records = records(cache, "train", recipe.images)
-        self.pictures = drawn(cache, "train", recipe.images, "none").reshape(recipe.images, -1, 3)
+        self.pictures = scene_pictures(cache, "train", recipe.images, "none").reshape(recipe.images, -1, 3)
         torch.manual_seed(recipe.seed)
         self.network = Generator(self._codes(0).shape[1], **recipe.settings)
         self.batches = recipe.images // recipe.batch
-        self.optimiser = torch.optim.AdamW(
+        optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.lr, total_steps=recipe.epochs * self.batches, pct_start=0.1
-        )
-        self.parts: dict[str, Any] = {name: getattr(self, name) for name in ("network", "optimiser", "schedule")}
-        if resume.exists():
-            state = torch.load(resume, weights_only=True)
-            if state["recipe"] == repr(recipe):
-                self.start = state["epoch"]
-                for name, part in self.parts.items():
-                    part.load_state_dict(state[name])
+        steps = recipe.epochs * self.batches
+        super().__init__(self.network, optimiser, steps=steps, rise=0.1, key=repr(recipe), path=path)
 
     def run(self, progress: Progress | None) -> None:
-        for epoch in range(self.start, self.recipe.epochs):
+        """The epochs that are left."""
+        for epoch in range(self.restore(), self.recipe.epochs):
             total = 0.0
-            for done, (batch, places, told) in enumerate(self._epoch(epoch), 1):
-                total += self._step(batch, places, told)
+            for count, (batch, places, latents) in enumerate(self._epoch(epoch), 1):
+                total += self._step(batch, places, latents)
                 if progress is not None:
-                    progress("generator", epoch, self.recipe.epochs, done / self.batches, total / done)
-            state = {"recipe": repr(self.recipe), "epoch": epoch + 1}
-            keep(state | {name: part.state_dict() for name, part in self.parts.items()}, self.resume)
+                    progress("generator", epoch, self.recipe.epochs, count / self.batches, total / count)
+            self.store(epoch + 1)
 
     def _codes(self, epoch: int) -> Tensor:
         return codes(self.records, np.random.default_rng([self.recipe.seed, epoch, 0]))
 
     def _epoch(self, epoch: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Tensor]]:
-        rng, told = np.random.default_rng([self.recipe.seed, epoch, 1]), self._codes(epoch)
+        rng, latents = np.random.default_rng([self.recipe.seed, epoch, 1]), self._codes(epoch)
         order = rng.permutation(self.recipe.images)[: self.batches * self.recipe.batch]
         half, size = self.recipe.pixels // 2, scenes.SIZE
         for batch in np.split(order, self.batches):
             y, x = rng.normal(size / 2, size / 7, (2, half)).clip(0, size - 1).astype(np.int64)
             anywhere = rng.integers(size * size, size=self.recipe.pixels - half)
-            yield batch, np.concatenate([y * size + x, anywhere]), told[batch]
+            yield batch, np.concatenate([y * size + x, anywhere]), latents[batch]
 
-    def _step(self, batch: NDArray[np.int64], places: NDArray[np.int64], told: Tensor) -> float:
-        wanted = torch.from_numpy(self.pictures[batch[:, None], places]).float() / 255
+    def _step(self, batch: NDArray[np.int64], places: NDArray[np.int64], latents: Tensor) -> float:
+        scene_colours = torch.from_numpy(self.pictures[batch[:, None], places]).float() / 255
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
-            colours = self.network.draw(told, self.network.places[places])
-        loss = (colours - wanted).abs().mean()
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.schedule.step()
+            colours = self.network.draw(latents, self.network.places[places])
+        loss = (colours - scene_colours).abs().mean()
+        self.descend(loss)
         return loss.item()
 
 
 @torch.no_grad()
-def measured(network: nn.Module, latent: int, cache: Path) -> dict[str, Any]:
+def _judge(network: nn.Module, latent: int, cache: Path) -> dict[str, Any]:
     """What zoo models, which had no part in the training, say of redrawn test scenes and of pictures of random codes.
 
     ``kept`` is the share of redrawn scenes of which a model says the right class, ``clear`` the share of random
     pictures of which it is sure.
     """
-    told = codes(records(cache, "test", TEST_SCENES), np.random.default_rng(0))
+    of_scenes = codes(records(cache, "test", TEST_SCENES), np.random.default_rng(0))
     random = torch.randn(SAMPLES, latent, generator=torch.Generator().manual_seed(0))
-    redrawn, sampled = (torch.cat([network(part) for part in torch.split(of, 50)]) for of in (told, random))
+    redrawn, samples = (torch.cat([network(part) for part in torch.split(of, 50)]) for of in (of_scenes, random))
     labels = torch.arange(len(redrawn)) % len(scenes.CLASSES)
-    kept, clear = {}, {}
+    class_kept, clear = {}, {}
     for name in JUDGES:
         judge = models.load(f"zoo:{name}")
-        kept[name] = round((judge(redrawn).argmax(1) == labels).float().mean().item(), 3)
-        clear[name] = round((judge(sampled).softmax(1).amax(1) > SURE).float().mean().item(), 3)
-    return {"kept": kept, "clear": clear}
+        class_kept[name] = round((judge(redrawn).argmax(1) == labels).float().mean().item(), 3)
+        clear[name] = round((judge(samples).softmax(1).amax(1) > SURE).float().mean().item(), 3)
+    return {"kept": class_kept, "clear": clear}
 
 
 def _save(network: Generator, recipe: GeneratorRecipe, path: Path, cache: Path) -> dict[str, Any]:
@@ -195,6 +183,6 @@ def _save(network: Generator, recipe: GeneratorRecipe, path: Path, cache: Path) 
         "latent": network.latent,
         "data": f"scenes version {scenes.VERSION}, train split, {recipe.images} pictures and their records",
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        **measured(network.eval(), network.latent, cache),
+        **_judge(network.eval(), network.latent, cache),
     }
     return write(card, state, path)

@@ -1,16 +1,12 @@
 """Training of the zoo: from a recipe and a seed to weights and a model card."""
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import joblib
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,6 +18,7 @@ from assay.attacks.base import Attack
 from assay.attacks.goals import Goal
 from assay.bench.data import scenes
 from assay.bench.models import Subject, create
+from assay.bench.training.base import Progress, Training, scene_pictures, write
 from assay.bench.zoo.recipes import RECIPES, Recipe, Trades
 from assay.core.borrow import evaluating
 from assay.core.draws import Draws
@@ -30,15 +27,9 @@ from assay.core.errors import AssayError, unknown
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 INPUT_SIZE = (3, scenes.SIZE, scenes.SIZE)
 TEST_SCENES = 1000
-WATCHED = 200  # validation scenes that are attacked after every epoch of an adversarial training
+WATCH_SCENES = 200  # of validation, which are attacked after every epoch of an adversarial training
 FALL = 0.2  # of their robust accuracy from one epoch to the next: catastrophic overfitting
 NEAR = 0.001  # standard deviation of the start of a search for large KL, at which the KL itself has no gradient
-
-
-class Progress(Protocol):
-    """Told after every batch: the model, the epoch from 0, the share of it that is done, and its mean loss."""
-
-    def __call__(self, name: str, epoch: int, epochs: int, done: float, loss: float) -> None: ...
 
 
 def train(
@@ -58,7 +49,7 @@ def train(
     the accuracy on validation scenes and under PGD of 10 steps. Where one step of gradient makes the images, that last
     falling by more than ``FALL`` ends the training with the weights of the epoch before (Wong et al. 2020, section 5).
     """
-    recipe = known(name) if recipe is None else recipe
+    recipe = recipe_of(name) if recipe is None else recipe
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs, then=())
     recipe = replace(recipe, seed=recipe.seed if seed is None else seed)
@@ -70,24 +61,27 @@ def train(
     )
     if recipe.channels_last:
         subject.body.to(memory_format=torch.channels_last)
-    done = 0
+    start = 0
     history: list[dict[str, Any]] = []
-    watch = None if adversary is None else _Watch(adversary, drawn(cache, "validation", WATCHED, recipe.shortcut))
+    watch = None
+    if adversary is not None:
+        watch = _Watch(adversary, scene_pictures(cache, "validation", WATCH_SCENES, recipe.shortcut))
     for cycle, length in enumerate((recipe.epochs, *recipe.then)):
-        span = range(done, done + length)
-        fit = _Fit(subject, recipe, adversary, span, out / f"{name}.resume.pt", history, watch, progress)
-        if not fit.restore():
-            fit.run(drawn(cache, "train", recipe.images, recipe.shortcut, cycle * recipe.images))
+        epochs_of_cycle = range(start, start + length)
+        fit = _Fit(subject, recipe, adversary, epochs_of_cycle, out / f"{name}.resume.pt", history, watch)
+        if (first := fit.restore(start)) < epochs_of_cycle.stop:
+            pictures = scene_pictures(cache, "train", recipe.images, recipe.shortcut, cycle * recipe.images)
+            fit.run(first, pictures, progress)
         if history and not history[-1]["kept"]:
             break
-        done += length
+        start += length
     subject.eval()
     card = _save(subject, recipe, history, out / f"{name}.safetensors", cache)
-    (out / f"{name}.resume.pt").unlink(missing_ok=True)
+    fit.path.unlink(missing_ok=True)
     return card
 
 
-def known(name: str) -> Recipe:
+def recipe_of(name: str) -> Recipe:
     """The recipe of that name; raises ``AssayError`` with near names."""
     if name not in RECIPES:
         raise unknown("zoo model", name, RECIPES)
@@ -95,20 +89,20 @@ def known(name: str) -> Recipe:
 
 
 def variant(
-    name: str, out: Path, *, adversary: str | None, trades: float | None, epochs: int | None, called: str | None
+    base: str, out: Path, *, adversary: str | None, trades: float | None, epochs: int | None, name: str | None
 ) -> tuple[str, Recipe]:
-    """The recipe ``name`` trained against ``adversary``, and what it is called: ``name-adversarial`` unless told.
+    """The recipe ``base`` trained against ``adversary``, after its name: ``base-adversarial`` unless ``name``.
 
     The adversary's eps grows over the first quarter of the epochs where the recipe names no time. Raises
     ``AssayError`` for the name of a recipe and for a model that is there.
     """
-    recipe, called = known(name), called or f"{name}-adversarial"
-    if called in RECIPES:
-        raise AssayError(f"{called} is the name of a recipe of its own; choose another with --name")
-    if not re.fullmatch(r"\w[\w.-]*", called):
-        raise AssayError(f"--name {called!r} must be letters, digits, dots and dashes")
-    if (out / f"{called}.safetensors").exists():
-        raise AssayError(f"{out / called}.safetensors is there; choose another --name or --out")
+    recipe, name = recipe_of(base), name or f"{base}-adversarial"
+    if name in RECIPES:
+        raise AssayError(f"{name} is the name of a recipe of its own; choose another with --name")
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise AssayError(f"--name {name!r} must be letters, digits, dots and dashes")
+    if (out / f"{name}.safetensors").exists():
+        raise AssayError(f"{out / name}.safetensors is there; choose another --name or --out")
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs, then=())
     adversary = adversary or recipe.adversary
@@ -116,7 +110,7 @@ def variant(
     if trades is not None:
         recipe = Trades(**{**vars(recipe), "trades": trades})
     adversary_of(recipe)
-    return called, recipe
+    return name, recipe
 
 
 def adversary_of(recipe: Recipe) -> Any:
@@ -135,16 +129,16 @@ def adversary_of(recipe: Recipe) -> Any:
     return attack
 
 
-def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
-    """KL(clean || attacked) of the softmax of two logits (N, K), in nats, (N,)."""
-    log_p, log_q = clean.log_softmax(1), attacked.log_softmax(1)
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(clean || adversarial) of the softmax of two logits (N, K), in nats, (N,)."""
+    log_p, log_q = clean.log_softmax(1), adversarial.log_softmax(1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
 
 
-def trades_loss(clean: Tensor, attacked: Tensor, labels: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """Equation 5 of Zhang et al. 2019 from the logits (N, K) of clean and attacked images; both get a gradient."""
+def trades_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
+    """Equation 5 of Zhang et al. 2019 from the logits (N, K) of clean and adversarial images; both get a gradient."""
     natural = F.cross_entropy(clean, labels, label_smoothing=smoothing)
-    return natural + beta * divergence(clean, attacked).mean()
+    return natural + beta * divergence(clean, adversarial).mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +157,7 @@ class Divergence(Goal):
         return Divergence(self.clean[index])
 
 
-def diverged(attack: Any, model: nn.Module, images: Tensor, draws: Draws) -> Tensor:
+def maximise_divergence(attack: Any, model: nn.Module, images: Tensor, draws: Draws) -> Tensor:
     """Images in the attack's ball whose answers are far from the clean ones, the inner maximum of TRADES.
 
     Model in eval mode: the answer to an image must not hang on the others of its batch. ``attack`` starts ``NEAR``
@@ -172,8 +166,8 @@ def diverged(attack: Any, model: nn.Module, images: Tensor, draws: Draws) -> Ten
     with evaluating(model), torch.no_grad():
         goal = Divergence(model(images).float())
     near = (images + NEAR * draws.normal(images.shape[1:])).clamp(0, 1)
-    found = replace(attack, random_start=False)(model, near, goal, draws)
-    return Ball(getattr(attack, "norm", "linf"), attack.eps).inside(images, found)
+    adversarial = replace(attack, random_start=False)(model, near, goal, draws)
+    return Ball(getattr(attack, "norm", "linf"), attack.eps).inside(images, adversarial)
 
 
 class _Watch:
@@ -191,15 +185,8 @@ class _Watch:
         }
 
 
-def keep(state: dict[str, Any], path: Path) -> None:
-    """Write what a training goes on from, whole or not at all."""
-    beside = path.with_suffix(".part")
-    torch.save(state, beside)
-    beside.replace(path)
-
-
-class _Fit:
-    """One cycle of a training: network, optimiser and schedule, which together are what is resumed."""
+class _Fit(Training):
+    """One cycle of a training, with ``watch`` after every epoch of an adversarial one."""
 
     def __init__(
         self,
@@ -207,64 +194,33 @@ class _Fit:
         recipe: Recipe,
         adversary: Any,
         epochs: range,
-        resume: Path,
+        path: Path,
         history: list[dict[str, Any]],
         watch: _Watch | None,
-        progress: Progress | None,
     ) -> None:
-        self.subject, self.recipe, self.resume, self.progress = subject, recipe, resume, progress
-        self.adversary, self.history, self.watch = adversary, history, watch
-        self.epochs, self.start = epochs, epochs.start
+        self.subject, self.recipe, self.adversary, self.epochs, self.watch = subject, recipe, adversary, epochs, watch
         self.batches = recipe.images // recipe.batch
-        self.optimiser = torch.optim.AdamW(subject.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.lr, total_steps=len(epochs) * self.batches, pct_start=0.15
-        )
+        optimiser = torch.optim.AdamW(subject.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        super().__init__(subject, optimiser, steps=len(epochs) * self.batches, rise=0.15, key=repr(recipe), path=path)
+        self.history = history
 
-    def run(self, images: NDArray[np.uint8]) -> None:
-        """The epochs that are left, on (n, 96, 96, 3) pictures."""
-        for epoch in range(self.start, self.epochs.stop):
+    def run(self, start: int, images: NDArray[np.uint8], progress: Progress | None) -> None:
+        """The epochs from ``start`` on, on (n, 96, 96, 3) pictures."""
+        for epoch in range(start, self.epochs.stop):
             total = 0.0
-            for done, (pictures, labels) in enumerate(self._epoch(epoch, images), 1):
-                total += self._step(pictures, labels, epoch, done)
-                if self.progress is not None:
-                    of = self.recipe.epochs + sum(self.recipe.then)
-                    self.progress(self.subject.name, epoch, of, done / self.batches, total / done)
+            for count, (pictures, labels) in enumerate(self._epoch(epoch, images), 1):
+                total += self._step(pictures, labels, epoch, count)
+                if progress is not None:
+                    epochs = self.recipe.epochs + sum(self.recipe.then)
+                    progress(self.subject.name, epoch, epochs, count / self.batches, total / count)
             if self.watch is not None:
                 row = {"epoch": epoch + 1, "loss": total / self.batches, **self.watch(self.subject)}
                 before = self.history[-1]["robust"] if self.history and self.adversary.single else 0.0
                 self.history.append({**row, "kept": before - row["robust"] <= FALL})
                 if not self.history[-1]["kept"]:
-                    self.subject.load_state_dict(torch.load(self.resume, weights_only=True)["model"])
+                    self.subject.load_state_dict(torch.load(self.path, weights_only=True)["network"])
                     return
-            self._keep(epoch + 1)
-
-    def restore(self) -> bool:
-        """Take up what was kept of this cycle; True if nothing of it is left to do."""
-        if not self.resume.exists():
-            return False
-        state = torch.load(self.resume, weights_only=True)
-        if state["recipe"] != repr(self.recipe) or state["epoch"] <= self.epochs.start:
-            return False
-        self.subject.load_state_dict(state["model"])
-        self.history[:] = state["history"]
-        self.start = min(state["epoch"], self.epochs.stop)
-        if state["epoch"] > self.epochs.stop or self.start == self.epochs.stop:
-            return True
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        return False
-
-    def _keep(self, epoch: int) -> None:
-        state = {
-            "recipe": repr(self.recipe),
-            "epoch": epoch,
-            "model": self.subject.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "history": self.history,
-        }
-        keep(state, self.resume)
+            self.store(epoch + 1)
 
     def _epoch(self, epoch: int, images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng([self.recipe.seed, epoch])
@@ -272,14 +228,14 @@ class _Fit:
         for batch in np.split(order[: self.batches * self.recipe.batch], self.batches):
             pictures = _images(images[batch])
             if self.recipe.symmetries:
-                turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-                pictures = torch.rot90(pictures.flip(3) if mirrored else pictures, turns, (2, 3))
+                turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+                pictures = torch.rot90(pictures.flip(3) if mirror else pictures, turns, (2, 3))
             yield pictures, torch.from_numpy(batch % len(scenes.CLASSES))
 
     def _step(self, pictures: Tensor, labels: Tensor, epoch: int, batch: int) -> float:
         clean = pictures
         if self.adversary is not None:
-            pictures = self._attacked(pictures, labels, epoch, batch)
+            pictures = self._adversarial(pictures, labels, epoch, batch)
         if isinstance(self.recipe, Trades):
             pictures = torch.cat([clean, pictures])
         if self.recipe.channels_last:
@@ -288,40 +244,25 @@ class _Fit:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
             logits = self.subject(pictures).float()
         if isinstance(self.recipe, Trades):
-            natural, attacked = logits.chunk(2)
-            loss = trades_loss(natural, attacked, labels, self.recipe.trades, self.recipe.smoothing)
+            natural, adversarial = logits.chunk(2)
+            loss = trades_loss(natural, adversarial, labels, self.recipe.trades, self.recipe.smoothing)
         else:
             loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.subject.parameters(), 1.0)
-        self.optimiser.step()
-        self.schedule.step()
+        self.descend(loss)
         return loss.item()
 
-    def _attacked(self, pictures: Tensor, labels: Tensor, epoch: int, batch: int) -> Tensor:
+    def _adversarial(self, pictures: Tensor, labels: Tensor, epoch: int, batch: int) -> Tensor:
         attack: Any = self.adversary
-        grown = (epoch + batch / self.batches) / self.recipe.warmup if self.recipe.warmup else 1.0
-        if grown < 1:
+        strength = (epoch + batch / self.batches) / self.recipe.warmup if self.recipe.warmup else 1.0
+        if strength < 1:
             lengths = {key: getattr(attack, key, None) for key in ("eps", "step")}
-            attack = replace(attack, **{key: value * grown for key, value in lengths.items() if value})
+            attack = replace(attack, **{key: value * strength for key, value in lengths.items() if value})
         draws = Draws.hashed(f"train {self.recipe.seed} {epoch} {batch}", map(str, range(len(pictures))))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
             if isinstance(self.recipe, Trades):
-                return diverged(attack, self.subject, pictures, draws)
+                return maximise_divergence(attack, self.subject, pictures, draws)
             images: Tensor = attack(self.subject, pictures, labels, draws)
         return images
-
-
-def drawn(cache: Path, split: str, n: int, shortcut: scenes.Shortcut, start: int = 0) -> NDArray[np.uint8]:
-    """``n`` scenes of a split from number ``start``, (n, 96, 96, 3), drawn once and then mapped from disk."""
-    memory = joblib.Memory(cache, mmap_mode="r", verbose=0)
-    pictures: NDArray[np.uint8] = memory.cache(_draw)(split, start, n, shortcut, scenes.VERSION)
-    return pictures
-
-
-def _draw(split: str, start: int, n: int, shortcut: scenes.Shortcut, version: int) -> NDArray[np.uint8]:
-    return np.stack([scenes.render(scenes.scene(i, split, 0, shortcut)) for i in range(start, start + n)])
 
 
 def _images(pictures: NDArray[np.uint8]) -> Tensor:
@@ -352,20 +293,9 @@ def _save(subject: Subject, recipe: Recipe, history: list[dict[str, Any]], path:
         "std": STD,
         "parameters": sum(p.numel() for p in subject.parameters()),
         "accuracy": {
-            f"test, shortcut {shortcut}": _accuracy(subject, drawn(cache, "test", TEST_SCENES, shortcut))
+            f"test, shortcut {shortcut}": _accuracy(subject, scene_pictures(cache, "test", TEST_SCENES, shortcut))
             for shortcut in ("none", "agrees", "lies")
         },
         **({"history": history} if history else {}),
     }
     return write(card, subject.body.state_dict(), path)
-
-
-def write(card: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """Weights to ``path`` and, with their sha256, the card beside them, which is returned."""
-    weights = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
-    card = {**card, "sha256": hashlib.sha256(weights).hexdigest()}
-    for file, content in ((path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode()), (path, weights)):
-        beside = file.with_name(f"{file.name}.part")
-        beside.write_bytes(content)
-        beside.replace(file)
-    return card
