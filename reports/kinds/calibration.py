@@ -104,11 +104,9 @@ def _diagrams(context: "Context", bins: pd.DataFrame, errors: pd.DataFrame, mode
             axes.vlines(
                 own["confidence"], own["accuracy_low"], own["accuracy_high"], color=mark.colour, lw=1.6, alpha=0.5
             )
-            axes.plot(own["confidence"], own["accuracy"], color=mark.colour, lw=1.2, zorder=3)
             sizes = 12 + 70 * own["n"] / largest
-            axes.scatter(
-                own["confidence"], own["accuracy"], sizes, mark.colour, marker=mark.marker, zorder=4, linewidths=0
-            )
+            dots = {"marker": mark.marker, "zorder": 4, "linewidths": 0, "clip_on": False}
+            axes.scatter(own["confidence"], own["accuracy"], sizes, mark.colour, **dots)
             axes.set_title(mark.label)
             axes.set_title(f"ECE {errors.loc[model, 'ece']:.2f}", loc="right", fontweight="normal", color=look.soft)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
