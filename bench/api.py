@@ -27,8 +27,8 @@ from assay.core.tables import Table
 from assay.reports.run.reader import Run
 
 Models = str | Subject | Sequence[str | Subject] | Mapping[str, nn.Module]
-Own = DataSet | tuple[Any, ...]  # data of this process
-Data = str | Sequence[str] | Own | Mapping[str, Own]
+Images = DataSet | tuple[Any, ...]  # of this process
+Data = str | Sequence[str] | Images | Mapping[str, Images]
 IMAGES = "images"  # what data without a name go by
 
 
@@ -110,13 +110,13 @@ def run(
     if not base:
         base = {"data": ["scenes"], "gallery": 4 if report else 0}
         base["metrics"] = ["deletion", "insertion"] if options.get("explainers") is not None else []
-    chosen, networks, pictures = _choices(models, data, options, base)
+    settings, networks, pictures = _settings(models, data, options, base)
     if engine != "local" and (networks or pictures):
         raise AssayError(
             "other processes do not see what lies in this one: take engine='local', or name a model by "
             "py:module:function and data by folder:PATH"
         )
-    record = make_options(override(base, chosen))
+    record = make_options(override(base, settings))
     folder = Path(tempfile.mkdtemp(prefix="assay-")) if out is None else Path(out)
     try:
         with in_memory.lending(networks, pictures):
@@ -137,31 +137,31 @@ def run(
     return tables
 
 
-def _choices(
+def _settings(
     models: Models | None, data: Data | None, options: Mapping[str, Any], base: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Subject], dict[str, DataSet]]:
     """Options as a preset has them, and what the names in them stand for: networks and pictures of this process."""
-    chosen = {key: _texts(key, value) for key, value in options.items() if value is not None}
+    settings = {key: _texts(key, value) for key, value in options.items() if value is not None}
     sources, pictures = _data(data)
     if sources:
-        chosen["data"] = sources
-    first = (chosen.get("data") or base.get("data") or ["scenes"])[0]
+        settings["data"] = sources
+    first = (settings.get("data") or base.get("data") or ["scenes"])[0]
     subjects, networks = _models(models, pictures.get(first, first))
     if subjects:
-        chosen["models"] = subjects
+        settings["models"] = subjects
     if not (subjects or base.get("models")):
         raise AssayError("which models? run('zoo:resnet'), run({'mine': network}), or a preset")
-    return chosen, networks, pictures
+    return settings, networks, pictures
 
 
 def _texts(key: str, value: Any) -> Any:
     """A setting as a preset has it: what may be many as a list, records as text."""
-    known = {name: each for each in fields(Options) for name in (each.name, each.metadata["old"])}
-    if key not in known or not isinstance(known[key].default, tuple):
+    field = next((field for field in fields(Options) if key in (field.name, field.metadata["old"])), None)
+    if field is None or not isinstance(field.default, tuple):
         return value
     several = [value] if isinstance(value, str | float | int) or not isinstance(value, Iterable) else list(value)
-    table = known[key].metadata["table"]
-    return several if table is None else [_text(table, each) for each in several]
+    table = field.metadata["table"]
+    return several if table is None else [_text(table, method) for method in several]
 
 
 def _text(table: Table, method: object) -> str:
@@ -170,78 +170,80 @@ def _text(table: Table, method: object) -> str:
         return method
     text = repr(method)
     try:
-        told = table.parse(text) == method
+        same = table.parse(text) == method
     except AssayError:
-        told = False
-    if not told:
+        same = False
+    if not same:
         brief = textwrap.shorten(text, 80, placeholder=" ...")
         raise AssayError(f"{brief} is no {table.kind} that its text tells, which is what a run stores")
     return text
 
 
-def _data(given: Data | None) -> tuple[list[str], dict[str, DataSet]]:
+def _data(data: Data | None) -> tuple[list[str], dict[str, DataSet]]:
     """What to measure on by spec or name, and what the names stand for."""
-    if given is None:
+    if data is None:
         return [], {}
-    if isinstance(given, DataSet) or (isinstance(given, tuple) and given and not isinstance(given[0], str)):
-        given = {IMAGES: given}
-    if isinstance(given, Mapping):
-        own = {name: in_memory.data(name, one) for name, one in given.items()}
-        return _some("data", list(own)), own
-    return _some("data", [_spec(one) for one in _several("data", given)]), {}
+    if isinstance(data, DataSet) or (isinstance(data, tuple) and data and not isinstance(data[0], str)):
+        data = {IMAGES: data}
+    if isinstance(data, Mapping):
+        pictures = {name: in_memory.data(name, images) for name, images in data.items()}
+        return _names("data", pictures), pictures
+    return _names("data", [_spec(source) for source in _several("data", data)]), {}
 
 
-def _spec(given: object) -> str:
-    if isinstance(given, str):
-        return given
+def _spec(source: object) -> str:
+    if isinstance(source, str):
+        return source
     raise AssayError(
         f"several data are specs, or names with what they stand for: run(models, {{'mine': (images, labels)}}), "
-        f"not a list with {type(given).__name__}"
+        f"not a list with {type(source).__name__}"
     )
 
 
-def _models(given: Models | None, first: DataSet | str) -> tuple[list[str], dict[str, Subject]]:
+def _models(models: Models | None, first: DataSet | str) -> tuple[list[str], dict[str, Subject]]:
     """What to measure by spec or name, and what the names stand for; a plain module takes images as ``first`` has."""
-    if given is None:
+    if models is None:
         return [], {}
-    if isinstance(given, Mapping):
-        own = {
-            name: in_memory.subject(name, _network(name, one), input_size=_size(one, first))
-            for name, one in given.items()
+    if isinstance(models, Mapping):
+        networks = {
+            name: in_memory.subject(name, _network(name, network), input_size=_size(network, first))
+            for name, network in models.items()
         }
-        return _some("models", list(own)), own
-    several = [given] if isinstance(given, nn.Module) else _several("models", given)
-    if wrong := [one for one in several if not isinstance(one, str | Subject)]:
+        return _names("models", networks), networks
+    several = [models] if isinstance(models, nn.Module) else _several("models", models)
+    if wrong := [model for model in several if not isinstance(model, str | Subject)]:
         kind = "a network needs a name" if isinstance(wrong[0], nn.Module) else f"{type(wrong[0]).__name__} is no model"
         raise AssayError(f"{kind}: run({{'mine': network}}); in a list stand specs and Subjects")
-    called = [one if isinstance(one, str) else one.name for one in several]
-    own = {one.name: in_memory.subject(one.name, one) for one in several if isinstance(one, Subject)}
-    if twice := [name for name in own if called.count(name) > 1]:
+    names = [model if isinstance(model, str) else model.name for model in several]
+    networks = {model.name: in_memory.subject(model.name, model) for model in several if isinstance(model, Subject)}
+    if twice := [name for name in networks if names.count(name) > 1]:
         raise AssayError(
-            f"{called.count(twice[0])} models are called {twice[0]!r}; name each: run({{'one': a, 'two': b}})"
+            f"{names.count(twice[0])} models are called {twice[0]!r}; name each: run({{'one': a, 'two': b}})"
         )
-    return _some("models", called), own
+    return _names("models", names), networks
 
 
-def _network(name: object, given: object) -> nn.Module:
-    if isinstance(given, nn.Module):
-        return given
-    way = f"a spec is its own name: run({given!r})" if isinstance(given, str) else "a name is of an nn.Module"
-    raise AssayError(f"{name!r} is {type(given).__name__}; {way}")
+def _network(name: object, network: object) -> nn.Module:
+    if isinstance(network, nn.Module):
+        return network
+    way = f"a spec is its own name: run({network!r})" if isinstance(network, str) else "a name is of an nn.Module"
+    raise AssayError(f"{name!r} is {type(network).__name__}; {way}")
 
 
-def _several(key: str, given: Any) -> list[Any]:
-    if not isinstance(given, Sequence):
-        raise AssayError(f"{key} are specs, or names with what they stand for, not {type(given).__name__}")
-    return [given] if isinstance(given, str) else list(given)
+def _several(key: str, values: Any) -> list[Any]:
+    if not isinstance(values, Sequence):
+        raise AssayError(f"{key} are specs, or names with what they stand for, not {type(values).__name__}")
+    return [values] if isinstance(values, str) else list(values)
 
 
-def _some(key: str, found: list[str]) -> list[str]:
-    if not found:
+def _names(key: str, names: Iterable[str]) -> list[str]:
+    """The names as a list, where there are any and all are texts."""
+    names = list(names)
+    if not names:
         raise AssayError(f"{key} are given, but none is in them")
-    if wrong := [name for name in found if not isinstance(name, str)]:
+    if wrong := [name for name in names if not isinstance(name, str)]:
         raise AssayError(f"names of {key} are texts, not {wrong[0]!r}")
-    return found
+    return names
 
 
 def _size(network: nn.Module, first: DataSet | str) -> tuple[int, ...]:

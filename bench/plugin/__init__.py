@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from assay.bench.plugin.baseline import Found
-    from assay.bench.plugin.measure import Measured
+    from assay.bench.plugin.baseline import Measurement
+    from assay.bench.plugin.measure import Value
 
-MADE: "pytest.StashKey[list[Found]]" = pytest.StashKey()  # what a test has measured
+MEASUREMENTS: "pytest.StashKey[list[Measurement]]" = pytest.StashKey()  # of a test
 BASELINE = "assay-baseline"  # the plugin that compares, where there is something to compare with
 
 
@@ -47,16 +47,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    typed, written = config.getoption("--assay-baseline"), config.getini("assay_baseline")
+    option, ini = config.getoption("--assay-baseline"), config.getini("assay_baseline")
     update = bool(config.getoption("--assay-update-baseline"))
-    if not (typed or written):
+    if not (option or ini):
         if update:
             raise pytest.UsageError("--assay-update-baseline needs a file: --assay-baseline FILE")
         return
     from assay.bench.plugin.baseline import Baseline
     from assay.core.errors import AssayError
 
-    path = config.invocation_params.dir / typed if typed else config.rootpath / written
+    path = config.invocation_params.dir / option if option else config.rootpath / ini
     amount = config.getoption("--assay-tolerance") or config.getini("assay_tolerance") or None
     strict = bool(config.getoption("--assay-strict") or config.getini("assay_strict"))
     try:
@@ -70,7 +70,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """A test that passed fails where a value fell or is no longer measured, with one line for each."""
     yield
     baseline = item.config.pluginmanager.get_plugin(BASELINE)
-    if baseline is not None and (lines := baseline.faults(baseline.test(item), item.stash.get(MADE, []))):
+    if baseline is not None and (lines := baseline.faults(baseline.test(item), item.stash.get(MEASUREMENTS, []))):
         pytest.fail("\n".join(lines), pytrace=False)
 
 
@@ -80,50 +80,50 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if (baseline := item.config.pluginmanager.get_plugin(BASELINE)) is not None:
         vars(report)["assay_test"] = baseline.test(item)
-    if report.when == "call" and (made := item.stash.get(MADE, [])):
-        vars(report)["assay"] = [found.as_json() for found in made]
+    if report.when == "call" and (measurements := item.stash.get(MEASUREMENTS, [])):
+        vars(report)["assay"] = [measurement.as_json() for measurement in measurements]
     return report
 
 
 @pytest.fixture
-def assay_clean_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
+def assay_clean_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Value]":
     """Share of images that a model classifies right, as in ``assay_clean_accuracy(model, data) > 0.9``."""
     from assay.bench.plugin.measure import clean_accuracy
 
-    return _noted(request, clean_accuracy)
+    return _recording(request, clean_accuracy)
 
 
 @pytest.fixture
-def assay_robust_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
+def assay_robust_accuracy(request: pytest.FixtureRequest) -> "Callable[..., Value]":
     """Share right under every attack, as in ``assay_robust_accuracy(model, data, "pgd(eps=8/255)") > 0.4``."""
     from assay.bench.plugin.measure import robust_accuracy
 
-    return _noted(request, robust_accuracy)
+    return _recording(request, robust_accuracy)
 
 
 @pytest.fixture
-def assay_explanation_score(request: pytest.FixtureRequest) -> "Callable[..., Measured]":
+def assay_explanation_score(request: pytest.FixtureRequest) -> "Callable[..., Value]":
     """Score of heatmaps, as in ``assay_explanation_score(model, data, "grad-cam", "deletion") < 0.2``."""
     from assay.bench.plugin.measure import explanation_score
 
-    return _noted(request, explanation_score)
+    return _recording(request, explanation_score)
 
 
-def _noted(request: pytest.FixtureRequest, function: "Callable[..., Measured]") -> "Callable[..., Measured]":
-    """``function``, with what it measures noted for the test's report."""
-    from assay.bench.plugin.baseline import Found
+def _recording(request: pytest.FixtureRequest, function: "Callable[..., Value]") -> "Callable[..., Value]":
+    """``function``, with what it measures kept for the test's report."""
+    from assay.bench.plugin.baseline import Measurement
 
     item: pytest.Item = request.node
     baseline = item.config.pluginmanager.get_plugin(BASELINE)
     test = item.nodeid if baseline is None else baseline.test(item)
 
     @wraps(function)
-    def noted(*arguments: Any, **settings: Any) -> "Measured":
-        measured = function(*arguments, **settings)
-        made = item.stash.setdefault(MADE, [])
-        count = 1 + sum(found.what.metric == measured.what.metric for found in made)
-        made.append(Found.of(test, count, measured))
-        item.user_properties.append((made[-1].name, repr(measured)))
-        return measured
+    def measure(*arguments: Any, **settings: Any) -> "Value":
+        value = function(*arguments, **settings)
+        measurements = item.stash.setdefault(MEASUREMENTS, [])
+        count = 1 + sum(measurement.what.metric == value.what.metric for measurement in measurements)
+        measurements.append(Measurement.of(test, count, value))
+        item.user_properties.append((measurements[-1].name, repr(value)))
+        return value
 
-    return noted
+    return measure

@@ -1,29 +1,27 @@
 """What tests measured, in a file, and whether it fell since."""
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from assay.core.errors import AssayError
 from assay.core.tables import number
-from assay.reports.run.intervals import LEVEL, RESAMPLES
+from assay.reports.gate.values import intervals
+from assay.reports.run.intervals import LEVEL
 
 if TYPE_CHECKING:
-    from assay.bench.plugin.measure import Measured
+    from assay.bench.plugin.measure import Value
 
 SCHEMA = 1
 NOISE = 1e-3  # a smaller change, beside the value itself, is float noise between machines
 LEVELS = 1e-4  # and so is another mean of the images
-STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.nanmean, "median": np.nanmedian}
 WORDS = {
     "same": "the same",
     "regression": "worse",
@@ -49,7 +47,7 @@ class What:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class Measurement:
     """One measurement of a test: ``name`` is the metric, numbered where the test measures it again."""
 
     test: str
@@ -58,9 +56,13 @@ class Found:
     values: tuple[float, ...]  # by image, NaN where undefined
 
     @classmethod
-    def of(cls, test: str, count: int, measured: "Measured") -> Self:
-        name = measured.what.metric + (f" #{count}" if count > 1 else "")
-        return cls(test=test, name=name, what=measured.what, values=tuple(float(f"{v:.6g}") for v in measured.values))
+    def of(cls, test: str, count: int, value: "Value") -> Self:
+        name = value.what.metric + (f" #{count}" if count > 1 else "")
+        return cls(test=test, name=name, what=value.what, values=tuple(float(f"{v:.6g}") for v in value.values))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.test, self.name
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "values": " ".join(f"{value:.6g}" for value in self.values)}
@@ -91,8 +93,8 @@ class Baseline:
         self.update = update
         self.strict = strict
         self.tolerance = None if tolerance is None else number(tolerance)
-        self.known = {} if update and not path.exists() else read(path)
-        self.found: list[Found] = []
+        self.file = {} if update and not path.exists() else read(path)
+        self.measurements: list[Measurement] = []
         self.outcomes: dict[str, str] = {}  # by test
 
     def test(self, item: pytest.Item) -> str:
@@ -100,34 +102,30 @@ class Baseline:
         where = Path(os.path.relpath(item.path, self.path.parent)).as_posix()
         return "::".join([where, *item.nodeid.split("::")[1:]])
 
-    def faults(self, test: str, found: Collection[Found]) -> list[str]:
+    def faults(self, test: str, measurements: Collection[Measurement]) -> list[str]:
         """A line for each value of a test that fell, does not compare or is not there; none while it is written."""
         if self.update:
             return []
         wrong = ("regression", "otherwise", "new") if self.strict else ("regression", "otherwise")
-        lines = [verdict.line for verdict in map(self.judge, found) if verdict.kind in wrong]
-        gone = self.names(test) - {one.name for one in found}
+        lines = [verdict.line for verdict in map(self.judge, measurements) if verdict.kind in wrong]
+        missing = self.names(test) - {measurement.name for measurement in measurements}
         return lines + [
             f"{name} is in the baseline and is not measured any more; --assay-update-baseline drops it"
-            for name in sorted(gone)
+            for name in sorted(missing)
         ]
 
     def names(self, test: str) -> set[str]:
         """What the file has of a test."""
-        return {name for known, name in self.known if known == test}
+        return {name for key, name in self.file if key == test}
 
-    def unmeasured(self) -> dict[str, str]:
+    def absent_tests(self) -> dict[str, str]:
         """Tests of the file that did not run, and why."""
-        outcomes = {test: self.outcomes.get(test, "not run: renamed, gone or not asked for") for test, _ in self.known}
+        outcomes = {test: self.outcomes.get(test, "not run: renamed, gone or not asked for") for test, _ in self.file}
         return {test: why for test, why in outcomes.items() if why not in ("passed", "failed")}
 
-    def judge(self, found: Found) -> Verdict:
-        old = self.known.get((found.test, found.name))
-        return (
-            Verdict("new", f"{found.name} is not in the baseline")
-            if old is None
-            else compare(old, found, self.tolerance)
-        )
+    def judge(self, new: Measurement) -> Verdict:
+        old = self.file.get(new.key)
+        return compare(old, new, self.tolerance) if old else Verdict("new", f"{new.name} is not in the baseline")
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self.outcomes.update({self.test(item): "deselected" for item in items})
@@ -136,74 +134,71 @@ class Baseline:
         if report.when == "call" or report.outcome != "passed":
             self.outcomes[getattr(report, "assay_test", report.nodeid)] = report.outcome
         if report.when == "call" and (report.passed or not self.update):
-            self.found += [Found.from_json(record) for record in getattr(report, "assay", ())]
+            self.measurements += [Measurement.from_json(record) for record in getattr(report, "assay", ())]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(session.config, "workerinput") or session.config.option.collectonly:
             return
-        if self.update and (self.found or self.dropped()):
-            kept = {key: one for key, one in self.known.items() if key not in self.dropped()}
-            write(self.path, {**kept, **{(one.test, one.name): one for one in self.found}})
-        elif self.strict and not self.update and self.unmeasured() and session.exitstatus == pytest.ExitCode.OK:
+        if self.update and (self.measurements or self.stale()):
+            old = {key: measurement for key, measurement in self.file.items() if key not in self.stale()}
+            write(self.path, old | {measurement.key: measurement for measurement in self.measurements})
+        elif self.strict and not self.update and self.absent_tests() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def dropped(self) -> list[tuple[str, str]]:
+    def stale(self) -> list[tuple[str, str]]:
         """What the file has of tests that passed and did not measure it."""
-        made = {(one.test, one.name) for one in self.found}
-        return [key for key in self.known if self.outcomes.get(key[0]) == "passed" and key not in made]
+        keys = {measurement.key for measurement in self.measurements}
+        return [key for key in self.file if self.outcomes.get(key[0]) == "passed" and key not in keys]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        told = [(one, self.judge(one)) for one in self.found]
-        missing = self.unmeasured()
-        if terminalreporter.config.option.collectonly or not (told or missing or self.update):
+        verdicts = [(measurement.test, self.judge(measurement)) for measurement in self.measurements]
+        absent, line = self.absent_tests(), terminalreporter.write_line
+        if terminalreporter.config.option.collectonly or not (verdicts or absent or self.update):
             return
         terminalreporter.write_sep("=", "assay baseline")
-        for test, why in missing.items():
-            kept = "; its values stay in the file" if self.update else ""
-            terminalreporter.write_line(f"not measured: {test}: {', '.join(sorted(self.names(test)))} ({why}{kept})")
+        for test, why in absent.items():
+            stay = "; its values stay in the file" if self.update else ""
+            line(f"not measured: {test}: {', '.join(sorted(self.names(test)))} ({why}{stay})")
         if self.update:
-            for test, name in self.dropped():
-                terminalreporter.write_line(f"dropped: {test}: {name}")
-            terminalreporter.write_line(f"{len(self.found)} values written to {self.path}")
+            for test, name in self.stale():
+                line(f"dropped: {test}: {name}")
+            line(f"{len(self.measurements)} values written to {self.path}")
             return
-        for one, verdict in told:
+        for test, verdict in verdicts:
             if verdict.kind in ("regression", "otherwise", "improvement"):
-                terminalreporter.write_line(f"{verdict.kind}: {one.test}: {verdict.line}")
-        kinds = Counter(verdict.kind for _, verdict in told)
+                line(f"{verdict.kind}: {test}: {verdict.line}")
+        kinds = Counter(verdict.kind for _, verdict in verdicts)
         counts = ", ".join(f"{count} {WORDS[kind]}" for kind, count in kinds.items())
-        terminalreporter.write_line(f"{len(told)} values beside {self.path}{': ' if counts else ''}{counts}")
+        line(f"{len(verdicts)} values beside {self.path}{': ' if counts else ''}{counts}")
 
 
-def compare(old: Found, new: Found, tolerance: float | None) -> Verdict:
+def compare(old: Measurement, new: Measurement, tolerance: float | None) -> Verdict:
     """Two measurements of the same images, paired."""
-    if differ := _different(old, new):
+    if differences := _differences(old, new):
         return Verdict(
             "otherwise",
-            f"{new.name} was measured otherwise in the baseline ({differ}); --assay-update-baseline takes the new one",
+            f"{new.name} was measured otherwise in the baseline ({differences}); "
+            "--assay-update-baseline takes the new one",
         )
     before, after = np.array(old.values), np.array(new.values)
-    if lost := int((np.isnan(after) & ~np.isnan(before)).sum()):
-        return Verdict("regression", f"{new.name} is undefined on {lost} images that had a value")
-    both = ~np.isnan(before)
-    before, after = before[both], after[both]
+    if count := int((np.isnan(after) & ~np.isnan(before)).sum()):
+        return Verdict("regression", f"{new.name} is undefined on {count} images that had a value")
+    before, after = before[~np.isnan(before)], after[~np.isnan(before)]
     if not len(before):
         return Verdict("same", f"{new.name} stayed undefined")
-    was, now = statistic(new.what, before), statistic(new.what, after)
-    low, high = _interval(new.what, before, after, f"{new.test} {new.name}")
+    average = np.median if new.what.statistic == "median" else np.mean
+    was, now = float(average(before)), float(average(after))
+    ((low, high),) = intervals([(before, after)], new.what.statistic, LEVEL)
     limit = NOISE * max(abs(was), abs(now)) if tolerance is None else tolerance
     if abs(now - was) <= limit or (tolerance is None and low <= 0 <= high):
         return Verdict("same", f"{new.name} stayed at {now:.4g}")
     better = {"higher": now > was, "lower": now < was}.get(new.what.direction, False)
-    moved = f"{new.name} {'rose' if now > was else 'fell'} from {was:.4g} to {now:.4g}"
-    sure = f"{len(before)} images, paired {LEVEL:.0%} interval of the change [{low:+.4g}, {high:+.4g}]"
-    return Verdict("improvement" if better else "regression", f"{moved} ({sure}; {new.what.method})")
+    change = f"{new.name} {'rose' if now > was else 'fell'} from {was:.4g} to {now:.4g}"
+    basis = f"{len(before)} images, paired {LEVEL:.0%} interval of the change [{low:+.4g}, {high:+.4g}]"
+    return Verdict("improvement" if better else "regression", f"{change} ({basis}; {new.what.method})")
 
 
-def statistic(what: What, values: NDArray[np.float64], axis: int | None = None) -> Any:
-    return STATISTICS[what.statistic](values, axis=axis) if values.size and not np.isnan(values).all() else float("nan")
-
-
-def _different(old: Found, new: Found) -> str:
+def _differences(old: Measurement, new: Measurement) -> str:
     """What does not agree, in words."""
     facts: list[tuple[str, object, object]] = [
         ("images", len(old.values), len(new.values)),
@@ -211,40 +206,32 @@ def _different(old: Found, new: Found) -> str:
         ("seed", old.what.seed, new.what.seed),
         ("metric", old.what.metric, new.what.metric),
     ]
-    said = [f"{name} {before}, now {now}" for name, before, now in facts if before != now]
+    differences = [f"{name} {before}, now {now}" for name, before, now in facts if before != now]
     if old.what.data != new.what.data or abs(old.what.level - new.what.level) > LEVELS:
-        said.append("other data")
-    return ", ".join(said)
+        differences.append("other data")
+    return ", ".join(differences)
 
 
-def _interval(what: What, before: NDArray[np.float64], after: NDArray[np.float64], key: str) -> tuple[float, float]:
-    """Percentile bootstrap of the change over images, seeded by ``key``."""
-    rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
-    drawn = rng.integers(len(before), size=(RESAMPLES, len(before)))
-    changes = statistic(what, after[drawn], axis=1) - statistic(what, before[drawn], axis=1)
-    low, high = np.quantile(changes, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def read(path: Path) -> dict[tuple[str, str], Found]:
+def read(path: Path) -> dict[tuple[str, str], Measurement]:
     """Measurements by test and name."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        schema = stored["assay_baseline"]
-        found = [Found.from_json(record) for record in stored["measured"]] if schema == SCHEMA else []
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schema = content["assay_baseline"]
+        records = content["measured"] if schema == SCHEMA else []
+        measurements = [Measurement.from_json(record) for record in records]
     except FileNotFoundError:
         raise AssayError(f"no baseline at {path}; --assay-update-baseline writes it") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AssayError(f"{path} is no baseline of tests ({type(error).__name__}: {error})") from error
     if schema != SCHEMA:
         raise AssayError(f"{path} was written with schema {schema}, this version reads {SCHEMA}; write it again")
-    return {(one.test, one.name): one for one in found}
+    return {measurement.key: measurement for measurement in measurements}
 
 
-def write(path: Path, found: Mapping[tuple[str, str], Found]) -> None:
+def write(path: Path, measurements: Mapping[tuple[str, str], Measurement]) -> None:
     """Beside, then renamed; in one order, so that changes are seen line by line."""
-    stored = {"assay_baseline": SCHEMA, "measured": [found[key].as_json() for key in sorted(found)]}
+    content = {"assay_baseline": SCHEMA, "measured": [measurements[key].as_json() for key in sorted(measurements)]}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     beside.replace(path)

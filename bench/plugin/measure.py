@@ -53,7 +53,7 @@ class How(TypedDict, total=False):
     device: str
 
 
-class Measured(float):
+class Value(float):
     """A number over images with its 95 % interval ``low`` to ``high``; elsewhere a plain float.
 
     ``values`` (n,) are those of the images in the order they were given, NaN where the metric is undefined; ``flags``
@@ -75,11 +75,11 @@ class Measured(float):
 
     def __repr__(self) -> str:
         doubts = "".join(f", {flag} on {count}" for flag, count in self.flags.items())
-        known = int(np.isfinite(self.values).sum())
-        return f"{float(self):.4g} [{self.low:.4g}, {self.high:.4g}] {self.what.metric} of {known} images{doubts}"
+        count = int(np.isfinite(self.values).sum())
+        return f"{float(self):.4g} [{self.low:.4g}, {self.high:.4g}] {self.what.metric} of {count} images{doubts}"
 
 
-def clean_accuracy(model: str | nn.Module, data: Data, **how: Unpack[How]) -> Measured:
+def clean_accuracy(model: str | nn.Module, data: Data, **how: Unpack[How]) -> Value:
     """Share of images that ``model`` classifies right.
 
     ``model`` is a spec, a ``Subject``, or a module from images (N, C, H, W) in [0, 1], with ``mean`` and ``std`` from
@@ -95,7 +95,7 @@ def robust_accuracy(
     data: Data,
     attack: str | Attack | Sequence[str | Attack] = "pgd(eps=8/255)",
     **how: Unpack[How],
-) -> Measured:
+) -> Value:
     """Share of images that ``model`` classifies right under ``attack``; of several, under each of them.
 
     An attack is a record or text, ``"fgsm(eps=4/255, goal=random)"``; for the others see ``clean_accuracy``.
@@ -122,7 +122,7 @@ def explanation_score(
     explainer: str | Explainer = "grad-cam",
     metric: str | Metric = "deletion",
     **how: Unpack[How],
-) -> Measured:
+) -> Value:
     """``metric`` of the heatmaps that ``explainer`` makes for the labels; for the others see ``clean_accuracy``."""
     record = EXPLAINERS.parse(explainer) if isinstance(explainer, str) else explainer
     score = METRICS.parse(metric) if isinstance(metric, str) else metric
@@ -141,29 +141,29 @@ class _Bench(NamedTuple):
     common: dict[str, Any]
     setup: Setup
 
-    def measure(self, cells: Sequence[Cell], metric: str, numbers: Numbers) -> Measured:
+    def measure(self, cells: Sequence[Cell], metric: str, numbers: Numbers) -> Value:
         """The smallest of the cells' values for each image."""
         rows = [row for cell in cells for row in cell.measure(self.setup).rows if row["metric"] == metric]
-        if failed := [row for row in rows if row["status"] != "ok"]:
-            raise AssayError(f"{metric} of {len(failed)} images failed: {failed[0]['flags']}")
+        if failures := [row for row in rows if row["status"] != "ok"]:
+            raise AssayError(f"{metric} of {len(failures)} images failed: {failures[0]['flags']}")
         values: dict[str, float] = {}
         flags: Counter[str] = Counter()
         for row in rows:
             values[row["image"]] = min(row["value"], values.get(row["image"], row["value"]))
             flags.update(filter(None, re.split("; ?", row["flags"])))
-        own = self.source if isinstance(self.source, in_memory.Pictures) else None
+        pictures = self.source if isinstance(self.source, in_memory.Pictures) else None
         what = What(
             metric=metric,
             method=" and ".join(cell.method.text for cell in cells),
-            data=self.source.digest if own is None else lines_sha256(map(str, own.labels)),
-            level=0.0 if own is None else own.images[own.rows].mean().item(),
+            data=self.source.digest if pictures is None else lines_sha256(map(str, pictures.labels)),
+            level=0.0 if pictures is None else pictures.images[pictures.rows].mean().item(),
             model=self.subject.digest,
             seed=self.common["seed"],
             direction=numbers.direction,
             statistic=numbers.statistic,
         )
-        ordered = list(values) if own is None else sorted(values)
-        return Measured.of(what, np.array([values[image] for image in ordered]), numbers.interval, flags)
+        ids = list(values) if pictures is None else sorted(values)
+        return Value.of(what, np.array([values[image] for image in ids]), numbers.interval, flags)
 
 
 @contextmanager
@@ -185,18 +185,18 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
         mean, std = how.get("mean", (0.0,)), how.get("std", (1.0,))
         subject = networks[NETWORK] = in_memory.subject(NETWORK, model, input_size=size, mean=mean, std=std)
     if not isinstance(data, str):
-        own = data if isinstance(data, DataSet) or len(data) > 2 else (*data, subject.classes)
-        source = images[IMAGES] = in_memory.data(IMAGES, own)
+        with_classes = data if isinstance(data, DataSet) or len(data) > 2 else (*data, subject.classes)
+        source = images[IMAGES] = in_memory.data(IMAGES, with_classes)
     limit = how.get("limit", min(LIMIT, len(source)) if isinstance(data, str) else len(source))
-    taken = source.take(limit)
+    source = source.take(limit)
     common = {
         "model": model if isinstance(model, str) else NETWORK,
         "data": data if isinstance(data, str) else IMAGES,
         "limit": limit,
         "seed": how.get("seed", 0),
         "model_digest": subject.digest,
-        "data_digest": taken.digest,
+        "data_digest": source.digest,
         "fit": subject.fit,
     }
     with in_memory.lending(networks, images):
-        yield _Bench(subject, taken, common, make_setup(how.get("batch_size", 50), how.get("device", "auto")))
+        yield _Bench(subject, source, common, make_setup(how.get("batch_size", 50), how.get("device", "auto")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.bench.plugin.baseline import Baseline, Found, What, compare, read
+from assay.bench.plugin.baseline import Baseline, Measurement, What, compare, read
 from assay.bench.plugin.measure import clean_accuracy
 from tests.bench.nets import OWN
 
@@ -38,10 +38,10 @@ def test_looks(assay_explanation_score):
 """
 
 
-def found(values: list[float], **facts: object) -> Found:
+def found(values: list[float], **facts: object) -> Measurement:
     known = {"metric": "robust_accuracy", "method": "FGSM()", "data": "d", "level": 0.5, "model": "m", "seed": 0}
     what = {**known, "direction": "higher", "statistic": "mean", **facts}
-    return Found(test="t", name="robust_accuracy", what=What(**what), values=tuple(values))  # type: ignore[arg-type]
+    return Measurement(test="t", name="robust_accuracy", what=What(**what), values=tuple(values))  # type: ignore[arg-type]
 
 
 def inner(pytester: pytest.Pytester, *options: str, nudge: float = 0.0, least: float = 0.0) -> pytest.RunResult:
@@ -276,10 +276,10 @@ def test_wrong_options_are_one_line(pytester: pytest.Pytester, options: list[str
 
 def test_measured_again_in_one_test_is_numbered(tmp_path: Path) -> None:
     measured = clean_accuracy(SPEC, "digits", limit=5)
-    names = [Found.of("t", count, measured).name for count in (1, 2)]
+    names = [Measurement.of("t", count, measured).name for count in (1, 2)]
     assert names == ["accuracy", "accuracy #2"]
     baseline = Baseline(tmp_path / "new.json", update=True, tolerance=None)
-    assert baseline.faults("t", [Found.of("t", 1, measured)]) == []
+    assert baseline.faults("t", [Measurement.of("t", 1, measured)]) == []
 
 
 def test_the_plugin_is_found_by_pytest() -> None:
