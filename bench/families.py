@@ -23,16 +23,16 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Family:
-    """How a family's variant is built; ``sized`` passes the input size to the constructor, which fixes it."""
+    """How a family's variant is built; ``img_size`` passes the input size to the constructor, which fixes it."""
 
     variant: str
     size: int = 64  # height and width of the input, pixels
-    sized: bool = False
+    img_size: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _of(variant: str, size: int = 64, *, sized: bool = False, **settings: Any) -> Family:
-    return Family(variant, size, sized, settings)
+def _of(variant: str, size: int = 64, *, img_size: bool = False, **settings: Any) -> Family:
+    return Family(variant, size, img_size, settings)
 
 
 _VIT: dict[str, Any] = {"embed_dim": 32, "depth": 3, "num_heads": 2}
@@ -40,42 +40,42 @@ _SWIN: dict[str, Any] = {"embed_dim": 24, "depths": (1, 2), "num_heads": (2, 4),
 _STAGES = (1, 1, 1, 1)
 
 FAMILIES: dict[str, Family] = {
-    "beit": _of("beit_base_patch16_224", sized=True, **_VIT),
-    "byoanet": _of("botnet26t_256", sized=True),
+    "beit": _of("beit_base_patch16_224", img_size=True, **_VIT),
+    "byoanet": _of("botnet26t_256", img_size=True),
     "byobnet": _of("test_byobnet"),
-    "cait": _of("cait_xxs24_224", sized=True, **_VIT),
-    "coat": _of("coat_tiny", sized=True),
-    "convit": _of("convit_tiny", sized=True, depth=3, local_up_to_layer=2),
+    "cait": _of("cait_xxs24_224", img_size=True, **_VIT),
+    "coat": _of("coat_tiny", img_size=True),
+    "convit": _of("convit_tiny", img_size=True, depth=3, local_up_to_layer=2),
     "convmixer": _of("convmixer_768_32", 28),
     "convnext": _of("test_convnext"),
     "cpubone": _of("cpubone_nano"),
-    "crossvit": _of("crossvit_tiny_240", 120, sized=True),
+    "crossvit": _of("crossvit_tiny_240", 120, img_size=True),
     "csatv2": _of("csatv2", 128),
     "cspnet": _of("cs3darknet_s"),
     "cspnext": _of("cspnext_tiny"),
     "davit": _of("davit_tiny", embed_dims=(24, 48, 96, 192), num_heads=(1, 2, 4, 8), depths=_STAGES),
     "deepseek_vit": _of("deepseek_vit_412m", 126, **_VIT),
-    "deit": _of("deit_tiny_distilled_patch16_224", sized=True, **_VIT),
+    "deit": _of("deit_tiny_distilled_patch16_224", img_size=True, **_VIT),
     "densenet": _of("densenet121", growth_rate=8, block_config=_STAGES),
     "dla": _of("dla46_c"),
     "dpn": _of("dpn48b"),
     "edgenext": _of("edgenext_xx_small"),
     "efficientformer": _of("efficientformer_l1", 224),
-    "efficientformer_v2": _of("efficientformerv2_s0", sized=True),
+    "efficientformer_v2": _of("efficientformerv2_s0", img_size=True),
     "efficientnet": _of("test_efficientnet"),
     "efficientvim": _of("efficientvim_m1", 128),
     "efficientvit_mit": _of("efficientvit_b0"),
-    "efficientvit_msra": _of("efficientvit_m0", 128, sized=True),
-    "eva": _of("vit_tiny_patch16_dinov3_qkvb", sized=True, **_VIT),
+    "efficientvit_msra": _of("efficientvit_m0", 128, img_size=True),
+    "eva": _of("vit_tiny_patch16_dinov3_qkvb", img_size=True, **_VIT),
     "fasternet": _of("fasternet_t0"),
     "fastvit": _of("fastvit_t8"),
     "focalnet": _of("focalnet_tiny_srf"),
-    "gcvit": _of("gcvit_xxtiny", sized=True),
+    "gcvit": _of("gcvit_xxtiny", img_size=True),
     "gemma4_vit": _of("gemma4_vit_167m", 96, **_VIT),
     "ghostnet": _of("ghostnet_050"),
     "hardcorenas": _of("hardcorenas_b"),
     "hgnet": _of("hgnetv2_b0"),
-    "hiera": _of("hiera_tiny_224", sized=True, embed_dim=24, num_heads=1, stages=_STAGES),
+    "hiera": _of("hiera_tiny_224", img_size=True, embed_dim=24, num_heads=1, stages=_STAGES),
     "hieradet_sam2": _of("hieradet_small", embed_dim=24, num_heads=1, stages=(1, 1, 2, 1), global_att_blocks=()),
     "hrnet": _of("hrnet_w18_small"),
     "iformer": _of("iformer_t"),
@@ -84,22 +84,22 @@ FAMILIES: dict[str, Family] = {
     "inception_v3": _of("inception_v3", 107),
     "inception_v4": _of("inception_v4", 107),
     "lcnetv2": _of("lcnetv2_small"),
-    "levit": _of("levit_128s", 128, sized=True),
+    "levit": _of("levit_128s", 128, img_size=True),
     "lowformer": _of("lowformer_b0"),
     "mambaout": _of("test_mambaout"),
-    "maxxvit": _of("test_maxvit", sized=True),
+    "maxxvit": _of("test_maxvit", img_size=True),
     "metaformer": _of("poolformerv2_s12"),
-    "mlp_mixer": _of("gmlp_ti16_224", sized=True),
+    "mlp_mixer": _of("gmlp_ti16_224", img_size=True),
     "mobilenetv3": _of("mobilenetv3_small_050"),
     "mobilenetv5": _of("mobilenetv5_base"),
     "mobilevit": _of("mobilevit_xxs"),
-    "mvitv2": _of("mvitv2_tiny", sized=True),
+    "mvitv2": _of("mvitv2_tiny", img_size=True),
     "naflexvit": _of("naflexvit_base_patch16_gap", **_VIT),
     "nasnet": _of("nasnetalarge", stem_size=8, num_features=192),
-    "nest": _of("nest_tiny", sized=True),
+    "nest": _of("nest_tiny", img_size=True),
     "nextvit": _of("nextvit_small"),
     "nfnet": _of("test_nfnet"),
-    "pit": _of("pit_ti_224", sized=True),
+    "pit": _of("pit_ti_224", img_size=True),
     "pnasnet": _of("pnasnet5large"),
     "pvt_v2": _of("pvt_v2_b0"),
     "qwen3_vit": _of("qwen3_vit_88m", **_VIT),
@@ -115,33 +115,33 @@ FAMILIES: dict[str, Family] = {
     "selecsls": _of("selecsls42"),
     "senet": _of("legacy_seresnet18"),
     "sequencer": _of(
-        "sequencer2d_s", sized=True, layers=_STAGES, embed_dims=(24, 48, 48, 48), hidden_sizes=(6, 12, 12, 12)
+        "sequencer2d_s", img_size=True, layers=_STAGES, embed_dims=(24, 48, 48, 48), hidden_sizes=(6, 12, 12, 12)
     ),
     "shvit": _of("shvit_s1", 128),
     "sknet": _of("skresnet18"),
     "starnet": _of("starnet_s050"),
     "swiftformer": _of("swiftformer_xs"),
-    "swin_transformer": _of("swin_tiny_patch4_window7_224", sized=True, **_SWIN),
-    "swin_transformer_v2": _of("swinv2_tiny_window8_256", sized=True, **_SWIN),
-    "swin_transformer_v2_cr": _of("swinv2_cr_tiny_224", sized=True, **_SWIN),
+    "swin_transformer": _of("swin_tiny_patch4_window7_224", img_size=True, **_SWIN),
+    "swin_transformer_v2": _of("swinv2_tiny_window8_256", img_size=True, **_SWIN),
+    "swin_transformer_v2_cr": _of("swinv2_cr_tiny_224", img_size=True, **_SWIN),
     "tiny_vit": _of("tiny_vit_5m_224"),
     "tnt": _of(
-        "tnt_s_patch16_224", sized=True, embed_dim=48, inner_dim=12, depth=3, num_heads_outer=2, num_heads_inner=2
+        "tnt_s_patch16_224", img_size=True, embed_dim=48, inner_dim=12, depth=3, num_heads_outer=2, num_heads_inner=2
     ),
     "tresnet": _of("tresnet_m"),
-    "twins": _of("twins_svt_small", sized=True),
+    "twins": _of("twins_svt_small", img_size=True),
     "vgg": _of("vgg11"),
-    "visformer": _of("visformer_tiny", sized=True),
-    "vision_transformer": _of("test_vit", sized=True),
-    "vision_transformer_hybrid": _of("vit_tiny_r_s16_p8_224", sized=True, embed_dim=48, depth=3, num_heads=2),
-    "vision_transformer_relpos": _of("vit_relpos_small_patch16_224", sized=True, **_VIT),
-    "vision_transformer_sam": _of("samvit_base_patch16_224", sized=True, **_VIT),
-    "vitamin": _of("vitamin_small_224", sized=True),
-    "volo": _of("volo_d1_224", sized=True),
+    "visformer": _of("visformer_tiny", img_size=True),
+    "vision_transformer": _of("test_vit", img_size=True),
+    "vision_transformer_hybrid": _of("vit_tiny_r_s16_p8_224", img_size=True, embed_dim=48, depth=3, num_heads=2),
+    "vision_transformer_relpos": _of("vit_relpos_small_patch16_224", img_size=True, **_VIT),
+    "vision_transformer_sam": _of("samvit_base_patch16_224", img_size=True, **_VIT),
+    "vitamin": _of("vitamin_small_224", img_size=True),
+    "volo": _of("volo_d1_224", img_size=True),
     "vovnet": _of("ese_vovnet19b_slim_dw"),
     "xception": _of("legacy_xception"),
     "xception_aligned": _of("xception41"),
-    "xcit": _of("xcit_nano_12_p16_224", sized=True),
+    "xcit": _of("xcit_nano_12_p16_224", img_size=True),
 }
 
 
@@ -155,10 +155,12 @@ def build(name: str, times: int = 1) -> nn.Module:
         raise unknown("family", name, FAMILIES)
     family = FAMILIES[name]
     size = family.size * times
-    sized = {"img_size": size} if family.sized else {}
+    input_size = {"img_size": size} if family.img_size else {}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        model: nn.Module = timm.create_model(family.variant, num_classes=CLASSES, **family.settings, **sized).eval()
+        model: nn.Module = timm.create_model(
+            family.variant, num_classes=CLASSES, **family.settings, **input_size
+        ).eval()
         for part, weight in model.named_parameters():
             if not part.endswith("bias") and not weight.any():
                 nn.init.normal_(weight, std=0.1) if weight.ndim > 1 else nn.init.ones_(weight)
@@ -196,15 +198,15 @@ def measure(name: str) -> Facts:
     calls = [info.name for info in describe(model, images)]
     with evaluating(model), torch.no_grad(), Gates() as gates, record(model, layer) as outputs:
         model(images)
-    found = find_layout(model, layer, outputs[layer], images)
+    layout = find_layout(model, layer, outputs[layer], images)
     return Facts(
         family=name,
         variant=family.variant,
         size=family.size,
         layer=layer,
-        order=found.order,
-        grid=f"{found.height}x{found.width}",
-        prefix=found.prefix,
+        order=layout.order,
+        grid=f"{layout.height}x{layout.width}",
+        prefix=layout.prefix,
         whole=is_cut(model, images, layer),
         place=(len(calls) - 1 - calls[::-1].index(layer)) / len(calls),
         gates=gates.gated / gates.calls if gates.calls else float("nan"),

@@ -23,42 +23,42 @@ def batches(data: DataSet) -> Iterator[Tensor]:
         yield torch.stack([data.example(i).image for i in range(start, min(start + BATCH, len(data)))])
 
 
-def patch_rows(data: DataSet, top: Top, traced: Traced, most: int) -> tuple[list[list[Array]], list[int]]:
+def patch_rows(data: DataSet, top: Top, trace: Traced, most: int) -> tuple[list[list[Array]], list[int]]:
     """What the strongest ``most`` channels answer to, a line for each, and their numbers."""
     peaks: list[int] = top.values[:, 0].sort(descending=True, stable=True).indices[:most].tolist()
-    return [[_patch(data, top, traced, c, i) for i in range(top.values.shape[1])] for c in peaks], peaks
+    return [[_patch(data, top, trace, c, i) for i in range(top.values.shape[1])] for c in peaks], peaks
 
 
-def _patch(data: DataSet, top: Top, traced: Traced, channel: int, rank: int) -> Array:
+def _patch(data: DataSet, top: Top, trace: Traced, channel: int, rank: int) -> Array:
     """A unit's field, or the whole picture with a frame around its cell where the field is larger than that."""
     image = data.example(int(top.images[channel, rank])).image
     y, x = int(top.rows[channel, rank]), int(top.columns[channel, rank])
     size = image.shape[1:]
-    if traced.reach is not None and max(traced.reach.size[0] / size[0], traced.reach.size[1] / size[1]) <= 1:
-        return shown(crop(image, traced.reach.at(y, x)))
-    return _framed(shown(image), cell_field(top.grid, size, y, x))
+    if trace.reach is not None and max(trace.reach.size[0] / size[0], trace.reach.size[1] / size[1]) <= 1:
+        return shown(crop(image, trace.reach.at(y, x)))
+    return _with_frame(shown(image), cell_field(top.grid, size, y, x))
 
 
-def _framed(picture: Array, field: Field) -> Array:
+def _with_frame(picture: Array, field: Field) -> Array:
     """The picture in colours with a frame of two pixels in a hundred around a field."""
-    framed = np.array(picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1))
-    width = max(round(len(framed) / 60), 1)
+    canvas = np.array(picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1))
+    width = max(round(len(canvas) / 60), 1)
     top, left, bottom, right = field.top, field.left, field.top + field.height, field.left + field.width
-    inside = framed[top + width : bottom - width, left + width : right - width].copy()
-    framed[top:bottom, left:right] = (1.0, 0.85, 0.1)
-    framed[top + width : bottom - width, left + width : right - width] = inside
-    return framed
+    inside = canvas[top + width : bottom - width, left + width : right - width].copy()
+    canvas[top:bottom, left:right] = (1.0, 0.85, 0.1)
+    canvas[top + width : bottom - width, left + width : right - width] = inside
+    return canvas
 
 
-def patch_note(traced: Traced, shape: tuple[int, ...]) -> str:
+def patch_note(trace: Traced, shape: tuple[int, ...]) -> str:
     """What the pictures of ``patch_rows`` show, for images of ``shape`` (C, H, W)."""
-    if traced.reach is None:
-        return f"The whole picture, a frame at the unit: {traced.reason}."
-    sides = by(traced.reach.size)
-    if max(traced.reach.size[0] / shape[1], traced.reach.size[1] / shape[2]) > 1:
+    if trace.reach is None:
+        return f"The whole picture, a frame at the unit: {trace.reason}."
+    sides = by(trace.reach.size)
+    if max(trace.reach.size[0] / shape[1], trace.reach.size[1] / shape[2]) > 1:
         return f"The whole picture, a frame at the unit: its field of {sides} pixels is larger."
-    gated = ", scaled by a gate from the whole picture" if traced.reach.gated else ""
-    return f"The unit's field, {sides} pixels{gated}; grey lies beyond the picture."
+    scaling = ", scaled by a gate from the whole picture" if trace.reach.gated else ""
+    return f"The unit's field, {sides} pixels{scaling}; grey lies beyond the picture."
 
 
 def field_rows(rows: Sequence[LayerField]) -> list[FieldRow]:

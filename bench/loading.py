@@ -11,7 +11,7 @@ from assay.bench.data import load as load_data
 from assay.bench.models import Fit, Subject
 from assay.core.errors import AssayError
 
-HELD = 16  # models, and data sets at the size of a model, that a process keeps
+CAPACITY = 16  # models, and data sets at the size of a model, that a process keeps
 
 
 class Classifier(Protocol):
@@ -25,7 +25,7 @@ class Classifier(Protocol):
     def fit(self) -> Fit: ...
 
 
-@lru_cache(maxsize=HELD)
+@lru_cache(maxsize=CAPACITY)
 def subject(spec: str, device: str) -> Subject:
     """The model of a spec."""
     return models.load(spec).to(device)
@@ -33,21 +33,21 @@ def subject(spec: str, device: str) -> Subject:
 
 def planned_subject(spec: str, digest: str, device: str) -> Subject:
     """The model of a spec, which must be the one that was planned with."""
-    loaded = subject(spec, device)
-    if loaded.digest != digest:
+    model = subject(spec, device)
+    if model.digest != digest:
         raise AssayError(f"{spec} gives other weights each time it is loaded; seed what makes them")
-    return loaded
+    return model
 
 
-@lru_cache(maxsize=HELD)
-def _fitted(spec: str, limit: int, skip: int, classes: int, fit: Fit) -> DataSet:
+@lru_cache(maxsize=CAPACITY)
+def _at_fit(spec: str, limit: int, skip: int, classes: int, fit: Fit) -> DataSet:
     """Images as models of one fit take them."""
     return load_data(spec).take(limit, skip).at(**fit._asdict(), num_classes=classes)
 
 
 def dataset(spec: str, limit: int, model: Classifier, skip: int = 0) -> DataSet:
     """The first ``limit`` images after ``skip`` as ``model`` takes them, labels in the model's order of class names."""
-    data = _fitted(spec, limit, skip, len(model.classes), model.fit)
+    data = _at_fit(spec, limit, skip, len(model.classes), model.fit)
     if model.classes == tuple(map(str, range(len(model.classes)))):
         return data  # the model's classes have no names: labels are its indices
     data_names, model_names = set(data.classes), set(model.classes)
@@ -74,4 +74,4 @@ def readable(data: DataSet, needs: Collection[str] = ()) -> Iterator[Example]:
 def forget() -> None:
     """Drop what is held: names do not mean what they meant before."""
     subject.cache_clear()
-    _fitted.cache_clear()
+    _at_fit.cache_clear()

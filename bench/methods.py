@@ -77,9 +77,9 @@ def parse_attacks(text: str, eps: Sequence[float] = (), norms: Sequence[str] = (
     name, settings = parse_call(text)
     cls = ATTACKS[name]
     goal = settings.pop("goal", "untargeted")
-    swept = {"norm": tuple(norm for norm in norms if takes(cls, "norm", norm)), "eps": tuple(eps)}
+    lists = {"norm": tuple(norm for norm in norms if takes(cls, "norm", norm)), "eps": tuple(eps)}
     settings |= {
-        key: values for key, values in swept.items() if values and key not in settings and takes(cls, key, values[0])
+        key: values for key, values in lists.items() if values and key not in settings and takes(cls, key, values[0])
     }
     goals = [_goal(each) for each in (goal if isinstance(goal, tuple) and goal else (goal,))]
     return [Aim(build(cls, each), goal) for each in variants(cls, settings) for goal in goals]
@@ -124,8 +124,8 @@ def metric_name(metric: Metric) -> str:
     """The table's name, with the settings that are not the defaults."""
     record: Any = metric
     default = type(record)()
-    shown = [f.name for f in fields(record) if f.repr and getattr(record, f.name) != getattr(default, f.name)]
-    settings = ", ".join(f"{name}={getattr(record, name)!r}" for name in shown)
+    changes = [f.name for f in fields(record) if f.repr and getattr(record, f.name) != getattr(default, f.name)]
+    settings = ", ".join(f"{name}={getattr(record, name)!r}" for name in changes)
     return METRICS.name_of(metric) + (f"({settings})" if settings else "")
 
 

@@ -15,6 +15,7 @@ from assay.bench.data.base import to_image
 from assay.bench.data.folder import RESAMPLING, decode, fit
 from assay.bench.loading import dataset
 from assay.bench.models import Subject
+from assay.bench.writing import writing
 from assay.core.errors import AssayError, unknown
 
 
@@ -53,8 +54,8 @@ def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
         channels, height, width = model.input_size
         resample = RESAMPLING[model.fit.interpolation]
         squash = model.fit.crop_mode == "squash"
-        fitted = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample, squash)
-        return to_image(np.asarray(fitted), channels)[None], None, source
+        picture = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample, squash)
+        return to_image(np.asarray(picture), channels)[None], None, source
     spec, sign, number = source.rpartition("#")
     if not sign:
         raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
@@ -83,10 +84,7 @@ def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
 
 def save_pictures(out: Path, pictures: dict[str, NDArray[np.uint8]], result: dict[str, Any]) -> None:
     """Write pictures as PNG and ``result.json``."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
         for name, pixels in pictures.items():
             to_picture(pixels).save(out / f"{name}.png")
         (out / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise AssayError(f"cannot write to {out}: {error.strerror}") from error

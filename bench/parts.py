@@ -24,9 +24,9 @@ PICTURES = 6  # of a part, at most
 
 def randomized(model: Subject, seed: int) -> Subject:
     """A copy with all parameters drawn anew, each with the mean and deviation it had: what learning is measured by."""
-    changed = copy.deepcopy(model)
-    randomize(changed, [name for name, _ in changed.named_parameters()], seed)
-    return changed
+    copy_ = copy.deepcopy(model)
+    randomize(copy_, [name for name, _ in copy_.named_parameters()], seed)
+    return copy_
 
 
 def thumbnails(images: Tensor) -> Array:
@@ -42,10 +42,10 @@ class PartMaps:
     """
 
     def __init__(self, data: DataSet) -> None:
-        called = [data.part_names(i) for i in range(len(data))]
+        part_names = [data.part_names(i) for i in range(len(data))]
         self.data = data
-        self.names = list(dict.fromkeys(name for each in called for name in each))
-        self.holds = [np.array([0, *(self.names.index(name) + 1 for name in each)], np.uint8) for each in called]
+        self.names = list(dict.fromkeys(name for each in part_names for name in each))
+        self.holds = [np.array([0, *(self.names.index(name) + 1 for name in each)], np.uint8) for each in part_names]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.data), BATCH):

@@ -44,9 +44,9 @@ def attack(
     aim = parse_attack(method)
     subject = load(model)
     aim.check(len(subject.classes), subject.name)
-    picture, known, name = read_picture(image, subject)
+    picture, data_label, name = read_picture(image, subject)
     before = Answer.of(subject, picture)
-    true = class_of(label, subject) if label is not None else known
+    true = class_of(label, subject) if label is not None else data_label
     true = before.best if true is None else true
     goal = aim.goals(torch.tensor([true]), [name], len(subject.classes), seed)
     outcome = evaluate(aim.attack, subject, picture, goal, draws_for(seed, subject.digest, aim.text, [name]))

@@ -59,12 +59,12 @@ def baseline(run: Path, /, *, out: Path) -> Iterator[str]:
     out
         The folder for it, empty or with a baseline, which is replaced.
     """
-    distilled = load(run)
-    if distilled.side is not None:
+    summary = load(run)
+    if summary.side is not None:
         raise AssayError(f"{run} is a baseline already")
-    folder = distil.write(distilled, out)
+    folder = distil.write(summary, out)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    failed = sum(cell["state"] == "failed" for cell in distilled.facts["cells"])
-    if failed:
-        yield f"warning: {plural(failed, 'cell')} of {run} failed, so no check will measure them"
-    yield f"{folder}: {len(distilled.facts['cells'])} cells, {size / 1e6:.1f} MB"
+    failures = sum(cell["state"] == "failed" for cell in summary.facts["cells"])
+    if failures:
+        yield f"warning: {plural(failures, 'cell')} of {run} failed, so no check will measure them"
+    yield f"{folder}: {len(summary.facts['cells'])} cells, {size / 1e6:.1f} MB"

@@ -79,6 +79,6 @@ def explain(
 def _colours(heat: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A heatmap as (H, W, 3) colours, from its smallest to its largest value."""
     low, high = heat.min(), heat.max()
-    scaled = ((heat - low) / (high - low).clamp(min=1e-12)).cpu().numpy()
-    colours: np.ndarray[Any, np.dtype[np.uint8]] = (colormaps["inferno"](scaled)[..., :3] * 255).astype(np.uint8)
+    shares = ((heat - low) / (high - low).clamp(min=1e-12)).cpu().numpy()
+    colours: np.ndarray[Any, np.dtype[np.uint8]] = (colormaps["inferno"](shares)[..., :3] * 255).astype(np.uint8)
     return colours

@@ -44,7 +44,7 @@ def export(
     out
         The folder for the files; RUN/export unless given.
     """
-    forms, images = (() if chosen in (("none",), ("",)) else chosen for chosen in (format, figures))
+    forms, images = (() if formats in (("none",), ("",)) else formats for formats in (format, figures))
     check_figures(images, width, dpi)
     folder = out or run / "export"
     with tempfile.TemporaryDirectory() as pictures:

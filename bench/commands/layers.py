@@ -15,27 +15,27 @@ def layers(model: str, /) -> Iterator[str]:
     subject = load(model, weights=False)
     images = torch.zeros(1, *subject.input_size)
     try:
-        chosen, reason = probe.default_layer(subject.body, images), ""
+        default, reason = probe.default_layer(subject.body, images), ""
     except NotApplicable as error:
-        chosen, reason = "", str(error)
+        default, reason = "", str(error)
     infos = probe.describe(subject.body, images)
     grids = dict.fromkeys(info.name for info in infos if info.layout)
     fields = receptive.measured(subject.body, images, list(grids))
-    reached: dict[str, receptive.Field | None] = {}
+    reach: dict[str, receptive.Field | None] = {}
     width = max((len(info.name) for info in infos), default=4)
     yield f"{'layer':<{width}}  {'type':<20} {'shape':<14} {'grid':<14} receptive field, pixels"
     for info in infos:
-        if info.layout and info.name not in reached:
-            reached.update([next(fields)])
-        yield f"{info.name:<{width}}  {_layer_columns(info, reached.get(info.name), info.name == chosen)}".rstrip()
+        if info.layout and info.name not in reach:
+            reach.update([next(fields)])
+        yield f"{info.name:<{width}}  {_layer_columns(info, reach.get(info.name), info.name == default)}".rstrip()
     if reason:
         yield f"no Grad-CAM layer: {reason}"
 
 
-def _layer_columns(info: LayerInfo, field: receptive.Field | None, chosen: bool) -> str:
+def _layer_columns(info: LayerInfo, field: receptive.Field | None, marked: bool) -> str:
     shape = "x".join(map(str, info.shape))
     grid = f"{info.layout.height}x{info.layout.width} {info.layout.order}" if info.layout else "-"
     if info.layout and info.layout.prefix:
         grid += f" +{info.layout.prefix}"
     reach = f"{field.height}x{field.width}" if field else "-"
-    return f"{info.kind:<20} {shape:<14} {grid:<14} {reach}{'  <- Grad-CAM' if chosen else ''}"
+    return f"{info.kind:<20} {shape:<14} {grid:<14} {reach}{'  <- Grad-CAM' if marked else ''}"

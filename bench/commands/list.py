@@ -64,8 +64,8 @@ def _models() -> Iterator[tuple[str, str]]:
 def _attack(cls: type) -> str:
     """What an attack asks of the model, its norms, and the goals that it takes."""
     hint = typing.get_type_hints(cls).get("norm")
-    own = getattr(cls, "norm", None) if typing.get_origin(hint) is typing.ClassVar else None
-    norms = (own,) if own else typing.get_args(hint) or (("linf",) if takes(cls, "eps", 0.0) else ())
+    norm = getattr(cls, "norm", None) if typing.get_origin(hint) is typing.ClassVar else None
+    norms = (norm,) if norm else typing.get_args(hint) or (("linf",) if takes(cls, "eps", 0.0) else ())
     record: Any = cls()
     goals = "draws a class" if record.from_nothing else "any goal"
     scope = "one for all images" if record.universal else ""

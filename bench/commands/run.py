@@ -21,11 +21,11 @@ def _typed_options() -> Any:
     """The options of all kinds as they are typed: a record in which each may be left out."""
     hints = typing.get_type_hints(Options)
     columns = []
-    for each in fields(Options):
-        many = typing.get_origin(hints[each.name]) is tuple
-        names = [f"--{name.replace('_', '-')}" for name in (each.name, each.metadata["old"]) if name]
-        parameter = Parameter(name=names, help=each.metadata["about"], consume_multiple=many)
-        columns.append((each.name, Annotated[(tuple[str, ...] if many else int) | None, parameter], None))
+    for field in fields(Options):
+        many = typing.get_origin(hints[field.name]) is tuple
+        names = [f"--{name.replace('_', '-')}" for name in (field.name, field.metadata["old"]) if name]
+        parameter = Parameter(name=names, help=field.metadata["about"], consume_multiple=many)
+        columns.append((field.name, Annotated[(tuple[str, ...] if many else int) | None, parameter], None))
     record = make_dataclass("TypedOptions", columns, frozen=True, kw_only=True)
     record.__module__ = __name__  # cyclopts looks into no class of the standard library
     return record
@@ -66,14 +66,14 @@ def run(
     device
         cpu, cuda, or auto.
     """
-    chosen = {key: value for key, value in vars(options or TypedOptions()).items() if value is not None}
-    settings = override(read_settings(preset, config), chosen)
+    typed = {key: value for key, value in vars(options or TypedOptions()).items() if value is not None}
+    settings = override(read_settings(preset, config), typed)
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     folder = out or Path("runs") / (config.stem if config else preset)
-    planned, setup = make_options(settings), make_setup(batch_size, device)
+    plan, setup = make_options(settings), make_setup(batch_size, device)
     with CellProgress() as progress:
-        result = measure(planned, folder, engine=engine, jobs=jobs, setup=setup, preset=preset, report=progress.cell)
+        result = measure(plan, folder, engine=engine, jobs=jobs, setup=setup, preset=preset, report=progress.cell)
     print(f"{result.cells} cells, {result.stored} stored before, {result.skipped} skipped, {result.failed} failed")
     print(f"report: {reports.write(folder)}", flush=True)
     return 1 if result.failed else 0
@@ -81,6 +81,6 @@ def run(
 
 def option_rows() -> Iterator[tuple[str, str]]:
     """Name and meaning of each option of the kinds, for the documentation."""
-    for each in fields(Options):
-        default = f" ({each.default})" if isinstance(each.default, int) else ""
-        yield f"--{each.name.replace('_', '-')}", each.metadata["about"] + default
+    for field in fields(Options):
+        default = f" ({field.default})" if isinstance(field.default, int) else ""
+        yield f"--{field.name.replace('_', '-')}", field.metadata["about"] + default

@@ -82,16 +82,16 @@ class ModelFacts(NamedTuple):
 
     @classmethod
     def of(cls, spec: str) -> "ModelFacts":
-        loaded = subject(spec, "cpu")
-        count = sum(parameter.numel() for parameter in loaded.parameters())
-        return cls(spec, loaded.digest, loaded.classes, loaded.fit, count, loaded.card)
+        model = subject(spec, "cpu")
+        count = sum(parameter.numel() for parameter in model.parameters())
+        return cls(spec, model.digest, model.classes, model.fit, count, model.card)
 
     @property
     def class_digest(self) -> str:
         """Of the class names in their order."""
         return hashlib.sha256("\0".join(self.classes).encode()).hexdigest()[:16]
 
-    def described(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """As ``run.json`` has it."""
         return {
             "digest": self.digest,
@@ -166,15 +166,15 @@ class Ask:
 
     def common(self, model: str = "", data: str = "", limit: int | None = None) -> dict[str, Any]:
         """What a cell says of its model and data."""
-        known: dict[str, Any] = {"model": model, "data": data, "seed": self.options.seed, "limit": self.options.limit}
+        common: dict[str, Any] = {"model": model, "data": data, "seed": self.options.seed, "limit": self.options.limit}
         if model:
             facts = self.models[model] if model in self.models else ModelFacts.of(model)
-            known |= {"model_digest": facts.digest, "class_digest": facts.class_digest, "fit": facts.fit}
+            common |= {"model_digest": facts.digest, "class_digest": facts.class_digest, "fit": facts.fit}
         if limit is not None:
-            known["limit"] = limit
+            common["limit"] = limit
         if data:
-            known["data_digest"] = self.digest(data, known["limit"])
-        return known
+            common["data_digest"] = self.digest(data, common["limit"])
+        return common
 
     def digest(self, data: str, limit: int) -> str:
         """Of the first images of a data set."""

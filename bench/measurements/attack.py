@@ -16,7 +16,7 @@ from assay.attacks.universal import Universal
 from assay.bench.data import load as load_data
 from assay.bench.loading import dataset, readable
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, metered
+from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, meter
 from assay.bench.methods import Aim
 from assay.core.draws import Draws
 from assay.core.errors import NotApplicable
@@ -51,8 +51,8 @@ class Pool(NamedTuple):
         data, skip = (data, limit) if other is None else (load_data(other), 0)
         if len(data) <= skip:
             return None
-        chosen = data.take(count, skip)
-        return cls(chosen.spec, skip, len(chosen), chosen.digest)
+        pool = data.take(count, skip)
+        return cls(pool.spec, skip, len(pool), pool.digest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class AimedCell(Cell):
                 f"{self.data} has no images to learn from beside the {self.limit} measured; lower limit"
             )
         batch = Batch.of(examples, setup.device)
-        with metered(model, 1, setup.device) as cost:
+        with meter(model, 1, setup.device) as cost:
             tensor = attack.craft(model, batch.images, self.goal(model, batch), self.streams(batch.ids))
         return Ready(Perturbation(attack, tensor, *budget(attack)), cost)
 
@@ -144,7 +144,7 @@ class AttackCell(AimedCell):
     @classmethod
     def plan(cls, ask: Ask) -> Iterator[Self]:
         aims = [aim for aim in ask.aims if not aim.attack.from_nothing]
-        return (cls(**known) for known in cls.aims(ask, aims))
+        return (cls(**common) for common in cls.aims(ask, aims))
 
     def measure(self, setup: Setup) -> Measured:
         rows: list[Row] = []

@@ -26,14 +26,14 @@ from assay.bench.models import Fit, Subject
 from assay.core.borrow import counting, now
 from assay.core.draws import Draws
 from assay.reports.run.records import SCHEMA, Method
-from assay.reports.run.records import Cell as Stored
+from assay.reports.run.records import Cell as Record
 
 if TYPE_CHECKING:
     from assay.bench.measurements.ask import Ask
 
 Row = dict[str, Any]
 Cost = dict[str, float]  # of one image: samples forward and backward through the model, and seconds
-BROKEN = "non-finite-logits"
+NON_FINITE = "non-finite-logits"
 
 
 class Measured(NamedTuple):
@@ -127,9 +127,9 @@ class Cell(ABC):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def stored(self) -> Stored:
+    def record(self) -> Record:
         """The cell as ``run.json`` lists it."""
-        return Stored(id=self.id, kind=self.kind, model=self.model, data=self.data, method=self.method.text)
+        return Record(id=self.id, kind=self.kind, model=self.model, data=self.data, method=self.method.text)
 
     def row(self, metric: str = "", value: float | None = None, **more: Any) -> Row:
         """A row of this cell; no value is stored as NaN."""
@@ -149,16 +149,17 @@ class Cell(ABC):
     ) -> Iterator[Row]:
         """A row for each image and metric. ``values`` are (N,) by metric, ``flags`` one an image, ``more`` in all rows.
 
-        An image flagged with ``BROKEN`` has failed and has no values.
+        An image flagged with ``NON_FINITE`` has failed and has no values.
         """
         own = {**self.row(), **cost, **more}
         classes = [-1] * len(ids) if labels is None else torch.as_tensor(labels).tolist()
         for i, (image, label) in enumerate(zip(ids, classes, strict=True)):
-            said = flags[i] if flags else ""
-            broken = BROKEN in said
-            shared = {**own, "image": image, "label": label, "flags": said, "status": "failed" if broken else "ok"}
+            doubts = flags[i] if flags else ""
+            no_answer = NON_FINITE in doubts
+            state = {"flags": doubts, "status": "failed" if no_answer else "ok"}
+            image_row = {**own, "image": image, "label": label, **state}
             for metric, value in values.items():
-                yield {**shared, "metric": metric, "value": float("nan") if broken else float(value[i])}
+                yield {**image_row, "metric": metric, "value": float("nan") if no_answer else float(value[i])}
 
     def subject(self, setup: Setup) -> Subject:
         """The model, which must be the one that was planned with."""
@@ -194,7 +195,7 @@ def draws_for(seed: int, model_digest: str, method: str, ids: Sequence[str]) -> 
 
 
 @contextmanager
-def metered(model: nn.Module | None, count: int, device: torch.device | str) -> Iterator[Cost]:
+def meter(model: nn.Module | None, count: int, device: torch.device | str) -> Iterator[Cost]:
     """What the block costs, shared evenly by ``count`` images; filled in on the way out."""
     clock = torch.device(device)
     cost: Cost = {}
@@ -206,10 +207,10 @@ def metered(model: nn.Module | None, count: int, device: torch.device | str) -> 
     cost["seconds"] = (now(clock) - start) / count
 
 
-def broken(*logits: Tensor) -> list[str]:
-    """``BROKEN`` for each image one of whose logits (N, K) is not a number, else nothing."""
+def finite_flags(*logits: Tensor) -> list[str]:
+    """``NON_FINITE`` for each image one of whose logits (N, K) is not a number, else nothing."""
     whole = torch.stack([each.isfinite().all(1) for each in logits]).all(0)
-    return ["" if is_whole else BROKEN for is_whole in whole.tolist()]
+    return ["" if is_whole else NON_FINITE for is_whole in whole.tolist()]
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

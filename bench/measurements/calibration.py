@@ -7,7 +7,7 @@ from typing import Self
 import torch
 
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, broken, metered
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags, meter
 from assay.reports.kinds.calibration import expected_calibration_error
 from assay.reports.run.records import Method
 
@@ -42,7 +42,7 @@ class CalibrationCell(Cell):
         rows: list[Row] = []
         model = self.subject(setup)
         for batch in self.batches(setup):
-            with metered(model, len(batch.ids), setup.device) as cost:
+            with meter(model, len(batch.ids), setup.device) as cost:
                 logits = model(batch.images)
             probabilities = logits.double().softmax(1)
             confidence, prediction = probabilities.max(1)
@@ -51,7 +51,7 @@ class CalibrationCell(Cell):
                 "brier": (probabilities - label).square().sum(1),
                 "overconfidence": confidence - (prediction == batch.labels).double(),
             }
-            rows += self.per_image(batch.ids, batch.labels, values, cost, broken(logits))
+            rows += self.per_image(batch.ids, batch.labels, values, cost, finite_flags(logits))
         gaps = [row["value"] for row in rows if row["metric"] == "overconfidence" and row["status"] == "ok"]
         return Measured([*rows, self.row("ece", expected_calibration_error(gaps, self.bins))])
 

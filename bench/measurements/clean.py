@@ -7,7 +7,7 @@ from typing import Self
 import torch
 
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, broken, metered
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags, meter
 from assay.reports.run.records import Method
 
 
@@ -30,10 +30,10 @@ class CleanCell(Cell):
         rows: list[Row] = []
         model = self.subject(setup)
         for batch in self.batches(setup):
-            with metered(model, len(batch.ids), setup.device) as cost:
+            with meter(model, len(batch.ids), setup.device) as cost:
                 logits = model(batch.images)
             values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
-            rows += self.per_image(batch.ids, batch.labels, values, cost, broken(logits))
+            rows += self.per_image(batch.ids, batch.labels, values, cost, finite_flags(logits))
         return Measured(rows)
 
 

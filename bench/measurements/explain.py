@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.bench.data import Example
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, metered
+from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, meter
 from assay.bench.methods import describe, identity, metric_name
 from assay.bench.models import Subject
 from assay.core.errors import NotApplicable
@@ -72,14 +72,14 @@ class ExplainCell(Cell):
             return False
 
     def scores(
-        self, model: Subject, batch: Batch, heat: Tensor, known: Mapping[str, Any], shared: str, cost: Cost
+        self, model: Subject, batch: Batch, heat: Tensor, extra: Mapping[str, Any], sharing: str, cost: Cost
     ) -> Iterator[Row]:
         """The rows of a batch of heatmaps."""
         doubts = self.explainer.doubts(model, batch.images, Logit(batch.labels), heat)
-        about = self.explainer.flags(model, batch.images), shared
+        about = self.explainer.flags(model, batch.images), sharing
         flags = ["; ".join(filter(None, [*about, doubt])) for doubt in doubts]
         for metric in self.metrics:
-            values = score(metric, model, batch, heat, {**known, "explainer": self.explainer}, self.seed)
+            values = score(metric, model, batch, heat, {**extra, "explainer": self.explainer}, self.seed)
             yield from self.per_image(batch.ids, batch.labels, {metric_name(metric): values}, cost, flags)
 
 
@@ -88,13 +88,13 @@ def _explain(cells: Sequence[ExplainCell], setup: Setup) -> dict[str, Measured]:
     rows: dict[str, list[Row]] = {cell.id: [] for cell in cells}
     model = cells[0].subject(setup)
     needs = {need for cell in cells for metric in cell.metrics for need in metric.data_needs()}
-    shared = f"shared={len(cells)}" if len(cells) > 1 else ""
+    sharing = f"shared={len(cells)}" if len(cells) > 1 else ""
     for batch in cells[0].batches(setup, needs):
-        with metered(model, len(batch.ids) * len(cells), setup.device) as cost:
+        with meter(model, len(batch.ids) * len(cells), setup.device) as cost:
             heats = _heatmaps(cells, model, batch)
-        known = _known(batch.examples, needs)
+        extra = _extra(batch.examples, needs)
         for cell, heat in zip(cells, heats, strict=True):
-            rows[cell.id] += cell.scores(model, batch, heat, known, shared, cost)
+            rows[cell.id] += cell.scores(model, batch, heat, extra, sharing, cost)
     return {cell: Measured(own) for cell, own in rows.items()}
 
 
@@ -102,22 +102,22 @@ def _heatmaps(cells: Sequence[ExplainCell], model: Subject, batch: Batch) -> lis
     target = Logit(batch.labels)
     if len(cells) == 1:
         return [cells[0].explainer(model, batch.images, target, cells[0].draws(batch.ids))]
-    derived = [cell.explainer for cell in cells if isinstance(cell.explainer, Derived)]
-    return together(derived, model, batch.images, target)
+    explainers = [cell.explainer for cell in cells if isinstance(cell.explainer, Derived)]
+    return together(explainers, model, batch.images, target)
 
 
-def score(metric: Metric, model: Subject, batch: Batch, heat: Tensor, known: Mapping[str, Any], seed: int) -> Tensor:
+def score(metric: Metric, model: Subject, batch: Batch, heat: Tensor, extra: Mapping[str, Any], seed: int) -> Tensor:
     """One metric of a batch of heatmaps, (N,), on the scale that it asks for.
 
     Its random numbers are its own: the same for every method, which pairs them, whatever other metrics there are.
     """
     target = Probability(batch.labels) if metric.scale == "probability" else Logit(batch.labels)
-    needs: dict[str, Any] = {need: known[need] for need in metric.needs}
+    needs: dict[str, Any] = {need: extra[need] for need in metric.needs}
     draws = draws_for(seed, model.digest, repr(metric), batch.ids)
     return metric(model, batch.images, target, heat, draws=draws, **needs)
 
 
-def _known(examples: Sequence[Example], needs: Collection[str]) -> dict[str, Tensor]:
+def _extra(examples: Sequence[Example], needs: Collection[str]) -> dict[str, Tensor]:
     """What metrics need, stacked; an image without a mask has an empty one, which makes its score NaN."""
     empty = torch.zeros(examples[0].image.shape[-2:], dtype=torch.bool)
     columns: dict[str, list[Tensor | None]] = {

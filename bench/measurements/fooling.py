@@ -31,7 +31,7 @@ class FoolingCell(ClassPictureCell):
         for aim in aims:
             if aim.goal != "untargeted":
                 raise AssayError(f"{aim.text} draws every class from nothing: it takes no goal")
-        return (cls(**known, attack=aim.attack) for known in cls.commons(ask) for aim in aims)
+        return (cls(**common, attack=aim.attack) for common in cls.commons(ask) for aim in aims)
 
     @property
     def method(self) -> Method:

@@ -31,10 +31,10 @@ class GalleryCell(AimedCell):
 
     @classmethod
     def plan(cls, ask: Ask) -> Iterator[Self]:
-        shown = [aim for aim in ask.aims if not aim.attack.universal and not aim.attack.from_nothing]
-        if shown and ask.options.gallery:
-            for known in cls.aims(ask, shown[:1]):
-                yield cls(**known, explainers=ask.explainers, count=ask.options.gallery)
+        aims = [aim for aim in ask.aims if not aim.attack.universal and not aim.attack.from_nothing]
+        if aims and ask.options.gallery:
+            for common in cls.aims(ask, aims[:1]):
+                yield cls(**common, explainers=ask.explainers, count=ask.options.gallery)
 
     @property
     def method(self) -> Method:

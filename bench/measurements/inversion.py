@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assay.attacks.metrics import ssim
 from assay.bench.layers import depths, plain
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, metered, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, meter, to_bytes
 from assay.bench.methods import describe
 from assay.bench.models import Subject
 from assay.core.layers import activations
@@ -67,7 +67,7 @@ class ReconstructionCell(Cell):
         records = self.records(model, batch.images)
         for layer, record in records.items():
             streams = draws_for(self.seed, self.model_digest, repr(record), batch.ids)
-            with metered(model, len(batch.ids), setup.device) as cost:
+            with meter(model, len(batch.ids), setup.device) as cost:
                 art = record(model, batch.images, streams)
             values = self.scores(model, batch.images, layer, art)
             variant = layer if record != self.synthesis else ""

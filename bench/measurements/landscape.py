@@ -8,7 +8,7 @@ import torch
 
 from assay.attacks.landscape import line, linearity, plane, uphill
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Cell, Measured, Setup, broken, floats, metered, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Setup, finite_flags, floats, meter, to_bytes
 from assay.reports.run.records import Method
 
 RADII = 16, 33  # the line goes from -16/255 to 16/255 in so many points
@@ -51,13 +51,13 @@ class LandscapeCell(Cell):
         batch = self.first_right(model, setup, self.count)
         images, labels = batch.images, batch.labels
         radii, axis = (torch.linspace(-most, most, points) / 255 for most, points in (RADII, AXIS))
-        with metered(model, len(batch.ids), setup.device) as cost:
+        with meter(model, len(batch.ids), setup.device) as cost:
             first = uphill(model, images, labels)
             second = self.draws(batch.ids).to(images.device).uniform(images.shape[1:], -1, 1).sign()
             logits = line(model, images, first, radii, setup.batch_size)
             surface = plane(model, images, labels, first, second, axis, setup.batch_size)
         values = {"linearity": linearity(radii, logits, labels)}
-        rows = list(self.per_image(batch.ids, labels, values, cost, broken(logits.flatten(1))))
+        rows = list(self.per_image(batch.ids, labels, values, cost, finite_flags(logits.flatten(1))))
         lines = {"radii": radii.numpy(), "logits": floats(logits), "labels": labels.cpu().numpy()}
         art = {
             "line.npz": {**lines, "images": to_bytes(images)},

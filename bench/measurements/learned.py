@@ -14,7 +14,7 @@ from assay.bench.data import DataSet, DecodeError
 from assay.bench.layers import BATCH, field_rows, patch_note, patch_rows, plain
 from assay.bench.loading import dataset
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, metered
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, meter
 from assay.bench.models import Subject
 from assay.bench.parts import part_maps, part_unit, randomized, thumbnails
 from assay.core.errors import AssayError, NotApplicable
@@ -131,7 +131,7 @@ class LearnedCell(Cell):
         return Method(text=f"learned, on {self.limit} images", settings={"images": self.limit})
 
     def details(self) -> dict[str, Any]:
-        return {"kept": [FILTERS, TEMPLATES, CHANNELS, FIELDS, QUERIES, NEAREST, PARTS]}
+        return {"sizes": [FILTERS, TEMPLATES, CHANNELS, FIELDS, QUERIES, NEAREST, PARTS]}
 
     def measure(self, setup: Setup) -> Measured:
         model = self.subject(setup)
@@ -140,8 +140,8 @@ class LearnedCell(Cell):
         batches = tuple(batch.to(setup.device) for batch in torch.split(pictures.images, BATCH))
         view = View(model, pictures, batches, self.seed)
         ids, labels = pictures.data.ids, pictures.data.labels
-        with metered(model, len(ids), setup.device) as cost:
-            parts = [_attempt(name, part, view) for name, part in MEASURED.items()]
+        with meter(model, len(ids), setup.device) as cost:
+            parts = [_attempt(name, part, view) for name, part in MEASURES.items()]
             parts.append(_attempt("codes", lambda view: codes(view, source), view))
         rows: list[Row] = []
         arrays: dict[str, NDArray[Any]] = {}
@@ -170,8 +170,8 @@ def first_layer(view: View) -> Part:
     first = weights.first_filters(model, view.batches[0][:1])
     side = tuple(first.weights.shape[2:])
     whole = side == model.input_size[1:]
-    kept = first.weights[: TEMPLATES if whole else FILTERS].cpu()
-    common, each = (weights.tiles(kept, common=which) for which in (True, False))
+    filters = first.weights[: TEMPLATES if whole else FILTERS].cpu()
+    common, each = (weights.tiles(filters, common=which) for which in (True, False))
     part = Part(
         values={"first_kernel": float(max(side))},
         arrays={"filters_common": _half(common.pixels), "filters": _half(each.pixels)},
@@ -188,10 +188,10 @@ def first_layer(view: View) -> Part:
     if whole:
         part.missing["gabor_share"] = "its first layer reads the whole image at once"
         count = min(len(model.classes), TEMPLATES)
-        found = weights.class_templates(model, view.batches[0], torch.arange(count)).cpu()
-        part.arrays["templates"] = _half(weights.tiles(found, common=False).pixels)
+        templates = weights.class_templates(model, view.batches[0], torch.arange(count)).cpu()
+        part.arrays["templates"] = _half(weights.tiles(templates, common=False).pixels)
         return part
-    fits = weights.gabors(kept.double().numpy())
+    fits = weights.gabors(filters.double().numpy())
     part.arrays["gabor"] = fits.quality.astype(np.float32)
     if np.isfinite(fits.share):
         part.values |= {
@@ -220,11 +220,11 @@ def patches(view: View) -> Part:
     """What the strongest channels of the usual layer answer to."""
     model, (data, images) = view.model, view.pictures
     layer = default_layer(model, view.batches[0][:1])
-    found = strongest(model, view.batches, [layer], CHANNELS)[layer]
-    top = Top(found.values.cpu(), found.images.cpu(), found.rows.cpu(), found.columns.cpu(), found.grid)
-    traced = recursion(model, view.batches[0][:1], [layer])[layer]
-    rows, peaks = patch_rows(data, top, traced, CHANNELS)
-    note = patch_note(traced, tuple(images.shape[1:]))
+    top = strongest(model, view.batches, [layer], CHANNELS)[layer]
+    top = Top(top.values.cpu(), top.images.cpu(), top.rows.cpu(), top.columns.cpu(), top.grid)
+    trace = recursion(model, view.batches[0][:1], [layer])[layer]
+    rows, peaks = patch_rows(data, top, trace, CHANNELS)
+    note = patch_note(trace, tuple(images.shape[1:]))
     return Part(
         arrays={
             "patches": _bytes(np.stack([np.stack(row) for row in rows])),
@@ -239,8 +239,8 @@ def fields(view: View) -> Part:
     model, images = view.model, view.batches[0][:FIELDS]
     usual = default_layer(model, images[:1])
     layers = spread_layers(model, images[:1])
-    found = growth(model, images, [*layers, *({usual} - set(layers))])
-    rows = field_rows(found)
+    layer_fields = growth(model, images, [*layers, *({usual} - set(layers))])
+    rows = field_rows(layer_fields)
     part = Part(
         arrays={
             "field_weights": np.stack([row.weight for row in rows]).astype(np.float16),
@@ -249,13 +249,13 @@ def fields(view: View) -> Part:
         },
         meta={"fields": {"layers": [row.layer for row in rows], "usual": plain(usual)}},
     )
-    for one, row in zip(found, rows, strict=True):
-        if one.name == usual:
+    for own, row in zip(layer_fields, rows, strict=True):
+        if own.name == usual:
             part.values["field_effective"] = row.effective
-            if one.reach:
+            if own.reach:
                 part.values["field_arithmetic"] = row.arithmetic
             else:
-                part.missing["field_arithmetic"] = one.reason
+                part.missing["field_arithmetic"] = own.reason
     return part
 
 
@@ -269,21 +269,21 @@ def units(view: View) -> Part:
     (control,) = dissect(randomized(model, view.seed), pairs, [layer], len(maps.names))
     best = np.nan_to_num(dissection.iou).max(0)
     order = [int(part) for part in np.argsort(-best, kind="stable")[:PARTS]]
-    shown = [part_unit(model, maps, dissection, part) for part in order]
+    best_units = [part_unit(model, maps, dissection, part) for part in order]
     values = {
         "unit_iou": float(np.nanmax(dissection.iou)),
         "unit_iou_random": float(np.nanmax(control.iou)),
         "units_over_30": float((np.nan_to_num(dissection.iou).max(1) > OVERLAP).sum()),
     }
     arrays = {
-        "unit_pictures": _bytes(np.concatenate([np.stack(one.pictures) for one in shown])),
-        "unit_on": np.concatenate([np.stack(one.on) for one in shown]),
-        "unit_parts": np.concatenate([np.stack(one.parts) for one in shown]),
+        "unit_pictures": _bytes(np.concatenate([np.stack(unit.pictures) for unit in best_units])),
+        "unit_on": np.concatenate([np.stack(unit.on) for unit in best_units]),
+        "unit_parts": np.concatenate([np.stack(unit.parts) for unit in best_units]),
     }
     meta = {
         "layer": plain(layer),
-        "titles": [one.title for one in shown],
-        "counts": [len(one.pictures) for one in shown],
+        "titles": [unit.title for unit in best_units],
+        "counts": [len(unit.pictures) for unit in best_units],
     }
     meta["control"] = [f"{np.nanmax(control.iou[:, part]):.2f}" for part in order]
     return Part(values=values, arrays=arrays, meta={"units": meta})
@@ -299,7 +299,7 @@ def codes(view: View, source: DataSet) -> Part:
     trust = {f"trust_{name}": space.trust(values, flat, k) for name, flat in maps.items()}
     queries = np.arange(min(QUERIES, len(labels)))
     near = np.stack([space.nearest(values, k).rows[queries], pixels.near[queries]])
-    used, place = np.unique(np.concatenate([queries, near.ravel()]), return_inverse=True)
+    tiles, place = np.unique(np.concatenate([queries, near.ravel()]), return_inverse=True)
     return Part(
         values=trust,
         hits={
@@ -314,8 +314,8 @@ def codes(view: View, source: DataSet) -> Part:
             "labels": labels,
             "near": place[len(queries) :].reshape(near.shape),
             "near_query": place[: len(queries)],
-            "near_labels": labels[used],
-            "near_tiles": _bytes(thumbnails(images[torch.from_numpy(used)])),
+            "near_labels": labels[tiles],
+            "near_tiles": _bytes(thumbnails(images[torch.from_numpy(tiles)])),
             "map_accuracy": np.array([space.neighbour_accuracy(maps["tsne"], labels, k), pixels.tsne_accuracy]),
         },
     )
@@ -339,7 +339,7 @@ def _half(pixels: Tensor) -> NDArray[np.float16]:
     return pixels.numpy().astype(np.float16)
 
 
-MEASURED: dict[str, Callable[[View], Part]] = {
+MEASURES: dict[str, Callable[[View], Part]] = {
     "filters": first_layer,
     "channels": channels,
     "patches": patches,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from assay.attacks import PGD, RandomNoise
 from assay.attacks.base import Attack
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, floats, metered, to_bytes
+from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, floats, meter, to_bytes
 from assay.bench.methods import describe, identity
 from assay.core.targets import Logit
 from assay.explain import EXPLAINERS
@@ -84,16 +84,16 @@ class MapShiftCell(Cell):
         labels: list[int] = []
         model = self.subject(setup)
         for batch in self.batches(setup):
-            with metered(model, len(batch.ids), setup.device) as cost:
+            with meter(model, len(batch.ids), setup.device) as cost:
                 shift = self._shift(model, batch)
             for name, value in shift.values.items():
                 flags = "no-derivative" if "deceived" in name and value.isnan().all() else ""
                 rows += self.per_image(batch.ids, batch.labels, {name: value}, cost, [flags] * len(batch.ids))
-            chosen = shift.fooled.nonzero().flatten()[: self.count - len(ids)]
-            for name, pictures in shift.pictures.items() if len(chosen) else ():
-                art.setdefault(name, []).append(pictures[chosen])
-            ids += [batch.ids[i] for i in chosen]
-            labels += batch.labels[chosen].tolist()
+            places = shift.fooled.nonzero().flatten()[: self.count - len(ids)]
+            for name, pictures in shift.pictures.items() if len(places) else ():
+                art.setdefault(name, []).append(pictures[places])
+            ids += [batch.ids[i] for i in places]
+            labels += batch.labels[places].tolist()
         if not ids:
             return Measured(rows)
         whole = {name: torch.cat(parts) for name, parts in art.items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge, ModelFacts, RunOptions, option
-from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, metered
+from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, meter
 from assay.bench.methods import describe
 from assay.bench.models import Subject
 from assay.core.errors import AssayError, NotApplicable
@@ -84,7 +84,7 @@ class ShortcutCell(Cell):
     def _rows(self, batch: Batch, setup: Setup) -> Iterator[Row]:
         for spec, digest in ((self.model, self.model_digest), self.sound):
             model = planned_subject(spec, digest, setup.device)
-            with metered(model, len(batch.ids), setup.device) as cost:
+            with meter(model, len(batch.ids), setup.device) as cost:
                 shares = self._shares(model, batch, setup)
             yield from self.per_image(batch.ids, batch.labels, {SHARE: shares}, cost, model=spec)
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from assay.bench.data.pictures import scikit_image
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, metered, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, meter, to_bytes
 from assay.bench.measurements.texture import in_colour
 from assay.bench.methods import describe
 from assay.core.errors import AssayError
@@ -49,12 +49,12 @@ class StyleCell(Cell):
         layers: list[dict[str, Any]] = [{"layer": "style"}]
         for steps in dict.fromkeys(max(self.synthesis.steps // by, 1) for by in (4, 2, 1)):
             record = replace(self.synthesis, steps=steps)
-            with metered(model, 1, setup.device) as cost:
-                (spent,) = against_budget(record, model, image, [style], [steps], draws=self.seed)
-            values = {"content_loss": spent.content, "style_loss": spent.style}
+            with meter(model, 1, setup.device) as cost:
+                (transfer,) = against_budget(record, model, image, [style], [steps], draws=self.seed)
+            values = {"content_loss": transfer.content, "style_loss": transfer.style}
             variant = f"{steps} steps" if steps != self.synthesis.steps else ""
-            rows += self.per_image([CONTENT], None, values, {**cost, "seconds": spent.seconds}, variant=variant)
-            arrays[f"made_{len(layers)}"] = to_bytes(spent.images)
+            rows += self.per_image([CONTENT], None, values, {**cost, "seconds": transfer.seconds}, variant=variant)
+            arrays[f"made_{len(layers)}"] = to_bytes(transfer.images)
             layers.append({"layer": f"{steps} steps", **{name: value.tolist() for name, value in values.items()}})
         return Measured(rows, {"style.npz": arrays, "meta.json": {"layers": layers, "images": [CONTENT]}})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.bench.loading import dataset, planned_subject, readable
 from assay.bench.measurements.ask import Ask, Judge
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, floats, metered, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, floats, meter, to_bytes
 from assay.bench.methods import describe
 from assay.bench.models import Subject, generators
 from assay.core.targets import Logit, Margin, Probability
@@ -58,7 +58,7 @@ class ClassPictureCell(Cell):
         model = self.subject(setup)
         classes = torch.tensor(self.classes, device=setup.device)
         names = [f"class-{k}" for k in self.classes]
-        with metered(model, len(names), setup.device) as cost:
+        with meter(model, len(names), setup.device) as cost:
             pictures = self.draw(model, classes, names)
         with torch.no_grad():
             own = Probability(classes)(model, pictures.images)
@@ -95,7 +95,7 @@ class SynthesisCell(ClassPictureCell):
     @classmethod
     def plan(cls, ask: Ask) -> Iterator[Self]:
         records = ask.syntheses(Visualize)
-        return (cls(**known, synthesis=each) for known in cls.commons(ask) for each in records)
+        return (cls(**common, synthesis=each) for common in cls.commons(ask) for each in records)
 
     @property
     def method(self) -> Method:

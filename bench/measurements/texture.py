@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.bench.data.pictures import scikit_image
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge
-from assay.bench.measurements.base import Cell, Measured, Setup, metered, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Setup, meter, to_bytes
 from assay.bench.methods import describe
 from assay.bench.models import Subject
 from assay.core.errors import NotApplicable
@@ -54,7 +54,7 @@ class TextureCell(Cell):
         samples = torch.stack([crop(scikit_image(name, 3)) for name in TEXTURES]).to(setup.device)
         record: Any = replace(self.synthesis, size=(2 * SIDE, 2 * SIDE))
         model = in_colour(self.subject(setup)) if self.model else None
-        with metered(model, len(samples), setup.device) as cost:
+        with meter(model, len(samples), setup.device) as cost:
             textures = record(*([model] if model else []), samples, self.draws(TEXTURES)).images
         values = {"texture_copy": copy_length(textures, samples), "texture_seams": seam_energy(textures, samples)}
         distances = []
@@ -65,9 +65,9 @@ class TextureCell(Cell):
         if distances:
             values["texture_distance"] = torch.stack(distances).mean(0)
         rows = list(self.per_image(TEXTURES, None, values, cost))
-        shown = {"layer": "texture", **{metric: value.tolist() for metric, value in values.items()}}
+        scores = {"layer": "texture", **{metric: value.tolist() for metric, value in values.items()}}
         arrays = {"images": to_bytes(samples), "made_0": to_bytes(textures)}
-        return Measured(rows, {"texture.npz": arrays, "meta.json": {"layers": [shown], "images": list(TEXTURES)}})
+        return Measured(rows, {"texture.npz": arrays, "meta.json": {"layers": [scores], "images": list(TEXTURES)}})
 
 
 def in_colour(model: Subject) -> Subject:

@@ -13,7 +13,7 @@ from assay.attacks.metrics import fooling_rate, robust_accuracy, targeted_rate
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge, option
 from assay.bench.measurements.attack import AimedCell
-from assay.bench.measurements.base import Batch, Measured, Row, Setup, broken
+from assay.bench.measurements.base import Batch, Measured, Row, Setup, finite_flags
 from assay.core.errors import AssayError
 
 
@@ -44,9 +44,9 @@ class TransferCell(AimedCell):
         for aim in aims:
             if aim.attack.from_nothing:
                 raise AssayError(f"{aim.text} draws every class from nothing: it does not transfer")
-        for known in cls.aims(ask, aims):
-            model = known["model"]
-            yield cls(**known, victims=((model, known["model_digest"]), *ask.peers(model)))
+        for common in cls.aims(ask, aims):
+            model = common["model"]
+            yield cls(**common, victims=((model, common["model_digest"]), *ask.peers(model)))
 
     def details(self) -> dict[str, Any]:
         return {**super().details(), "victims": self.victims}
@@ -64,7 +64,7 @@ class TransferCell(AimedCell):
                 }
                 if isinstance(outcome.goal, Targeted):
                     values["targeted_rate"] = targeted_rate(before, after, outcome.goal.classes)
-                states = zip(broken(clean, adversarial), outcome.valid.tolist(), outcome.flags, strict=True)
+                states = zip(finite_flags(clean, adversarial), outcome.valid.tolist(), outcome.flags, strict=True)
                 flags = [bad or ("" if valid else ";".join(judged)) for bad, valid, judged in states]
                 rows += self.per_image(batch.ids, batch.labels, values, share, flags, model=spec, source=self.model)
         return Measured(rows)

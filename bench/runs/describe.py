@@ -36,9 +36,9 @@ def describe(
         options=asdict(ask.options),
         packages=provenance.packages(),
         hardware=provenance.hardware(),
-        models={spec: facts.described() for spec, facts in ask.models.items()},
+        models={spec: facts.as_json() for spec, facts in ask.models.items()},
         data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in ask.data.items()},
         metrics={name: each for kind in kinds for name, each in kind_of(kind).metrics.items()} | scores,
         methods={cell.method.text: cell.method for cell in cells},
-        cells=[cell.stored for cell in cells],
+        cells=[cell.record for cell in cells],
     )

@@ -1,7 +1,9 @@
 """Run the cells that are not stored yet, and say what became of each."""
 
+import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,27 +66,24 @@ def run(
     written.
     """
     setup = setup or Setup()
-    planned = plan(options)
+    wishes = plan(options)
     store = Store(out)
     store.open()
-    store.describe(describe(planned.ask, planned.cells, preset, store.sessions(), argv))
-    stored = [cell for cell in planned.cells if store.done(cell.id)]
-    waiting = [cell for cell in planned.cells if not store.done(cell.id)]
-    finished = [Finished(cell, "stored", 0.0) for cell in stored]
-    total = len(planned.cells)
-    for done, one in enumerate(finished, 1):
+    store.describe(describe(wishes.ask, wishes.cells, preset, store.sessions(), argv))
+    waiting = [cell for cell in wishes.cells if not store.done(cell.id)]
+    earlier = [Finished(cell, "stored", 0.0) for cell in wishes.cells if store.done(cell.id)]
+    results: list[Finished] = []
+    for result in itertools.chain(earlier, _dispatch(waiting, out, setup, engine, jobs)):
+        results.append(result)
         if report is not None:
-            report(one, done, total)
-    for one in _dispatch(waiting, out, setup, engine, jobs):
-        finished.append(one)
-        if report is not None:
-            report(one, len(finished), total)
-    unreadable = sum(_failed_rows(store, cell) for cell in planned.cells if store.done(cell.id))
+            report(result, len(results), len(wishes.cells))
+    states = Counter(result.state for result in results)
+    unreadable = sum(_failed_rows(store, cell) for cell in wishes.cells if store.done(cell.id))
     return Result(
-        cells=total,
-        stored=len(stored),
-        skipped=sum(one.state == "skipped" for one in finished),
-        failed=sum(one.state == "failed" for one in finished) + unreadable,
+        cells=len(wishes.cells),
+        stored=states["stored"],
+        skipped=states["skipped"],
+        failed=states["failed"] + unreadable,
     )
 
 
@@ -105,8 +104,8 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
     threads = max(cores // jobs, 1)
     try:
         work = (joblib.delayed(_in_process)(group, out, setup, threads) for group in groups.values())
-        for finished in parallel(work):
-            yield from finished
+        for results in parallel(work):
+            yield from results
     except TerminatedWorkerError as error:
         raise StoreError(
             "a worker process was killed, perhaps for want of memory; what is stored stays valid, the same command "

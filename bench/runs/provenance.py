@@ -29,8 +29,8 @@ def code() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    installed = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **installed}
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **versions}
 
 
 def hardware() -> dict[str, Any]:

@@ -32,16 +32,16 @@ def read_settings(preset: str | None, config: Path | None) -> dict[str, Any]:
     return settings
 
 
-def override(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """``chosen`` beats ``settings``; what a preset adds to its models, data and explainers goes with them.
+def override(settings: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """``choices`` beats ``settings``; what a preset adds to its models, data and explainers goes with them.
 
     Other spellings of options become their names.
     """
     names = {each.metadata["old"]: each.name for each in fields(Options) if each.metadata["old"]}
-    settings, chosen = ({names.get(key, key): value for key, value in each.items()} for each in (settings, chosen))
+    settings, choices = ({names.get(key, key): value for key, value in each.items()} for each in (settings, choices))
     beside = {each.name: each.metadata["beside"] for each in fields(Options)}
-    gone: dict[str, Any] = {name: [] for name, others in beside.items() if any(other in chosen for other in others)}
-    return {**settings, **gone, **chosen}
+    empty: dict[str, Any] = {name: [] for name, others in beside.items() if any(other in choices for other in others)}
+    return {**settings, **empty, **choices}
 
 
 def make_options(settings: Mapping[str, Any]) -> RunOptions:
@@ -55,10 +55,10 @@ def make_setup(batch_size: int, device: str) -> Setup:
     """``device`` is cpu, cuda, cuda:N or auto: CUDA where there is one."""
     if batch_size < 1:
         raise AssayError(f"batch_size={batch_size} must be at least 1")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    kind = chosen.partition(":")[0]
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    kind = place.partition(":")[0]
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
         raise AssayError(
             f"device {device!r} is not here; use auto, cpu" + (", cuda" if torch.cuda.is_available() else "")
         )
-    return Setup(batch_size=batch_size, device=chosen)
+    return Setup(batch_size=batch_size, device=place)

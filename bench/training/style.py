@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from assay.bench.data.pictures import photographs, read
 from assay.bench.models import Subject
 from assay.bench.training.base import Progress, Training
+from assay.bench.writing import writing
 from assay.core.borrow import evaluating
 from assay.core.errors import AssayError
 from assay.core.targets import gram
@@ -68,13 +69,10 @@ def train(
         raise AssayError(f"{subject.name} takes pictures of {subject.input_size[0]} channel; a style needs one of 3")
     if min(recipe.steps, recipe.batch) < 1 or recipe.crop > recipe.size:
         raise AssayError("steps and batch are at least 1, and the crop is no larger than the pictures")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AssayError(f"cannot write to {out.parent}: {error.strerror}") from error
-    fit = _Fit(styles, subject, photographs(content, recipe.size), recipe, out.with_suffix(".resume.pt"), content)
-    fit.run(progress)
-    card = save(fit.network.eval(), out, fit.about())
+    with writing(out.parent):
+        fit = _Fit(styles, subject, photographs(content, recipe.size), recipe, out.with_suffix(".resume.pt"), content)
+        fit.run(progress)
+        card = save(fit.network.eval(), out, fit.about())
     fit.path.unlink(missing_ok=True)
     return card
 

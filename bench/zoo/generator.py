@@ -77,9 +77,9 @@ class Generator(nn.Module):
             axes = torch.stack([across, across.flip(2) * across.new_tensor([-1, 1])], 3)
             at = ((places - move) @ axes * scale.exp()).transpose(1, 2).flatten(2)
             phases = (at[..., None] * self.waves).flatten(2)
-            seen = torch.cat([places.expand(len(codes), -1, -1), at, phases.sin(), phases.cos()], 2)
+            features = torch.cat([places.expand(len(codes), -1, -1), at, phases.sin(), phases.cos()], 2)
             scales, shifts = (f(read).reshape(len(codes), len(self.layers), 1, -1) for f in (self.scales, self.shifts))
         for i, layer in enumerate(self.layers):  # the scale in the weights: a pass over the pixels less
-            seen = F.relu(torch.baddbmm(shifts[:, i], seen, layer.weight.T * (1 + scales[:, i])))
-        colours: Tensor = self.colour(seen)
+            features = F.relu(torch.baddbmm(shifts[:, i], features, layer.weight.T * (1 + scales[:, i])))
+        colours: Tensor = self.colour(features)
         return colours.float().sigmoid()

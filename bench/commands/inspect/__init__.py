@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from assay.bench.commands.inspect import codes, layers
 from assay.bench.commands.inspect.base import Inspection, Options
 from assay.bench.models import load
+from assay.bench.writing import writing
 from assay.core.errors import AssayError, unknown
 
 PARTS = {
@@ -42,9 +43,6 @@ def inspect(model: str, /, *what: str, options: Annotated[Options | None, Parame
     if options.n < 1 or options.top < 1:
         raise AssayError("--n and --top must be 1 or more")
     inspection = Inspection(model=load(model), image=others[0] if others else None, **vars(options))
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AssayError(f"cannot write to {options.out}: {error.strerror}") from error
-    for part in dict.fromkeys(parts):
-        yield from PARTS[part](inspection)
+    with writing(options.out):
+        for part in dict.fromkeys(parts):
+            yield from PARTS[part](inspection)

@@ -1,6 +1,6 @@
 """Codes of a model, and units that find parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -50,21 +50,22 @@ def codes(inspection: Inspection) -> Iterator[str]:
         ("t-SNE of pixels", flat[PIXELS]),
     ]
     panels = [figures.Panel(title, points, code_spaces.neighbour_accuracy(points, labels)) for title, points in titles]
-    said = f", nearest others in t-SNE have the class: {_percent(panels[1].accuracy)}" if _shared(data.labels) else ""
-    yield f"{draw(figures.maps(panels, labels, data.classes), out)}: PCA and t-SNE{said}"
+    pairs = len(set(data.labels)) < len(data)  # any two pictures of one class
+    note = f", nearest others in t-SNE have the class: {_percent(panels[1].accuracy)}" if pairs else ""
+    yield f"{draw(figures.maps(panels, labels, data.classes), out)}: PCA and t-SNE{note}"
     few = slice(THUMBNAILS)
     yield f"{draw(figures.thumbnails(flat[model.name][few], tiles[few]), out)}: {len(tiles[few])} pictures by t-SNE"
     yield from _neighbours(inspection, data, spaces, k)
     scores = {
         name: code_spaces.score(values, labels, flat.get(name), seed=inspection.seed) for name, values in spaces.items()
     }
-    frame = pd.DataFrame([each._asdict() for each in scores.values()], index=pd.Index(scores, name="codes"))
-    said = ", ".join(f"{name} {_percent(each.neighbours)}" for name, each in scores.items())
-    said = f"nearest others have the class: {said}" if _shared(data.labels) else "no two pictures share a class"
-    yield f"{write(frame.reset_index(), out / 'codes-scores.csv')}: {said}"
-    told = frame[["neighbours", "probe"]].rename(columns={"neighbours": "nearest others", "probe": "linear probe"})
-    if told.notna().any(axis=None):
-        yield f"{draw(figures.accuracies(told), out)}: {len(frame)} spaces over {len(data)} pictures"
+    frame = pd.DataFrame([score._asdict() for score in scores.values()], index=pd.Index(scores, name="codes"))
+    shares = ", ".join(f"{name} {_percent(score.neighbours)}" for name, score in scores.items())
+    note = f"nearest others have the class: {shares}" if pairs else "no two pictures share a class"
+    yield f"{write(frame.reset_index(), out / 'codes-scores.csv')}: {note}"
+    columns = frame[["neighbours", "probe"]].rename(columns={"neighbours": "nearest others", "probe": "linear probe"})
+    if columns.notna().any(axis=None):
+        yield f"{draw(figures.accuracies(columns), out)}: {len(frame)} spaces over {len(data)} pictures"
     alike = pd.DataFrame(code_spaces.likeness(list(spaces.values())), index=list(spaces), columns=list(spaces))
     yield f"{draw(figures.similarity(alike, len(data)), out)}: linear CKA of {len(spaces)} codes"
 
@@ -80,43 +81,38 @@ def _spaces(inspection: Inspection, data: DataSet) -> tuple[dict[str, code_space
         rows[PIXELS].append(code_spaces.pixels([images]))
         tiles.append(thumbnails(images))
     spaces = {name: np.concatenate(parts) for name, parts in rows.items()}
-    others = {}
+    rivals = {}
     for spec in inspection.beside:
-        other = load(spec)
-        others[other.name] = code_spaces.codes(other, batches(dataset(inspection.data, inspection.n, other)))
-    return {model.name: spaces[model.name], **others, RANDOM: spaces[RANDOM], PIXELS: spaces[PIXELS]}, np.concatenate(
-        tiles
-    )
+        rival = load(spec)
+        rivals[rival.name] = code_spaces.codes(rival, batches(dataset(inspection.data, inspection.n, rival)))
+    spaces = {model.name: spaces[model.name], **rivals, RANDOM: spaces[RANDOM], PIXELS: spaces[PIXELS]}
+    return spaces, np.concatenate(tiles)
 
 
 def _neighbours(inspection: Inspection, data: DataSet, spaces: dict[str, code_spaces.Array], k: int) -> Iterator[str]:
     """What lies nearest to one picture, or to some of the data set, in code space and in pixel space."""
-    used = (inspection.model.name, PIXELS)
+    model, codes_and_pixels = inspection.model, [spaces[inspection.model.name], spaces[PIXELS]]
     rows = []
     if inspection.image is not None:
-        picture, label, name = read_picture(inspection.image, inspection.model)
-        said = inspection.model.classes[label] if label is not None else name
-        queries = (code_spaces.codes(inspection.model, [picture]), code_spaces.pixels([picture]))
+        picture, label, name = read_picture(inspection.image, model)
         if name in data.ids:
-            picked = [[data.ids.index(name)]] * 2
-            found = [code_spaces.nearest(spaces[space], k).rows[i] for space, i in zip(used, picked, strict=True)]
+            near = [code_spaces.nearest(space, k).rows[data.ids.index(name)] for space in codes_and_pixels]
         else:
-            found = [
-                code_spaces.nearest(spaces[space], k, query).rows for space, query in zip(used, queries, strict=True)
+            queries = (code_spaces.codes(model, [picture]), code_spaces.pixels([picture]))
+            near = [
+                code_spaces.nearest(space, k, query).rows[0]
+                for space, query in zip(codes_and_pixels, queries, strict=True)
             ]
-        rows.append(figures.Near(shown(picture[0]), said, [_line(data, each[0], label) for each in found]))
+        title = model.classes[label] if label is not None else name
+        rows.append(figures.Near(shown(picture[0]), title, [_line(data, index, label) for index in near]))
     else:
-        every = [code_spaces.nearest(spaces[space], k).rows for space in used]
+        pairs = len(set(data.labels)) < len(data)
+        indices = [code_spaces.nearest(space, k).rows for space in codes_and_pixels]
         for i in range(min(QUERIES, len(data))):
             label = data.labels[i]
-            lines = [_line(data, index[i], label if _shared(data.labels) else None) for index in every]
+            lines = [_line(data, index[i], label if pairs else None) for index in indices]
             rows.append(figures.Near(shown(data.example(i).image), data.classes[label], lines))
     yield f"{draw(figures.neighbours(rows, ('codes', 'pixels')), inspection.out)}: {k} nearest of {len(data)} pictures"
-
-
-def _shared(labels: Sequence[int]) -> bool:
-    """Whether any two pictures have the same class."""
-    return len(set(labels)) < len(labels)
 
 
 def _line(data: DataSet, index: NDArray[np.int64], label: int | None) -> list[tuple[figures.Array, bool | None]]:
@@ -147,10 +143,10 @@ def units(inspection: Inspection) -> Iterator[str]:
         }
     ).sort_values("iou", ascending=False)
     top = rows.iloc[0]
-    said = f"best {top['part']} {top['iou']:.2f}, random weights at most {rows['iou_random_weights'].max():.2f}"
-    yield f"{write(rows, out / 'parts.csv')}: IoU of {len(rows)} parts, {said}"
-    drawn = [part_unit(model, maps, dissection, names.index(name)) for name in rows["part"][:PICTURES]]
-    yield f"{draw(figures.parts(drawn), out)}: {len(drawn)} parts"
+    note = f"best {top['part']} {top['iou']:.2f}, random weights at most {rows['iou_random_weights'].max():.2f}"
+    yield f"{write(rows, out / 'parts.csv')}: IoU of {len(rows)} parts, {note}"
+    best_units = [part_unit(model, maps, dissection, names.index(name)) for name in rows["part"][:PICTURES]]
+    yield f"{draw(figures.parts(best_units), out)}: {len(best_units)} parts"
 
 
 def _percent(share: float) -> str:

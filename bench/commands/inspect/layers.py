@@ -19,7 +19,7 @@ from assay.explain.learned.fields import growth, spread_layers
 from assay.explain.learned.patches import strongest
 from assay.reports.drawing import layers as figures
 
-SHOWN = 128  # filters, at most
+MOST_FILTERS = 128  # that are drawn and fitted
 
 
 def filters(inspection: Inspection) -> Iterator[str]:
@@ -32,17 +32,17 @@ def filters(inspection: Inspection) -> Iterator[str]:
         yield f"{model.name} has no first-layer picture: {error}"
     else:
         whole = tuple(first.weights.shape[2:]) == model.input_size[1:]
-        yield from _first(first, out, fitted=not whole)
+        yield from _first(first, out, gabor=not whole)
         yield from _templates(inspection) if whole else ()
     if inspection.layer is None:
         return
     try:
-        found = weights.layer_weights(model, inspection.layer)
+        grids = weights.layer_weights(model, inspection.layer)
     except NotApplicable as error:
         yield f"{model.name} has no deeper weights to show: {error}"
     else:
-        path = draw(figures.layer_weights(inspection.layer, weights.tiles(found, common=True).pixels.numpy()), out)
-        yield f"{path}: weights of {inspection.layer}, {by(found.shape)}; not interpretable without the layers before"
+        path = draw(figures.layer_weights(inspection.layer, weights.tiles(grids, common=True).pixels.numpy()), out)
+        yield f"{path}: weights of {inspection.layer}, {by(grids.shape)}; not interpretable without the layers before"
 
 
 def _templates(inspection: Inspection) -> Iterator[str]:
@@ -50,37 +50,37 @@ def _templates(inspection: Inspection) -> Iterator[str]:
     model = inspection.model
     data = inspection.pictures(BATCH)
     count = min(len(model.classes), 10)
-    found = weights.class_templates(model, next(batches(data)), torch.arange(count))
-    plot = figures.templates(model.classes[:count], weights.tiles(found, common=False).pixels.numpy())
+    templates = weights.class_templates(model, next(batches(data)), torch.arange(count))
+    plot = figures.templates(model.classes[:count], weights.tiles(templates, common=False).pixels.numpy())
     yield f"{draw(plot, inspection.out)}: templates of {count} classes, mean derivatives over {len(data)} pictures"
 
 
-def _first(first: weights.Filters, out: Path, *, fitted: bool) -> Iterator[str]:
+def _first(first: weights.Filters, out: Path, *, gabor: bool) -> Iterator[str]:
     """Tiles of the filters; how Gabor-like they are where they are smaller than the image."""
-    fits = weights.gabors(first.weights.double().numpy()[:SHOWN]) if fitted else None
-    common, each = (weights.tiles(first.weights[:SHOWN], common=which) for which in (True, False))
+    fits = weights.gabors(first.weights.double().numpy()[:MOST_FILTERS]) if gabor else None
+    common, single = (weights.tiles(first.weights[:MOST_FILTERS], common=which) for which in (True, False))
     largest = float(common.scale[0])
     quality = fits.quality.tolist() if fits else []
-    plot = figures.filters(first.name, common.pixels.numpy(), each.pixels.numpy(), largest, quality)
-    shown = f"{len(common.scale)} of {len(first.weights)} filters" if len(first.weights) > SHOWN else "filters"
-    yield f"{draw(plot, out)}: {shown} of {first.name}, {first.kind} {by(first.weights.shape)}"
+    plot = figures.filters(first.name, common.pixels.numpy(), single.pixels.numpy(), largest, quality)
+    count = f"{len(common.scale)} of {len(first.weights)} filters" if len(first.weights) > MOST_FILTERS else "filters"
+    yield f"{draw(plot, out)}: {count} of {first.name}, {first.kind} {by(first.weights.shape)}"
     if fits is None:
         return
     table = pd.DataFrame(
         {
             "filter": range(len(fits.quality)),
-            "largest_weight": each.scale.numpy(),
+            "largest_weight": single.scale.numpy(),
             "gabor_r2": fits.quality,
             "orientation_degrees": fits.orientation,
             "cycles_per_pixel": fits.frequency,
             "noise_r2": fits.chance,
         }
     )
-    said = "no Gabor fits: kernels under five pixels"
+    note = "no Gabor fits: kernels under five pixels"
     if np.isfinite(fits.share):
         middle = np.nanmedian(fits.quality)
-        said = f"Gabor fits, median R2 {middle:.2f}; {fits.share:.0%} above the {fits.chance:.2f} that noise reaches"
-    yield f"{write(table, out / 'filters.csv')}: {said}"
+        note = f"Gabor fits, median R2 {middle:.2f}; {fits.share:.0%} above the {fits.chance:.2f} that noise reaches"
+    yield f"{write(table, out / 'filters.csv')}: {note}"
 
 
 def activations(inspection: Inspection) -> Iterator[str]:
@@ -88,17 +88,17 @@ def activations(inspection: Inspection) -> Iterator[str]:
     model, out = inspection.model, inspection.out
     picture, _, name = read_picture(inspection.image or f"{inspection.data}#0", model)
     layer = inspection.layer or usual_layer(model)
-    found = strongest_channels(model, picture, layer, inspection.top * 8)
-    plot = figures.activations(plain(layer), shown(picture[0]), found.maps.numpy(), found.channels.tolist())
-    yield f"{draw(plot, out)}: {len(found.channels)} channels of {plain(layer)} on {name}"
+    top = strongest_channels(model, picture, layer, inspection.top * 8)
+    plot = figures.activations(plain(layer), shown(picture[0]), top.maps.numpy(), top.channels.tolist())
+    yield f"{draw(plot, out)}: {len(top.channels)} channels of {plain(layer)} on {name}"
     data = inspection.pictures()
     layers = [inspection.layer] if inspection.layer else spread_layers(model, picture)
     rows = []
-    for each, life in lives(model, batches(data), layers).items():
+    for name, life in lives(model, batches(data), layers).items():
         facts = {"low": life.low, "high": life.high, "positive": life.positive, "dead": life.dead}
         frame = pd.DataFrame({key: value.numpy() for key, value in facts.items()})
         frame.insert(0, "channel", range(len(frame)))
-        frame.insert(0, "layer", plain(each))
+        frame.insert(0, "layer", plain(name))
         rows.append(frame)
     table = pd.concat(rows)
     dead = f"{int(table['dead'].sum())} of {len(table)} channels dead"
@@ -110,10 +110,10 @@ def patches(inspection: Inspection) -> Iterator[str]:
     model, out, data = inspection.model, inspection.out, inspection.pictures()
     layer = inspection.layer or usual_layer(model)
     top = strongest(model, batches(data), [layer], inspection.top)[layer]
-    traced = recursion(model, torch.zeros(1, *model.input_size), [layer])[layer]
-    rows, peaks = patch_rows(data, top, traced, inspection.top + 3)
+    trace = recursion(model, torch.zeros(1, *model.input_size), [layer])[layer]
+    rows, peaks = patch_rows(data, top, trace, inspection.top + 3)
     plot = figures.patches(
-        plain(layer), rows, peaks, top.values[peaks].numpy(), patch_note(traced, data.example(0).image.shape)
+        plain(layer), rows, peaks, top.values[peaks].numpy(), patch_note(trace, data.example(0).image.shape)
     )
     yield f"{draw(plot, out)}: {len(peaks)} channels of {plain(layer)} over {len(data)} pictures"
     table = pd.DataFrame(

@@ -19,6 +19,7 @@ from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject
 from assay.bench.one_image import to_picture
+from assay.bench.writing import writing
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.synthesis import SYNTHESES
@@ -51,21 +52,18 @@ class Files:
         self, names: Sequence[str], art: Art, scores: Mapping[str, Sequence[float]], **facts: Any
     ) -> Iterator[str]:
         """Write NAME.png and NAME.json for each picture; yields one line for each."""
-        known = {key: _fact(value) for key, value in facts.items() if value is not None} | {"seed": self.seed}
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
+        settings = {key: _fact(value) for key, value in facts.items() if value is not None} | {"seed": self.seed}
+        with writing(self.out):
             for i, (name, pixels) in enumerate(zip(names, to_bytes(art.images), strict=True)):
-                own = {key: _number(values[i]) for key, values in scores.items()}
+                numbers = {key: _number(values[i]) for key, values in scores.items()}
                 history = [_number(value) for value in art.history[:, i].tolist()]
-                record = {**known, "size": list(pixels.shape[:2]), "scores": own, "history": history}
+                record = {**settings, "size": list(pixels.shape[:2]), "scores": numbers, "history": history}
                 path = self.out / f"{name.replace('/', '-')}.png"
                 to_picture(pixels).save(path)
                 text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
                 path.with_name(f"{path.name.removesuffix('.png')}.json").write_text(text + "\n", encoding="utf-8")
-                values = ", ".join(f"{key.replace('_', ' ')} {v:.3g}" for key, v in own.items() if v is not None)
+                values = ", ".join(f"{key.replace('_', ' ')} {v:.3g}" for key, v in numbers.items() if v is not None)
                 yield f"{path}" + (f": {values}" if values else "")
-        except OSError as error:
-            raise AssayError(f"cannot write to {self.out}: {error.strerror}") from error
 
 
 FILES = Files()
@@ -73,8 +71,8 @@ FILES = Files()
 
 def method_of(text: str, *kinds: type, **settings: Any) -> Any:
     """The record that ``text`` describes; ``AssayError`` unless it is of one of ``kinds``."""
-    chosen = {key: value for key, value in settings.items() if value is not None}
-    method = SYNTHESES.parse(text, **chosen)
+    changes = {key: value for key, value in settings.items() if value is not None}
+    method = SYNTHESES.parse(text, **changes)
     if not isinstance(method, kinds):
         fitting = [name for name in SYNTHESES if issubclass(SYNTHESES[name], kinds)]
         raise AssayError(f"{text} does something else; here --method is {' or '.join(fitting)}")

@@ -127,7 +127,7 @@ def visualize(
         data, begin = (images if images is None else resized(images, (high, wide)) for images in (data, begin))
     source = generators.load(generator or "scenes") if record.parametrisation == "latent" else None
     if source:  # of a picture of things, the class must be the first one
-        things = [each if each.label is None else each._replace(target=Margin(each.label)) for each in things]
+        things = [thing if thing.label is None else thing._replace(target=Margin(thing.label)) for thing in things]
     natural = data if record.parametrisation in ("fourier", "maco") else None
     sheet: dict[str, Tensor] = {}
     for thing in things:
