@@ -81,8 +81,8 @@ class Context:
         if kind not in self._art:
             self._art[kind] = self.album.each(self.run, kind, read) if read else []
         place = {name: i for i, name in enumerate(self.marks)}
-        wanted = [each for each in self._art[kind] if data in (None, each.data) and model in (None, each.model)]
-        return sorted(wanted, key=lambda each: place.get(each.model, -1)) if data is not None else wanted
+        cells = [each for each in self._art[kind] if data in (None, each.data) and model in (None, each.model)]
+        return sorted(cells, key=lambda each: place.get(each.model, -1)) if data is not None else cells
 
 
 def gather(run: Run, folder: Path) -> Context:

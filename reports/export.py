@@ -55,10 +55,10 @@ def save_tables(
     CSV and Parquet hold every digit and column; LaTeX and Markdown are made to be read, and only tables of at most 500
     rows unless they are ``chosen``. Raises ``AssayError`` for an unknown table or format.
     """
-    for kind, names, known in (("format", formats, FORMATS), ("table", chosen, tables)):
+    for kind, names, choices in (("format", formats, FORMATS), ("table", chosen, tables)):
         for name in names:
-            if name not in known:
-                raise unknown(kind, name, known)
+            if name not in choices:
+                raise unknown(kind, name, choices)
     if formats:
         folder.mkdir(parents=True, exist_ok=True)
     files, long = [], []

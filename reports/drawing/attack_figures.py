@@ -31,10 +31,10 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     attacks = context.table("summary", data, kind="attack")
     methods = run.methods(attacks["method"])
     plots = []
-    curved = {method.norm for method in methods.values() if method.minimal}  # these norms have curves of their own
+    with_curves = {method.norm for method in methods.values() if method.minimal}  # these norms have curves of their own
     radii = rows.groupby("norm")["eps"].nunique()
     few = min(2, radii.max()) if len(radii) else 0
-    for norm in (n for n in labels.NORMS if n in radii and radii[n] >= (2 if n in curved else few)):
+    for norm in (n for n in labels.NORMS if n in radii and radii[n] >= (2 if n in with_curves else few)):
         points = _points(run, where(rows, norm=norm), attacks, clean)
         if len(points):
             plots.append(_curves(points, norm, marks, f"{prefix}-curves-{norm}"))

@@ -52,10 +52,10 @@ def panels(count: int, line: float, rest: float, *, most: int = 4, narrow: float
     """So many panels, ``line`` inches high each and ``rest`` for all; ``narrow`` is the width of a single column."""
     lines, columns = grid(count, most)
     figure = canvas(WIDTH if columns > 1 else narrow, line * lines + rest)
-    return Panels(figure, filled(figure, lines, columns, count, **share), columns)
+    return Panels(figure, panel_axes(figure, lines, columns, count, **share), columns)
 
 
-def filled(figure: Figure, lines: int, columns: int, count: int, **share: Any) -> list[Axes]:
+def panel_axes(figure: Figure, lines: int, columns: int, count: int, **share: Any) -> list[Axes]:
     """The first ``count`` axes of a grid, the only ones that it keeps."""
     axes = list(figure.subplots(lines, columns, squeeze=False, **share).flat)
     for empty in axes[count:]:

@@ -1,7 +1,7 @@
 """Pictures that models draw of classes; the kinds synthesis and fooling keep them alike."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from assay.reports.drawing.album import TILE, Album, Picture, art, has_art, pictures, probability
 from assay.reports.gate.tolerances import OPTIMISED

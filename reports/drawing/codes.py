@@ -19,7 +19,7 @@ from assay.reports.drawing.theme import HUES, MARKERS, Look, Plot, canvas
 
 Array = NDArray[Any]
 WIDE = 7.5  # inches
-NAMED = 20  # classes, at most, that a legend names
+LEGEND = 20  # classes, at most, that a legend names
 DIM = 0.4  # of a picture's brightness stays where a unit is off
 RIGHT, WRONG = HUES[2], HUES[3]
 
@@ -56,15 +56,15 @@ def maps(panels: Sequence[Panel], labels: Array, classes: Sequence[str], columns
 
     def draw(look: Look) -> Figure:
         lines = math.ceil(len(panels) / columns)
-        named = len(present) <= NAMED
-        figure = canvas(WIDE + (1.3 if named else 0), 3.4 * lines)
+        legend = len(present) <= LEGEND
+        figure = canvas(WIDE + (1.3 if legend else 0), 3.4 * lines)
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         colours = palette(len(present))
         for ax, panel in zip(axes, panels, strict=False):
             _scatter(ax, panel, labels, present, colours, n)
         for ax in axes[len(panels) :]:
             ax.remove()
-        if named:
+        if legend:
             handles = axes[0].collections
             figure.legend(handles, [classes[k] for k in present], loc="outside right upper", markerscale=1.6)
         return figure
@@ -85,7 +85,7 @@ def palette(count: int) -> list[Any]:
 def _scatter(ax: Axes, panel: Panel, labels: Array, present: Array, colours: Sequence[Any], n: int) -> None:
     for i, label in enumerate(present):
         points = panel.points[labels == label]
-        marker = MARKERS[i % len(MARKERS)] if len(present) <= NAMED else "o"
+        marker = MARKERS[i % len(MARKERS)] if len(present) <= LEGEND else "o"
         size = min(18.0, 9000 / n)
         ax.scatter(points[:, 0], points[:, 1], s=size, color=colours[i], marker=marker, linewidths=0, alpha=0.85)
     accuracy = f", {panel.accuracy:.0%}" if math.isfinite(panel.accuracy) else ""

@@ -54,13 +54,13 @@ def _ranks(methods: pd.DataFrame, brief: dict[str, str], name: str) -> Plot:
         label_table(ax, [brief[method] for method in order], metrics)
         return figure
 
-    beaten = f" {silent} of {len(order)} methods beat the controls by no metric." if silent else ""
+    note = f" {silent} of {len(order)} methods beat the controls by no metric." if silent else ""
     return Plot(
         name,
         "Where each method stands, and how sure that is",
         "A cell holds the middle 95 % of the ranks when the images are drawn again; methods that share ranks are "
         f"not told apart. {NONE} is a method that does not beat every control map (one-sided Wilcoxon, Holm over "
-        f"methods, 5 %): it has no rank. An empty cell was not measured.{beaten}",
+        f"methods, 5 %): it has no rank. An empty cell was not measured.{note}",
         f"Table of ranks of {len(order)} methods by {', '.join(metrics)}.",
         draw,
     )

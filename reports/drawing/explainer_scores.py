@@ -74,7 +74,7 @@ def _by_method(context: "Context", scores: pd.DataFrame, means: pd.DataFrame, na
         return page.figure
 
     who = "Each small mark is one model, the bar the mean over models" if models > 1 else "The bar is the mean"
-    shaded = (
+    note = (
         "The shaded rows are controls that know nothing of the model; the dashed line is the best of them, and a "
         "method that does not pass it has shown nothing."
         if controls
@@ -83,7 +83,7 @@ def _by_method(context: "Context", scores: pd.DataFrame, means: pd.DataFrame, na
     return Plot(
         name,
         "Which heatmaps point at what matters",
-        f"{who} with its 95 % bootstrap interval over images. {shaded}",
+        f"{who} with its 95 % bootstrap interval over images. {note}",
         f"Dot plots of {', '.join(metrics)} for {len(methods)} heatmap methods, {controls} of them controls.",
         draw,
     )

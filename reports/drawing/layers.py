@@ -115,9 +115,9 @@ def templates(names: Sequence[str], pictures: Array) -> Plot:
 def activations(layer: str, image: Array, maps: Array, channels: Sequence[int]) -> Plot:
     """The picture (H, W, 3) or (H, W), and maps (k, h, w) of its strongest channels, each from its low to its high."""
     low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
-    scaled = (maps - low) / np.maximum(high - low, 1e-12)
+    stretch = (maps - low) / np.maximum(high - low, 1e-12)
     words = [f"{c}: {top:.3g}" for c, top in zip(channels, high[:, 0, 0], strict=True)]
-    parts = [Sheet("the picture", image[None]), Sheet(f"{layer}: strongest channels, highest value", scaled, words)]
+    parts = [Sheet("the picture", image[None]), Sheet(f"{layer}: strongest channels, highest value", stretch, words)]
     how = "Each channel from its smallest value, black, to its largest, white; the number is the largest."
     return sheets("activations", f"Activations of {layer}", how, f"{len(maps)} channels of {layer}", parts, 8)
 
@@ -220,5 +220,5 @@ def depths(model: str, groups: Mapping[str, Sequence[tuple[str, Array]]]) -> Plo
 
 
 def _tiles(pictures: Sequence[Array]) -> Array:
-    stacked = np.stack(pictures) / 255
-    return stacked[..., 0] if stacked.shape[-1] == 1 else stacked
+    tiles = np.stack(pictures) / 255
+    return tiles[..., 0] if tiles.shape[-1] == 1 else tiles

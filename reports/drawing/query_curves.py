@@ -24,8 +24,8 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     """Share fooled against queries for attacks with a budget, median distance against queries for the others."""
     run = context.run
     rows = where(outcomes(run), data=data)
-    counted = [m for m in rows.loc[rows["queries"].notna(), "method"].unique() if run.method(m).bounded]
-    shares = rows[rows["method"].isin(counted) & rows["started"]]
+    with_queries = [m for m in rows.loc[rows["queries"].notna(), "method"].unique() if run.method(m).bounded]
+    shares = rows[rows["method"].isin(with_queries) & rows["started"]]
     plots = [_shares(context, shares, f"{prefix}-queries")] if len(shares) else []
     tracks = distances(run, data, rows)
     return [*plots, _distances(context, tracks, f"{prefix}-queries-distance")] if len(tracks) else plots

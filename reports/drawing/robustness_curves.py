@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     """One figure a norm in which attacks looked for the smallest change."""
-    curves, budgeted = context.table("curves", data), survivors(context.run, data)
+    curves, under = context.table("curves", data), survivors(context.run, data)
     plots = []
     for norm in (norm for norm in labels.NORMS if norm in set(curves["norm"])):
-        groups = where(budgeted, norm=norm).groupby(["model", "eps"])
+        groups = where(under, norm=norm).groupby(["model", "eps"])
         points = pd.DataFrame(
             [(model, eps, *ranking.worst_case(group)[:3]) for (model, eps), group in groups],
             columns=["model", "eps", "value", "low", "high"],

@@ -84,20 +84,20 @@ def pictures(folder: Path, cell: Cell) -> Iterator[tuple[Key, Picture]]:
     for file in dict.fromkeys(each.file for each in arrays):
         if not (folder / file).is_file():
             continue  # a cell that found nothing to show keeps no arrays
-        with np.load(folder / file, allow_pickle=False) as stored:
-            for name in sorted(stored.files):
-                compared = arrays_of(cell.kind, name, file)
-                if compared is None:
+        with np.load(folder / file, allow_pickle=False) as content:
+            for name in sorted(content.files):
+                rule = arrays_of(cell.kind, name, file)
+                if rule is None:
                     continue
-                for entry, array in _entries(stored[name], [meta[axis] for axis in compared.axes], name):
+                for entry, array in _entries(content[name], [meta[axis] for axis in rule.axes], name):
                     key = Key(cell.model, cell.data, cell.kind, cell.method, _name(name, meta), entry)
-                    yield key, Picture(compared.sort, array, array.shape)
+                    yield key, Picture(rule.sort, array, array.shape)
 
 
 def arrays_of(kind: str, name: str, file: str | None = None) -> Arrays | None:
     """What the kind says of an array of that name; None where it is not compared."""
-    known = (each for each in kind_of(kind).arrays if file in (None, each.file))
-    return next((each for each in known if fnmatch.fnmatchcase(name, each.name)), None)
+    arrays = (each for each in kind_of(kind).arrays if file in (None, each.file))
+    return next((each for each in arrays if fnmatch.fnmatchcase(name, each.name)), None)
 
 
 def thinned(picture: Picture, side: int) -> Picture:

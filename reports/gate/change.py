@@ -23,7 +23,7 @@ ORDER: tuple[What, ...] = get_args(What)
 
 NOWHERE = Cell()
 NAMELESS = "data without a name"
-_HIDDEN = re.compile(
+_CONTROLS = re.compile(
     "[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )  # turns a line around, or is no text
 
@@ -49,7 +49,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Pair:
     """Two pictures of one name; ``excess`` names what exceeds the rule, ``near`` is the largest share of a limit."""
 
     key: Key
@@ -68,7 +68,7 @@ class Verdict:
     old: Distilled
     new: Distilled
     changes: tuple[Change, ...]
-    pictures: tuple[Compared, ...]
+    pictures: tuple[Pair, ...]
     groups: tuple[tuple[Cell, str], ...]  # all that was compared: cells, each with "values" or a sort of picture
     values: int  # outcomes compared
     rules: str  # where the tolerances came from
@@ -129,7 +129,7 @@ class Words:
 
 def visible(text: str) -> str:
     """Text with its controls of direction and lone surrogates as escapes."""
-    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:

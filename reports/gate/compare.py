@@ -7,7 +7,7 @@ import numpy as np
 
 from assay.reports.gate import baseline, planned, values
 from assay.reports.gate.art import SORTS, Array, Cell, Key, Picture, arrays_of
-from assay.reports.gate.change import Change, Compared, Verdict, Words, ordered, plural
+from assay.reports.gate.change import Change, Pair, Verdict, Words, ordered, plural
 from assay.reports.gate.distil import Distilled, thin
 from assay.reports.gate.likeness import Measures, changed, measure, mistaken, refused
 from assay.reports.gate.tolerances import PictureRule, Tolerances, read
@@ -24,7 +24,7 @@ def compare(
     words = Words(old, new)
     both = values.pair(old.rows, new.rows)
     pictures = list(_pictures(old, new, tolerances))
-    same = planned.unchanged(old.facts, new.facts)
+    same = planned.same_weights(old.facts, new.facts)
     changes = [
         *([] if values.compared(both) else [Change("regression", "cell", NOTHING)]),
         *planned.planned(old.facts, new.facts, tolerances),
@@ -33,7 +33,7 @@ def compare(
         *values.images(both, words),
         *values.values(both, tolerances, old.facts["metrics"], same, words),
         *values.flags(both, tolerances, words),
-        *_moved(pictures, words),
+        *_pictures_moved(pictures, words),
         *_on_one_side(old, new, words),
     ]
     common = both[both["side"] == "both"]
@@ -50,11 +50,11 @@ def compare(
     )
 
 
-def _pictures(old: Distilled, new: Distilled, tolerances: Tolerances) -> Iterator[Compared]:
-    drawn: dict[tuple[Cell, str], list[Key]] = defaultdict(list)
+def _pictures(old: Distilled, new: Distilled, tolerances: Tolerances) -> Iterator[Pair]:
+    class_pictures: dict[tuple[Cell, str], list[Key]] = defaultdict(list)
     for key, picture in new.pictures.items():
         if picture.sort == "drawn":
-            drawn[key.cell, key.array].append(key)
+            class_pictures[key.cell, key.array].append(key)
     for key, before in old.pictures.items():
         after = new.pictures.get(key)
         if after is None:
@@ -62,16 +62,16 @@ def _pictures(old: Distilled, new: Distilled, tolerances: Tolerances) -> Iterato
         rule = tolerances.picture(key.cell, before.sort)
         reason = refused(before, after)
         if reason:
-            yield Compared(key, before, after, None, rule, (reason,), np.inf)
+            yield Pair(key, before, after, None, rule, (reason,), np.inf)
             continue
-        others = [new.pictures[other].array for other in drawn[key.cell, key.array] if other != key]
+        others = [new.pictures[other].array for other in class_pictures[key.cell, key.array] if other != key]
         measures = measure(before.array, after.array)._replace(
             change=_attack(key, old.pictures, new.pictures),
             own=mistaken(before.array, after.array, [other for other in others if other.shape == after.array.shape]),
         )
         shares = dict(_shares(measures, rule))
         excess = tuple(name for name, share in shares.items() if share > 1)
-        yield Compared(key, before, after, measures, rule, excess, max(shares.values(), default=0.0))
+        yield Pair(key, before, after, measures, rule, excess, max(shares.values(), default=0.0))
 
 
 def _attack(key: Key, old: Mapping[Key, Picture], new: Mapping[Key, Picture]) -> float:
@@ -99,9 +99,9 @@ def _over(value: float, limit: float) -> float:
     return value / limit if limit else (np.inf if value > 1e-12 else 0.0)
 
 
-def _moved(pictures: Sequence[Compared], words: Words) -> Iterator[Change]:
+def _pictures_moved(pictures: Sequence[Pair], words: Words) -> Iterator[Change]:
     """One line for the pictures of one sort and array of a cell, with the worst of them."""
-    groups: dict[tuple[Cell, str, str], list[Compared]] = defaultdict(list)
+    groups: dict[tuple[Cell, str, str], list[Pair]] = defaultdict(list)
     for each in pictures:
         groups[each.key.cell, each.key.array, each.new.sort].append(each)
     order = list(SORTS)
@@ -119,7 +119,7 @@ def _moved(pictures: Sequence[Compared], words: Words) -> Iterator[Change]:
         )  # fmt: skip
 
 
-def _excess(each: Compared) -> str:
+def _excess(each: Pair) -> str:
     """What exceeds the rule, with its limit."""
     if each.measures is None:
         return each.excess[0]
@@ -151,13 +151,13 @@ def _on_one_side(old: Distilled, new: Distilled, words: Words) -> Iterator[Chang
     unread = {key.cell for side in (old, new) for key, _ in side.unreadable}
     both = (old.done & new.done) - unread
     sorts = set(SORTS) if old.side is None else set(baseline.SORTS)
-    for side, other, gone in ((old, new, True), (new, old, False)):
+    for side, other, is_old in ((old, new, True), (new, old, False)):
         alone: dict[Cell, list[Key]] = defaultdict(list)
         for key, picture in side.pictures.items():
             if key not in other.pictures and key.cell in both and picture.sort in sorts:
                 alone[key.cell].append(key)
         for cell, keys in alone.items():
-            what = "not there any more" if gone else "new"
+            what = "not there any more" if is_old else "new"
             such = ", ".join(filter(None, (keys[0].array.replace("_", " "), words.entry(keys[0].entry))))
             line = f"{words.cell(cell)}: {plural(len(keys), 'picture')} {what}, such as {such}"
-            yield Change("regression" if gone else "note", "picture", line, cell, count=len(keys))
+            yield Change("regression" if is_old else "note", "picture", line, cell, count=len(keys))

@@ -42,8 +42,8 @@ def write(verdict: Verdict, folder: Path, junit: Path | None = None, markdown: P
 
 
 def _claim(folder: Path, run: Path) -> None:
-    taken = folder.resolve() in (run.resolve(), (run / "report").resolve()) or (folder / "run.json").exists()
-    if taken or (folder.is_dir() and any(folder.iterdir()) and not _earlier(folder / CHECK)):
+    busy = folder.resolve() in (run.resolve(), (run / "report").resolve()) or (folder / "run.json").exists()
+    if busy or (folder.is_dir() and any(folder.iterdir()) and not _earlier(folder / CHECK)):
         raise AssayError(f"{folder} holds something else than a check; name an empty folder with --out")
 
 
@@ -84,9 +84,9 @@ def as_junit(verdict: Verdict) -> bytes:
     suites: dict[str, list[tuple[str, list[Change]]]] = defaultdict(list)
     for (suite, name), changes in cases.items():
         suites[suite].append((name, changes))
-    root = ElementTree.Element("testsuites", _counted("assay check", cases.values()))
+    root = ElementTree.Element("testsuites", _counts("assay check", cases.values()))
     for suite, members in sorted(suites.items(), key=lambda pair: (pair[0] != "run", pair[0])):
-        element = ElementTree.SubElement(root, "testsuite", _counted(suite, [changes for _, changes in members]))
+        element = ElementTree.SubElement(root, "testsuite", _counts(suite, [changes for _, changes in members]))
         for name, changes in sorted(members, key=lambda member: member[0]):
             case = ElementTree.SubElement(element, "testcase", classname=_text(suite), name=_text(name), time="0")
             if changes:
@@ -107,11 +107,11 @@ def as_markdown(verdict: Verdict) -> str:
     lines = [f"## Assay: {title}", "", "{} compared with the baseline: {}.".format(*counts)]
     for title, changes in (("Regressions", worse), ("Improvements", better), ("Notes", notes)):
         if changes:
-            rows = [f"| {change.what} | {_escaped(change.line)} |" for change in changes[:MOST]]
+            rows = [f"| {change.what} | {_escape(change.line)} |" for change in changes[:MOST]]
             rest = [f"| | and {len(changes) - MOST} more |"] if len(changes) > MOST else []
             table = ["| | |", "|---|---|", *rows, *rest, ""]
-            folded = ["<details>", f"<summary>{title}: {len(changes)}</summary>", "", *table, "</details>"]
-            lines += ["", *([f"### {title}", "", *table] if changes is worse else folded)]
+            details = ["<details>", f"<summary>{title}: {len(changes)}</summary>", "", *table, "</details>"]
+            lines += ["", *([f"### {title}", "", *table] if changes is worse else details)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -137,10 +137,10 @@ def _suite(cell: Cell) -> str:
     return " on ".join(filter(None, (cell.model, cell.data))) or "run"
 
 
-def _counted(name: str, cases: Iterable[list[Change]]) -> dict[str, str]:
-    listed = list(cases)
-    failures = sum(bool(changes) for changes in listed)
-    counts = {"tests": len(listed), "failures": failures, "errors": 0, "skipped": 0, "time": 0}
+def _counts(name: str, cases: Iterable[list[Change]]) -> dict[str, str]:
+    all_cases = list(cases)
+    failures = sum(bool(changes) for changes in all_cases)
+    counts = {"tests": len(all_cases), "failures": failures, "errors": 0, "skipped": 0, "time": 0}
     return {"name": _text(name), **{key: str(count) for key, count in counts.items()}}
 
 
@@ -148,7 +148,7 @@ def _text(text: str) -> str:
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """On one line, without what Markdown or HTML would read."""
     flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]|~#@$])", r"\\\1", flat)

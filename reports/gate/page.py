@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.reports.drawing.album import Album, Picture, coloured
 from assay.reports.gate.art import SORTS, Array
-from assay.reports.gate.change import Change, Compared, Verdict, Words, plural
+from assay.reports.gate.change import Change, Pair, Verdict, Words, plural
 from assay.reports.templating import environment
 
 CAUSES = ("seed", "data", "model", "metric", "setting")
@@ -41,8 +41,9 @@ def write_page(verdict: Verdict, folder: Path) -> Path:
         if OWN.fullmatch(path.name):
             path.unlink()
     album, words = Album(folder / "pictures"), Words(verdict.old, verdict.new)
-    ranked = sorted(verdict.pictures, key=lambda each: -each.near)
-    moved, still = [each for each in ranked if each.excess], [each for each in ranked if not each.excess and each.near]
+    by_size = sorted(verdict.pictures, key=lambda each: -each.near)
+    moved = [pair for pair in by_size if pair.excess]
+    still = [pair for pair in by_size if not pair.excess and pair.near]
     page = (
         environment()
         .get_template("check.html")
@@ -66,21 +67,21 @@ def write_page(verdict: Verdict, folder: Path) -> Path:
     return index
 
 
-def _fairly(moved: list[Compared]) -> list[Compared]:
+def _fairly(moved: list[Pair]) -> list[Pair]:
     """As many as the page has room for: the worst of each cell and sort first, so that no cell takes all places."""
     counts: dict[tuple[object, ...], int] = {}
-    ranked = []
+    rounds = []
     for each in moved:
         group = (each.key.cell, each.new.sort)
         counts[group] = counts.get(group, 0) + 1
-        ranked.append((counts[group], each))
-    return [each for _, each in sorted(ranked, key=lambda pair: pair[0])[:MOST]]
+        rounds.append((counts[group], each))
+    return [each for _, each in sorted(rounds, key=lambda pair: pair[0])[:MOST]]
 
 
-def _beside(each: Compared, album: Album, words: Words) -> Beside:
+def _beside(each: Pair, album: Album, words: Words) -> Beside:
     cell, entry = words.cell(each.key.cell), words.entry(each.key.entry) or each.key.array
     same, before, after = each.measures is not None, each.old.array, each.new.array
-    old, new = _rendered(before, after) if same else (_alone(before), _alone(after))
+    old, new = _render(before, after) if same else (_alone(before), _alone(after))
     difference, factor = _difference(before, after) if same else (None, "")
     measures = _measures(each) if same else ", ".join(each.excess)
     first, second = (
@@ -90,30 +91,30 @@ def _beside(each: Compared, album: Album, words: Words) -> Beside:
     return Beside(cell, SORTS[each.new.sort], entry, measures, first, second, shot, factor)
 
 
-def _measures(each: Compared) -> str:
+def _measures(each: Pair) -> str:
     assert each.measures is not None
     formats = {"relative": "relative error {:.2g}", "rank": "rank correlation {:.3f}", "block": "worst block {:.2g}"}
     formats |= {"mean": "mean {:.2g} levels", "most": "up to {:.0f} levels"}
     formats |= {"change": "change of the attack {:.2g}", "own": "{:.2g} as far as another class"}
-    limited = (name for name in formats if getattr(each.rule, name) is not None)
-    values = ((name, getattr(each.measures, name)) for name in limited)
+    names = (name for name in formats if getattr(each.rule, name) is not None)
+    values = ((name, getattr(each.measures, name)) for name in names)
     return ", ".join(formats[name].format(value) for name, value in values if not np.isnan(value))
 
 
-def _rendered(old: Array, new: Array) -> tuple[Pixels, Pixels]:
+def _render(old: Array, new: Array) -> tuple[Pixels, Pixels]:
     """Both as pixels; numbers on one scale, signed ones from blue to red."""
     if old.dtype == np.uint8:
         return _alone(old), _alone(new)
     both = np.nan_to_num(np.stack([old, new]).astype(np.float64), posinf=0, neginf=0)
     top = float(np.abs(both).max()) or 1.0
-    first, second = (_shaded(array / top, signed=bool((both < 0).any())) for array in both)
+    first, second = (_shade(array / top, signed=bool((both < 0).any())) for array in both)
     return first, second
 
 
 def _alone(array: Array) -> Pixels:
     if array.dtype == np.uint8:
         return coloured(array if array.ndim == 3 else array[..., None])
-    return _rendered(array, array)[0]
+    return _render(array, array)[0]
 
 
 def _difference(old: Array, new: Array) -> tuple[Pixels, str]:
@@ -126,10 +127,10 @@ def _difference(old: Array, new: Array) -> tuple[Pixels, str]:
         grey = np.clip(128 + factor * change, 0, 255).astype(np.uint8)
         return _alone(grey), f"× {factor:.3g}" if most else "none"
     scale = float(np.abs(np.nan_to_num(old.astype(np.float64), posinf=0, neginf=0)).max(initial=0))
-    return _shaded(change / (most or 1.0), signed=True), f"× {scale / most:.3g}" if most and scale else "none"
+    return _shade(change / (most or 1.0), signed=True), f"× {scale / most:.3g}" if most and scale else "none"
 
 
-def _shaded(values: NDArray[np.float64], *, signed: bool) -> Pixels:
+def _shade(values: NDArray[np.float64], *, signed: bool) -> Pixels:
     flat = values.reshape(len(values), -1)
     shades = mpl.colormaps["coolwarm"](0.5 + 0.5 * flat) if signed else mpl.colormaps["inferno"](flat)
     pixels: Pixels = (255 * shades[..., :3]).round().astype(np.uint8)

@@ -76,7 +76,7 @@ def metrics(both: pd.DataFrame, old: Distilled, new: Distilled, words: Words) ->
         yield Change(kind, "cell", line, group[0], metric=metric, count=len(group))
 
 
-def unchanged(old: Facts, new: Facts) -> Callable[[Cell], bool]:
+def same_weights(old: Facts, new: Facts) -> Callable[[Cell], bool]:
     """Whether a cell is of the same weights and data in both runs; a transfer's source counts as well."""
     digests = [
         {(what, name): facts["digest"] for what in ("models", "data") for name, facts in side[what].items()}
@@ -107,20 +107,22 @@ def _on_one_side(gone: list[Cell], fresh: list[Cell], after: set[Cell], words: W
     for name, group in groups.items():
         line = f"{name}: not in the run any more ({plural(len(group), 'cell')})"
         yield Change("regression", "cell", line, count=len(group))
-    altered: set[tuple[str, str]] = set()
+    alterations: set[tuple[str, str]] = set()
     for (kind, method), group in _by_method(rest).items():
-        other, change = _altered(method, {cell.method for cell in fresh if cell.kind == kind}, words.methods)
-        altered.add((kind, other))
+        other, change = _alteration(method, {cell.method for cell in fresh if cell.kind == kind}, words.methods)
+        alterations.add((kind, other))
         whose = words.cell(group[0] if len(group) == 1 else Cell(kind=kind, method=method))
         line = f"{whose}: {change or 'not measured any more'} ({plural(len(group), 'cell')})"
         what: What = "setting" if other else "cell"
         yield Change("regression", what, line, group[0], old=method, new=other, count=len(group))
-    for (kind, method), group in _by_method(cell for cell in fresh if (cell.kind, cell.method) not in altered).items():
+    for (kind, method), group in _by_method(
+        cell for cell in fresh if (cell.kind, cell.method) not in alterations
+    ).items():
         line = f"{words.cell(Cell(kind=kind, method=method))}: new ({plural(len(group), 'cell')})"
         yield Change("note", "cell", line, group[0], count=len(group))
 
 
-def _altered(text: str, others: Iterable[str], methods: Mapping[str, Method]) -> tuple[str, str]:
+def _alteration(text: str, others: Iterable[str], methods: Mapping[str, Method]) -> tuple[str, str]:
     """The method that differs in one setting alone, and that setting in words; empty where there is none."""
     if text not in methods:
         return "", ""
@@ -171,8 +173,8 @@ def _data(old: Facts, new: Facts) -> str:
     if len(old["classes"]) != len(new["classes"]):
         return f"{len(new['classes'])} classes, were {len(old['classes'])}"
     pairs = enumerate(zip(old["classes"], new["classes"], strict=True))
-    renamed = [f"class {i} is {now}, was {was}" for i, (was, now) in pairs if was != now]
-    return renamed[0] if renamed else "pixels or labels"
+    names = [f"class {i} is {now}, was {was}" for i, (was, now) in pairs if was != now]
+    return names[0] if names else "pixels or labels"
 
 
 def _model(old: Facts, new: Facts) -> str:

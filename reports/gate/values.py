@@ -59,8 +59,8 @@ class Shift(NamedTuple):
 
 def pair(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The rows of two runs side by side, by cell, metric and image; ``side`` is both, old or new."""
-    tagged = [rows.assign(again=rows.groupby([*METRIC, "image"]).cumcount()) for rows in (old, new)]
-    both = tagged[0].merge(tagged[1], "outer", [*METRIC, "image", "again"], suffixes=("_old", "_new"), indicator="side")
+    sides = [rows.assign(again=rows.groupby([*METRIC, "image"]).cumcount()) for rows in (old, new)]
+    both = sides[0].merge(sides[1], "outer", [*METRIC, "image", "again"], suffixes=("_old", "_new"), indicator="side")
     return both.assign(side=both["side"].map({"both": "both", "left_only": "old", "right_only": "new"}).astype("str"))
 
 
@@ -72,7 +72,7 @@ def values(
 
     A yes or no that both runs flag as on the boundary counts as unmoved: float noise decides it.
     """
-    rows = _measured(both)
+    rows = _with_values(both)
     old, new = (rows[f"value_{side}"].to_numpy(np.float64) for side in ("old", "new"))
     noise = np.isin(old, (0, 1)) & np.isin(new, (0, 1))
     for side in ("flags_old", "flags_new"):
@@ -80,9 +80,9 @@ def values(
     new = np.where(noise, old, new)
     moved = (old != new) & ~(np.isnan(old) & np.isnan(new))
     numbers = rows.groupby(METRIC, sort=False).ngroup().to_numpy()
-    touched = np.isin(numbers, np.unique(numbers[moved]))
+    affects = np.isin(numbers, np.unique(numbers[moved]))
     shifts, scattered = [], {}
-    for key, places in rows[touched].assign(place=np.flatnonzero(touched)).groupby(METRIC)["place"]:
+    for key, places in rows[affects].assign(place=np.flatnonzero(affects)).groupby(METRIC)["place"]:
         cell, metric = split(key)
         rule, fact = tolerances.metric(cell, metric), facts.get(metric, {})
         before, after = old[places], new[places]
@@ -98,19 +98,19 @@ def values(
             shifts.append((shift, fact.get("direction", "none")))
         elif both_have.any() and same(cell) and shift.scattered().sum() > max(1, int(rule.share * both_have.sum())):
             scattered[shift.cell, metric] = shift, rows["image"].to_numpy()[places][both_have]
-    reported: set[tuple[str, ...]] = set()
+    metrics: set[tuple[str, ...]] = set()
     for (shift, direction), interval in zip(shifts, _intervals([shift for shift, _ in shifts]), strict=True):
         if shift.rule.statistical is None or not interval[0] <= 0 <= interval[1]:
-            reported.add((*shift.cell[:3], shift.metric))
-            yield _moved(shift, interval, direction, words, tolerances.same.attacks and same(shift.cell))
+            metrics.add((*shift.cell[:3], shift.metric))
+            yield _shift(shift, interval, direction, words, tolerances.same.attacks and same(shift.cell))
     for shift, ids in scattered.values():
-        yield _scattered(shift, ids, words)
-    yield from _pooled(rows.assign(change=new - old), reported, tolerances, facts, same)
+        yield _outliers(shift, ids, words)
+    yield from _together(rows.assign(change=new - old), metrics, tolerances, facts, same)
 
 
 def compared(both: pd.DataFrame) -> int:
     """How many outcomes both runs have."""
-    rows = _measured(both)
+    rows = _with_values(both)
     return int((rows["value_old"].notna() & rows["value_new"].notna()).sum())
 
 
@@ -119,13 +119,13 @@ def images(both: pd.DataFrame, words: Words) -> Iterator[Change]:
     present = both[both["image"] != ""]
     common = (present["side"] == "both").groupby([present[name] for name in METRIC]).transform("any")
     absent = present[common & (present["side"] == "old")]
-    gone = absent.groupby(CELL)["image"].agg(lambda ids: "\n".join(sorted(set(ids))))
+    absences = absent.groupby(CELL)["image"].agg(lambda ids: "\n".join(sorted(set(ids))))
     groups: dict[tuple[str, str], list[Cell]] = {}
-    for key, ids in gone.items():
+    for key, ids in absences.items():
         (cell,) = split(key)
         groups.setdefault((cell.data, str(ids)), []).append(cell)
-    for (name, joined), cells in groups.items():
-        names = joined.split("\n")
+    for (name, ids), cells in groups.items():
+        names = ids.split("\n")
         place = words.cell(cells[0]) if len(cells) == 1 else f"{name or NAMELESS}, in {len(cells)} cells"
         line = f"{place}: {plural(len(names), 'image')} not measured any more, such as {names[0]}"
         yield Change("regression", "image", line, cells[0] if len(cells) == 1 else Cell(data=name), count=len(names))
@@ -135,14 +135,14 @@ def images(both: pd.DataFrame, words: Words) -> Iterator[Change]:
         such = f"{first['image']} (was {first['label_old']:.0f}, is {first['label_new']:.0f})"
         line = f"{str(data) or NAMELESS}: {plural(len(rows), 'image')} with another label, such as {such}"
         yield Change("regression", "data", line, Cell(data=str(data)), count=len(rows))
-    yield from _failed(both[both["side"] == "both"], words)
+    yield from _failures(both[both["side"] == "both"], words)
 
 
 def flags(both: pd.DataFrame, tolerances: Tolerances, words: Words) -> Iterator[Change]:
     """Flags on more images than before, and on fewer."""
-    rows = _measured(both)
+    rows = _with_values(both)
     totals = rows.groupby(CELL)["image"].nunique()
-    counts = pd.concat([_raised(rows, side) for side in ("old", "new")], axis=1, keys=["old", "new"])
+    counts = pd.concat([_flags(rows, side) for side in ("old", "new")], axis=1, keys=["old", "new"])
     for key, before, after in counts.fillna(0).astype(int).sort_index().itertuples():
         cell, flag = split(key)
         most = tolerances.flags.allowed(flag, int(totals[tuple(cell)]))
@@ -184,7 +184,7 @@ def _intervals(shifts: Sequence[Shift]) -> list[tuple[float, float]]:
     return results
 
 
-def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: Words, same: bool) -> Change:
+def _shift(shift: Shift, interval: tuple[float, float], direction: str, words: Words, same: bool) -> Change:
     old, new = shift.both()
     better = {"higher": new > old, "lower": new < old}.get(direction, False)
     weaker = better and same and kind_of(shift.cell.kind).adversarial
@@ -202,7 +202,7 @@ def _moved(shift: Shift, interval: tuple[float, float], direction: str, words: W
     )  # fmt: skip
 
 
-def _scattered(shift: Shift, ids: NDArray[np.object_], words: Words) -> Change:
+def _outliers(shift: Shift, ids: NDArray[np.object_], words: Words) -> Change:
     """Images that moved while their mean did not."""
     off = shift.scattered()
     first = int(np.argmax(np.abs(shift.new - shift.old)))
@@ -216,8 +216,8 @@ def _scattered(shift: Shift, ids: NDArray[np.object_], words: Words) -> Change:
     )  # fmt: skip
 
 
-def _pooled(
-    rows: pd.DataFrame, reported: set[tuple[str, ...]], tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]],
+def _together(
+    rows: pd.DataFrame, metrics: set[tuple[str, ...]], tolerances: Tolerances, facts: Mapping[str, Mapping[str, str]],
     same: Callable[[Cell], bool],
 ) -> Iterator[Change]:  # fmt: skip
     """Metrics that moved a little in every cell of a model: within the tolerance of each, beyond that of all."""
@@ -225,7 +225,7 @@ def _pooled(
         model, data, kind, metric = map(str, key)
         cells = [Cell(*row) for row in group[CELL].drop_duplicates().itertuples(index=False, name=None)]
         rule, change = tolerances.metric(cells[0], metric), float(group["change"].mean())
-        if rule.pooled is None or len(cells) < 2 or tuple(key) in reported or abs(change) <= rule.pooled:
+        if rule.pooled is None or len(cells) < 2 or tuple(key) in metrics or abs(change) <= rule.pooled:
             continue
         better = {"higher": change > 0, "lower": change < 0}.get(facts.get(metric, {}).get("direction", ""), False)
         alike = all(map(same, cells))
@@ -245,11 +245,11 @@ def split(key: Any) -> tuple[Any, ...]:
     return (Cell(*map(str, key[:count])), *map(str, key[count:]))
 
 
-def _measured(both: pd.DataFrame) -> pd.DataFrame:
+def _with_values(both: pd.DataFrame) -> pd.DataFrame:
     return both[(both["side"] == "both") & (both["status_old"] == "ok") & (both["status_new"] == "ok")]
 
 
-def _failed(rows: pd.DataFrame, words: Words) -> Iterator[Change]:
+def _failures(rows: pd.DataFrame, words: Words) -> Iterator[Change]:
     changed = rows[(rows["status_old"] == "ok") != (rows["status_new"] == "ok")]
     for key, group in changed.groupby([*CELL, "status_old", "status_new"]):
         cell, was, now = split(key)
@@ -260,9 +260,9 @@ def _failed(rows: pd.DataFrame, words: Words) -> Iterator[Change]:
         yield Change(kind, "image", f"{words.cell(cell)}: {what} {change}", cell, old=was, new=now, count=count)
 
 
-def _raised(rows: pd.DataFrame, side: str) -> "pd.Series[int]":
+def _flags(rows: pd.DataFrame, side: str) -> "pd.Series[int]":
     """Images by cell and flag; what stands after = in a flag is its number."""
-    raised = rows.loc[rows[f"flags_{side}"] != "", [*CELL, "image", f"flags_{side}"]].drop_duplicates()
-    raised = raised.assign(flag=raised[f"flags_{side}"].str.split(";")).explode("flag")
-    raised["flag"] = raised["flag"].astype("str").str.strip().str.replace("=.*", "", regex=True)
-    return raised[raised["flag"] != ""].drop_duplicates([*CELL, "flag", "image"]).groupby([*CELL, "flag"]).size()
+    flags = rows.loc[rows[f"flags_{side}"] != "", [*CELL, "image", f"flags_{side}"]].drop_duplicates()
+    flags = flags.assign(flag=flags[f"flags_{side}"].str.split(";")).explode("flag")
+    flags["flag"] = flags["flag"].astype("str").str.strip().str.replace("=.*", "", regex=True)
+    return flags[flags["flag"] != ""].drop_duplicates([*CELL, "flag", "image"]).groupby([*CELL, "flag"]).size()

@@ -134,9 +134,9 @@ def _hardest(context: "Context", data: str) -> list[Part]:
     models = clean.groupby("image")["model"].nunique()
     attacks = survivors(run, data)
     attacks = ranking.within(attacks, ranking.budget(attacks))
-    fallen = attacks.groupby(["image", "model"])["value"].min() == 0
+    falls = attacks.groupby(["image", "model"])["value"].min() == 0
     correct = clean[clean["value"] == 1].set_index(["image", "model"]).index
-    fooled = fallen[fallen.index.isin(correct)].groupby("image").sum()
+    fooled = falls[falls.index.isin(correct)].groupby("image").sum()
     table = pd.DataFrame({"wrong": wrong, "fooled": fooled, "models": models}).dropna(subset="models").fillna(0)
     table = table.astype("int64").sort_values(["wrong", "fooled"], ascending=False, kind="stable").head(HARDEST)
     rows = table[(table["wrong"] > 0) | (table["fooled"] > 0)]

@@ -32,8 +32,8 @@ class Tile(NamedTuple):
 
 def tile(context: "Context", data: str, image: str, words: str = "") -> Tile:
     """An image of a data set, with its picture where the run kept it."""
-    found = (each.pictures[image] for each in context.art("data", data) if image in each.pictures)
-    return Tile(image, context.classes.get((data, image), ""), next(found, None), words)
+    tiles = (each.pictures[image] for each in context.art("data", data) if image in each.pictures)
+    return Tile(image, context.classes.get((data, image), ""), next(tiles, None), words)
 
 
 def _read(run: Run, cell: Cell, album: Album) -> Thumbnails | None:

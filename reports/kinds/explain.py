@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def _tables(run: Run, _: pd.DataFrame) -> Tables:
-    scored = explainer_statistics.scores(run)
+    scores = explainer_statistics.scores(run)
     return {
-        "explainers": explainer_statistics.methods(scored),
-        "explainer_pairs": explainer_statistics.pairs(scored),
-        "metric_agreement": explainer_statistics.agreement(scored),
+        "explainers": explainer_statistics.methods(scores),
+        "explainer_pairs": explainer_statistics.pairs(scores),
+        "metric_agreement": explainer_statistics.agreement(scores),
     }
 
 

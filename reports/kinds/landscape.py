@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from assay.reports.drawing.album import Album, art
-from assay.reports.drawing.charts import WIDTH, Panels, filled
+from assay.reports.drawing.charts import WIDTH, Panels, panel_axes
 from assay.reports.drawing.theme import DARK, Identity, Look, Plot, canvas, grid
 from assay.reports.kinds.base import Arrays, Kind, Section, metric
 from assay.reports.run.reader import Run
@@ -164,7 +164,7 @@ def _surface(cells: list[Landscape], image: str, subject: str, marks: dict[str, 
 def _panels(count: int, height: float) -> Panels:
     lines, columns = grid(count, most=4 if count <= FEW else 5)
     figure = canvas(WIDTH if columns > 2 else 3.4 * columns + 0.8, height * lines + 0.2)
-    return Panels(figure, filled(figure, lines, columns, count), columns)
+    return Panels(figure, panel_axes(figure, lines, columns, count), columns)
 
 
 def _diverging(look: Look) -> Colormap:

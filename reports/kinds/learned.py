@@ -156,12 +156,12 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     with_filters = [each for each in cells if "filters" in each.arrays]
     if with_filters:
         figures.append(_first_layers(with_filters, context, f"{prefix}-first-layers"))
-    coded = [each for each in cells if "codes" in each.arrays]
-    coded = [each for each in coded if each.meta["images"] == coded[0].meta["images"]]
-    if len(coded) > 1 and len(coded[0].arrays["codes"]) > 3:
-        names = [context.label(each.model) for each in coded]
-        alike = pd.DataFrame(likeness([each.arrays["codes"] for each in coded]), index=names, columns=names)
-        plot = codes.similarity(alike, len(coded[0].arrays["codes"]))
+    with_codes = [each for each in cells if "codes" in each.arrays]
+    with_codes = [each for each in with_codes if each.meta["images"] == with_codes[0].meta["images"]]
+    if len(with_codes) > 1 and len(with_codes[0].arrays["codes"]) > 3:
+        names = [context.label(each.model) for each in with_codes]
+        alike = pd.DataFrame(likeness([each.arrays["codes"] for each in with_codes]), index=names, columns=names)
+        plot = codes.similarity(alike, len(with_codes[0].arrays["codes"]))
         figures.append(replace(plot, name=f"{prefix}-alike", title="Do models that differ learn the same codes?"))
     return figures
 

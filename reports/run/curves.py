@@ -34,9 +34,9 @@ def curves(outcomes: pd.DataFrame, methods: dict[str, Method]) -> pd.DataFrame:
 
 def steps(distances: Array) -> list[tuple[float, float, float, float, int]]:
     """Radius, robust accuracy, its Wilson interval and the number of images, at 0 and wherever an image falls."""
-    n, ordered = len(distances), np.sort(distances)
-    radii = np.unique(np.concatenate([[0.0], ordered[np.isfinite(ordered)]]))
-    left = n - np.searchsorted(ordered, radii, side="right")
+    n, distances_ = len(distances), np.sort(distances)
+    radii = np.unique(np.concatenate([[0.0], distances_[np.isfinite(distances_)]]))
+    left = n - np.searchsorted(distances_, radii, side="right")
     return [(float(radius), *wilson(int(held), n)) for radius, held in zip(radii, left, strict=True) if n]
 
 
@@ -54,13 +54,13 @@ def optimality_table(outcomes: pd.DataFrame, methods: dict[str, Method]) -> pd.D
     """
     records = []
     for (model, data, norm), distances in by_norm(outcomes, methods, minimal=False):
-        shared = distances.dropna()
-        best = shared.min(axis=1).to_numpy(np.float64)
-        for method in (method for method in shared if methods[str(method)].minimal):
-            distance = shared[method].to_numpy(np.float64)
+        common = distances.dropna()
+        best = common.min(axis=1).to_numpy(np.float64)
+        for method in (method for method in common if methods[str(method)].minimal):
+            distance = common[method].to_numpy(np.float64)
             limit = _limit(best)
             areas = [float(np.minimum(values, limit).mean()) if len(best) else np.nan for values in (distance, best)]
-            records.append((model, data, norm, method, optimality(distance, best), *areas, shared.shape[1], len(best)))
+            records.append((model, data, norm, method, optimality(distance, best), *areas, common.shape[1], len(best)))
     return pd.DataFrame(records, columns=OPTIMALITY)
 
 

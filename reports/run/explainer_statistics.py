@@ -63,7 +63,7 @@ def scores(run: Run) -> list[Scores]:
     rows = run.select("explain")
     rows = rows[(rows["metric"] != "") & np.isfinite(rows["value"])]
     rows = rows[~pd.MultiIndex.from_frame(rows[keys]).isin(wrong)]
-    scored = []
+    all_scores = []
     for (data, metric), group in rows.groupby(["data", "metric"]):
         facts = run.metric(str(metric))
         if facts.direction not in ("higher", "lower"):
@@ -73,7 +73,7 @@ def scores(run: Run) -> list[Scores]:
         incomplete = any(run.method(str(name)).control for name in wide.columns[~often])
         wide = wide.loc[:, often].dropna()
         if wide.shape[1] >= 2 and len(wide):
-            scored.append(
+            all_scores.append(
                 Scores(
                     data=str(data),
                     metric=str(metric),
@@ -86,10 +86,10 @@ def scores(run: Run) -> list[Scores]:
                     control=np.array([run.method(str(name)).control for name in wide]),
                 )
             )
-    return scored
+    return all_scores
 
 
-def methods(scored: list[Scores]) -> pd.DataFrame:
+def methods(all_scores: list[Scores]) -> pd.DataFrame:
     """One row a data set, metric and method: its value, its rank among those that beat the controls, and how sure.
 
     ``rank`` is 1 for the best; NaN without controls to beat, or where one of them is not beaten. By a metric that knows
@@ -97,11 +97,11 @@ def methods(scored: list[Scores]) -> pd.DataFrame:
     hold the middle 95 % of the ranks over resampled images.
     """
     records = []
-    for each in scored:
-        beaten, p_controls = _against_controls(each)
-        values, ranks = _resampled(each, beaten)
+    for each in all_scores:
+        ahead, p_controls = _against_controls(each)
+        values, ranks = _resample(each, ahead)
         value = _statistic(each.table.to_numpy(), each.statistic)
-        rank = _ranks(each.sign * value[None], beaten)[0]
+        rank = _ranks(each.sign * value[None], ahead)[0]
         low, high = _middle(values)
         rank_low, rank_high = _middle(ranks)
         friedman = _friedman(each.table.to_numpy()[:, ~each.control])
@@ -112,34 +112,32 @@ def methods(scored: list[Scores]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=METHODS)
 
 
-def pairs(scored: list[Scores]) -> pd.DataFrame:
+def pairs(all_scores: list[Scores]) -> pd.DataFrame:
     """One row a data set, metric and pair of methods, controls left out: on how many images each is better, and p.
 
     ``p`` is NaN where Friedman's test over all methods finds no difference: then no pair is looked at.
     """
     records = []
-    for each in scored:
+    for each in all_scores:
         names = [name for name, control in zip(each.names, each.control, strict=True) if not control]
         couples = list(combinations(names, 2))
         table = each.sign * each.table
         gaps = [(table[first] - table[second]).to_numpy() for first, second in couples]
         differ = len(names) < 3 or _friedman(table[names].to_numpy()) < ALPHA
         p = np.array([_wilcoxon(gap) if differ else np.nan for gap in gaps])
-        for couple, gap, raw, corrected in zip(couples, gaps, p, _holm(p), strict=True):
+        for couple, gap, raw, p_holm in zip(couples, gaps, p, _holm(p), strict=True):
             counts = int((gap > 0).sum()), int((gap < 0).sum())
-            records.append(
-                (each.data, each.metric, *couple, len(gap), *counts, raw, corrected, bool(corrected < ALPHA))
-            )
+            records.append((each.data, each.metric, *couple, len(gap), *counts, raw, p_holm, bool(p_holm < ALPHA)))
     return pd.DataFrame(records, columns=PAIRS)
 
 
-def agreement(scored: list[Scores]) -> pd.DataFrame:
+def agreement(all_scores: list[Scores]) -> pd.DataFrame:
     """Kendall's tau between two metrics over the methods that both score, controls included; high is agreement.
 
     Each metric counts in its own direction, so that 1 means that they prefer the same methods.
     """
     records = []
-    for first, second in combinations(scored, 2):
+    for first, second in combinations(all_scores, 2):
         both = [name for name in first.table if name in second.table]
         if first.data == second.data and len(both) >= 3:
             values = (each.sign * _statistic(each.table[both].to_numpy(), each.statistic) for each in (first, second))
@@ -173,12 +171,12 @@ def _wilcoxon(gaps: Matrix, alternative: Literal["two-sided", "greater"] = "two-
 
 def _holm(p: Matrix) -> Matrix:
     """Corrected after Holm 1979; NaN stays."""
-    corrected, tested = p.copy(), ~np.isnan(p)
-    if tested.any():
+    p_holm, has_p = p.copy(), ~np.isnan(p)
+    if has_p.any():
         gc.freeze()  # multipletests collects garbage at every call, which takes a thousand times as long as its work
-        corrected[tested] = multipletests(p[tested], method="holm")[1]
+        p_holm[has_p] = multipletests(p[has_p], method="holm")[1]
         gc.unfreeze()
-    return corrected
+    return p_holm
 
 
 def _friedman(table: Matrix) -> float:
@@ -190,7 +188,7 @@ def _friedman(table: Matrix) -> float:
     return 1.0 if np.isnan(p) else p
 
 
-def _resampled(each: Scores, ranked: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
+def _resample(each: Scores, ranked: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
     """Values and ranks (resamples, methods) over images drawn again with replacement, all methods on the same ones."""
     table = each.table.to_numpy()
     seed = hashlib.sha256(f"{each.data}\x1f{each.metric}".encode()).digest()[:8]

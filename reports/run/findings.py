@@ -35,7 +35,7 @@ def findings(run: Run, tables: Mapping[str, pd.DataFrame], data: str, label: Lab
         Finding("Every radius", radii(on_data.get("curves"), checks, label)),
         Finding("Transfer", transfer(run, on_data.get("transfer"), label)),
         Finding("Direction or size", _noise(run, rows, data, label)),
-        Finding("Explanations", _explained(run, rows, data)),
+        Finding("Explanations", _explanations(run, rows, data)),
         Finding("Both together", _together(run, rows)),
         Finding("Changed setting", _shift(tables["ranking"], data, label)),
         Finding("Checks", trust(checks)),
@@ -117,7 +117,7 @@ def _points(share: float) -> str:
     return f"{points} percentage point" + ("" if points == 1 else "s")
 
 
-def _explained(run: Run, rows: pd.DataFrame, data: str) -> str:
+def _explanations(run: Run, rows: pd.DataFrame, data: str) -> str:
     metric = next((name for name in rows["quality_metric"] if name), "")
     means = where(pooled(run, data, common=True), metric=metric)
     if not len(means):
@@ -131,8 +131,8 @@ def _explained(run: Run, rows: pd.DataFrame, data: str) -> str:
     if not methods:
         return ""
     first = methods[0]
-    used, count = int(means["models"].max()), rows["model"].nunique()
-    scope = "over all models" if used == count else f"over the {used} of {count} models that all methods apply to"
+    common, count = int(means["models"].max()), rows["model"].nunique()
+    scope = "over all models" if common == count else f"over the {common} of {count} models that all methods apply to"
     level = [method for method in methods[1:] if overlap(quality[method], quality[first])]
     text = f"By {metric}, {brief[first]} is the best explainer {scope} with {_number(quality[first], unit)}"
     if level:

@@ -9,10 +9,10 @@ SHARED = "shared"  # of costs alone
 
 def raised(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Each flag of the rows once for each value of the columns ``by``, as column ``flag``."""
-    flagged = rows.loc[rows["flags"] != "", [*by, "flags"]].drop_duplicates()
-    flagged = flagged.assign(flag=flagged["flags"].str.split(";")).explode("flag").drop(columns="flags")
-    flagged["flag"] = flagged["flag"].astype("str").str.strip()
-    return flagged[flagged["flag"] != ""].drop_duplicates()
+    flags = rows.loc[rows["flags"] != "", [*by, "flags"]].drop_duplicates()
+    flags = flags.assign(flag=flags["flags"].str.split(";")).explode("flag").drop(columns="flags")
+    flags["flag"] = flags["flag"].astype("str").str.strip()
+    return flags[flags["flag"] != ""].drop_duplicates()
 
 
 def name_of(flag: str) -> str:
@@ -27,8 +27,8 @@ def counted(rows: pd.DataFrame, doubts: "Doubts") -> pd.DataFrame:
     across = [(flag, m, d, method, n) for (m, d, _, method), flags in doubts.items() for flag, n in flags.items()]
     both = pd.concat([counts, pd.DataFrame(across, columns=counts.columns)]) if across else counts
     groups = both.groupby("flag")
-    named = {"count": ("count", "sum"), "models": ("model", "nunique"), "methods": ("method", "nunique")}
-    return groups.agg(**named).reset_index()
+    columns = {"count": ("count", "sum"), "models": ("model", "nunique"), "methods": ("method", "nunique")}
+    return groups.agg(**columns).reset_index()
 
 
 Doubts = Mapping[tuple[str, str, str, str], Mapping[str, int]]  # of a cell (model, data, kind, method): images by flag

@@ -27,8 +27,8 @@ def glossary(run: Run) -> list[dict[str, Any]]:
     """Every metric that the run knows: name, direction, unit, statistic, interval and meaning."""
     kinds = {cell.kind for cell in run.info.cells} | set(run.rows["kind"].unique())
     terms = {name: term for kind in kinds for name, term in kind_of(kind).terms.items()}
-    used = {*run.rows["metric"].unique(), *run.failures["metric"].unique(), *run.info.metrics, *terms} - {""}
-    metrics = {name: terms.get(name) or run.metric(name) for name in sorted(used, key=str.lower)}
+    names = {*run.rows["metric"].unique(), *run.failures["metric"].unique(), *run.info.metrics, *terms} - {""}
+    metrics = {name: terms.get(name) or run.metric(name) for name in sorted(names, key=str.lower)}
     return [{"name": name, **metric.as_json(), "meaning": sentence(metric.meaning)} for name, metric in metrics.items()]
 
 

@@ -17,11 +17,11 @@ def short(methods: Iterable[Method], always: Collection[str] = ()) -> dict[str, 
 
     Settings in ``always`` are named even where they do not differ. Names that would collide stay whole.
     """
-    known = {method.text: method for method in methods}
+    by_text = {method.text: method for method in methods}
     groups = defaultdict(list)
-    for method in known.values():
+    for method in by_text.values():
         groups[method.title].append(method)
-    names = {text: _short(method, groups[method.title], always) for text, method in known.items()}
+    names = {text: _short(method, groups[method.title], always) for text, method in by_text.items()}
     count = Counter(names.values())
     return {text: visible(name if count[name] == 1 else text) for text, name in names.items()}
 

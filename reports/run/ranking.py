@@ -50,8 +50,8 @@ def worst_case(rows: pd.DataFrame) -> Estimate:
 
 def budget(rows: pd.DataFrame) -> Budget | None:
     """The one most models share: Linf before L2, L1, L0, then most attacks, then the largest radius."""
-    shared = rows.groupby(["norm", "eps"]).agg(models=("model", "nunique"), attacks=("method", "nunique")).reset_index()
-    if not len(shared):
+    common = rows.groupby(["norm", "eps"]).agg(models=("model", "nunique"), attacks=("method", "nunique")).reset_index()
+    if not len(common):
         return None
     order = list(NORMS)
 
@@ -59,7 +59,7 @@ def budget(rows: pd.DataFrame) -> Budget | None:
         place = order.index(row["norm"]) if row["norm"] in order else len(order)
         return row["models"], -place, row["attacks"], row["eps"]
 
-    first = max(shared.to_dict("records"), key=key)
+    first = max(common.to_dict("records"), key=key)
     return Budget(str(first["norm"]), float(first["eps"]))
 
 
@@ -70,10 +70,10 @@ def within(rows: pd.DataFrame, limit: Budget | None) -> pd.DataFrame:
 
 def quality_metric(summary: pd.DataFrame, data: str) -> str:
     """The first of ``QUALITY`` that was measured on this data set."""
-    known = set(
+    metrics = set(
         summary.loc[(summary["kind"] == "explain") & (summary["data"] == data) & summary["value"].notna(), "metric"]
     )
-    return min((name for name in known if worth(name)[0] < len(QUALITY)), key=worth, default="")
+    return min((name for name in metrics if worth(name)[0] < len(QUALITY)), key=worth, default="")
 
 
 def worth(metric: str) -> tuple[int, str]:
@@ -89,8 +89,8 @@ def metrics_of(scores: pd.DataFrame) -> list[str]:
 
 def best(run: Run, summary: pd.DataFrame, control: bool) -> Choice:
     """The best explainer, or the best control, among the rows of one model and metric."""
-    chosen = np.array([run.method(text).control == control for text in summary["method"]], dtype=bool)
-    rows = summary[chosen].dropna(subset="value")
+    mask = np.array([run.method(text).control == control for text in summary["method"]], dtype=bool)
+    rows = summary[mask].dropna(subset="value")
     if not len(rows):
         return NO_CHOICE
     sign = -1 if rows["direction"].iloc[0] == "lower" else 1

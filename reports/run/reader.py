@@ -52,12 +52,12 @@ class Run:
     @property
     def models(self) -> list[str]:
         """Names in the order of ``run.json``, then those that only rows mention."""
-        return _ordered(self.info.models, self.rows["model"], self.failures["model"])
+        return _in_order(self.info.models, self.rows["model"], self.failures["model"])
 
     @property
     def data(self) -> list[str]:
         """Data specs in the order of ``run.json``, then those that only rows mention."""
-        return _ordered(self.info.data, self.rows["data"], self.failures["data"])
+        return _in_order(self.info.data, self.rows["data"], self.failures["data"])
 
     def classes(self, data: str) -> list[str]:
         """Names of the classes of a data set; none where the run does not know them."""
@@ -74,10 +74,10 @@ class Run:
 
 def where(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     """The rows of a frame that have those values in those columns."""
-    chosen = pd.Series(True, frame.index)
+    mask = pd.Series(True, frame.index)
     for name, value in values.items():
-        chosen &= frame[name] == value
-    return frame[chosen]
+        mask &= frame[name] == value
+    return frame[mask]
 
 
 def load(run: Path) -> Run:
@@ -94,7 +94,7 @@ def load(run: Path) -> Run:
         else:
             missing.append(cell)
     frames = [frame for frame in frames if len(frame)]
-    rows = _typed(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS)))
+    rows = _with_types(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS)))
     rows = rows.sort_values(list(ORDER), kind="stable", ignore_index=True)
     fine = rows["status"] == "ok"
     return Run(
@@ -114,9 +114,9 @@ def _info(path: Path) -> Info:
         if not isinstance(stored, dict):
             raise TypeError("it is not an object")
         if stored.get("schema") not in SCHEMAS:
-            known = " and ".join(map(str, SCHEMAS))
+            schemas = " and ".join(map(str, SCHEMAS))
             raise AssayError(
-                f"{path} has schema {stored.get('schema')}, this version reads {known}; make the run again"
+                f"{path} has schema {stored.get('schema')}, this version reads {schemas}; make the run again"
             )
         info = Info.from_json(schema1.migrate(stored) if stored.get("schema") == 1 else stored)
     except AssayError:
@@ -140,7 +140,7 @@ def _shard(path: Path, cell: Cell, info: Info) -> pd.DataFrame:
     return frame.astype({"value": "float64"})
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
     names = (*TEXT, "method")
     text = {name: frame[name].astype("object").where(frame[name].notna(), "").astype("str") for name in names}
     numbers = {name: pd.to_numeric(frame[name]).astype("float64") for name in ("value", *COSTS)}
@@ -149,6 +149,6 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(status=frame["status"].mask(frame["status"] == "", "ok"))
 
 
-def _ordered(first: Iterable[str], *columns: "pd.Series[str]") -> list[str]:
+def _in_order(first: Iterable[str], *columns: "pd.Series[str]") -> list[str]:
     names = list(first)
     return [*names, *sorted({name for column in columns for name in column.unique() if name} - set(names))]

@@ -53,11 +53,11 @@ def migrate(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def baseline(facts: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
     """Facts and rows of a baseline of schema 1 as of one of schema 2."""
-    renewed = migrate(facts)
-    cells = [Cell.from_json(cell) for cell in renewed["cells"]]
-    methods = {text: Method.from_json(each) for text, each in renewed["methods"].items()}
+    info = migrate(facts)
+    cells = [Cell.from_json(cell) for cell in info["cells"]]
+    methods = {text: Method.from_json(each) for text, each in info["methods"].items()}
     pictures = [[*entry[:2], KINDS.get(entry[2], entry[2]), *entry[3:]] for entry in facts["pictures"]]
-    return {**renewed, "pictures": pictures}, variants(rows, cells, methods)
+    return {**info, "pictures": pictures}, variants(rows, cells, methods)
 
 
 def variants(rows: pd.DataFrame, cells: Iterable[Cell], methods: Mapping[str, Method]) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def variants(rows: pd.DataFrame, cells: Iterable[Cell], methods: Mapping[str, Me
             cache[key] = _places(text, kind, own, methods)
         columns.append(cache[key])
     frame = pd.DataFrame(columns, columns=["method", "source", "variant"], index=rows.index, dtype="str")
-    return rows.assign(**{name: frame[name] for name in frame})
+    return rows.assign(method=frame["method"], source=frame["source"], variant=frame["variant"])
 
 
 def _places(text: str, kind: str, cells: list[Cell], methods: Mapping[str, Method]) -> tuple[str, str, str]:

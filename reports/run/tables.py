@@ -34,7 +34,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     }
     special = (kind.tables(run, totals) for kind in all_kinds() if kind.tables)
     whole = general | {name: table for group in special for name, table in group.items()}
-    return {name: described(run, table) for name, table in whole.items()}
+    return {name: with_methods(run, table) for name, table in whole.items()}
 
 
 def doubts(run: Run) -> Doubts:
@@ -42,16 +42,16 @@ def doubts(run: Run) -> Doubts:
     return {cell: flags for kind in all_kinds() if kind.doubts for cell, flags in kind.doubts(run).items()}
 
 
-def described(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+def with_methods(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     """The table with name, norm, radius and goal beside its methods, where it has no such columns of its own."""
     if "method" not in table:
         return table
-    known = run.methods(table["method"])
+    methods = run.methods(table["method"])
     place = list(table).index("method")
     table = table.copy()
     for column in (name for name in METHOD if name not in table):
         place += 1
-        values = table["method"].map({text: getattr(method, column) for text, method in known.items()})
+        values = table["method"].map({text: getattr(method, column) for text, method in methods.items()})
         table.insert(place, column, values.astype("float64" if column == "eps" else "str"))
     return table
 
@@ -62,7 +62,7 @@ def summary(run: Run, doubts: Doubts | None = None) -> pd.DataFrame:
     ``flags`` counts images, ``boundary:3``; images without a result count as ``skipped`` and ``failed``. Those of the
     cell's ``doubts`` come last.
     """
-    rows, failed = (_measured(frame) for frame in (run.rows, run.failures))
+    rows, failed = (_numbers(frame) for frame in (run.rows, run.failures))
     keys = [*CELL, "metric"]
     values = {key: group.to_numpy() for key, group in rows.groupby(keys)["value"]}
     flags = _flags(rows, failed)
@@ -117,7 +117,7 @@ def _cell(value: object) -> object:
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
 
 
-def _measured(frame: pd.DataFrame) -> pd.DataFrame:
+def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     numbers = frame["kind"].map({kind: kind_of(kind).summary for kind in frame["kind"].unique()}).astype(bool)
     return frame[numbers & (frame["metric"] != "")]
 

@@ -25,13 +25,13 @@ class Files:
     @classmethod
     def of(cls, run: Run) -> "Files":
         """The pages that a run needs, the same for the same run."""
-        used = dict.fromkeys((cell.kind, cell.method) for cell in run.info.cells if kind_of(cell.kind).heading)
-        brief = run.short((method for _, method in used), always=("norm", "eps"))
-        names = [f"{kind} {brief[method]}" for kind, method in used]
+        pairs = dict.fromkeys((cell.kind, cell.method) for cell in run.info.cells if kind_of(cell.kind).heading)
+        brief = run.short((method for _, method in pairs), always=("norm", "eps"))
+        names = [f"{kind} {brief[method]}" for kind, method in pairs]
         return cls(
             models=_files("model", run.models, labels.models(run.models).values()),
             data=_files("data", run.data, labels.data(run.data).values()),
-            methods=dict(zip(used, _files("method", [f"{k}\x1f{m}" for k, m in used], names).values(), strict=True)),
+            methods=dict(zip(pairs, _files("method", [f"{k}\x1f{m}" for k, m in pairs], names).values(), strict=True)),
         )
 
 

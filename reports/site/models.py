@@ -11,13 +11,13 @@ from assay.reports.run.reader import where
 from assay.reports.site.notes import pretty
 
 MAIN = ("spec", "about", "arch", "architecture", "parameters", "input_size", "accuracy", "digest")
-HIDDEN = ("name", "sha256")
+LEFT_OUT = ("name", "sha256")
 LONGEST = 160  # letters of a fact
 
 
 def pages(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
     """File and content of each model's page."""
-    flagged = raised(context.run.rows, ["model"])
+    flags = raised(context.run.rows, ["model"])
     for model, mark in context.marks.items():
         main, rest = facts(context, model)
         yield (
@@ -30,9 +30,9 @@ def pages(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
                 "on": [
                     (context.specs[data], blocks) for data in context.run.data if (blocks := _on(context, model, data))
                 ],
-                "parts": merged(part for kind in all_kinds() for part in kind.parts(context, model)),
+                "parts": merge(part for kind in all_kinds() for part in kind.parts(context, model)),
                 "failures": records(where(context.tables["failures"], model=model)),
-                "flags": sorted({flag for flag in where(flagged, model=model)["flag"] if name_of(flag) != SHARED}),
+                "flags": sorted({flag for flag in where(flags, model=model)["flag"] if name_of(flag) != SHARED}),
             },
         )
 
@@ -44,14 +44,14 @@ def facts(context: Context, model: str) -> tuple[list[tuple[str, str]], list[tup
     values: dict[str, Any] = dict(card) if isinstance(card, dict) else {}
     values |= {key: known.get(key) for key in ("spec", "parameters", "input_size", "digest")}
     texts = {key: pretty(value) for key, value in values.items() if value not in (None, "", {}, []) and _short(value)}
-    rest = [key for key in texts if key not in (*MAIN, *HIDDEN)]
+    rest = [key for key in texts if key not in (*MAIN, *LEFT_OUT)]
     main, more = (
         [(key.replace("_", " ").capitalize(), texts[key]) for key in keys if key in texts] for keys in (MAIN, rest)
     )
     return main, more
 
 
-def merged(parts: Iterable[Part]) -> list[Part]:
+def merge(parts: Iterable[Part]) -> list[Part]:
     """Parts of one id as one, with the title of the first."""
     whole: dict[str, Part] = {}
     for part in parts:

@@ -45,7 +45,7 @@ class OnData:
 
 
 @dataclass(frozen=True)
-class Laid:
+class Layout:
     """A section with its blocks, data set by data set."""
 
     section: Section
@@ -71,7 +71,7 @@ def _blocks(value: object) -> Iterator[Block]:
     match value:
         case Block():
             yield value
-        case Laid(on=on):
+        case Layout(on=on):
             yield from (block for each in on for block in each.blocks)
         case Part() | Overview():
             yield from value.blocks
@@ -154,12 +154,12 @@ def pages(context: Context) -> Iterator[Page]:
     run = context.run
     for kind in all_kinds():
         context.art(kind.name)  # so that all that cannot be read is known
-    sections = [laid for section in _sections() if (laid := _laid(context, section)).on]
+    sections = [layout for section in _sections() if (layout := _layout(context, section)).on]
     by_model, by_data, by_method = (list(each.pages(context)) for each in (models, datasets, methods))
     problems = _problems(context)
     yield Page("index.html", "Overview", "index.html", _front(context, sections) | problems)
     for key, title in PAGES.items():
-        own = [laid for laid in sections if laid.section.page == key]
+        own = [layout for layout in sections if layout.section.page == key]
         if own:
             yield Page(f"{key}.html", title, "sections.html", {"sections": own})
     if by_method:
@@ -182,27 +182,29 @@ def _sections() -> list[tuple[Section, ...]]:
     return sorted(groups.values(), key=lambda group: group[0].place)
 
 
-def _laid(context: Context, group: tuple[Section, ...]) -> Laid:
+def _layout(context: Context, group: tuple[Section, ...]) -> Layout:
     """A section with its blocks of each data set that has any."""
     on = [
         OnData(context.specs.get(data, ""), blocks)
         for i, data in enumerate([*context.run.data, ""])
         if (blocks := [block for section in group for block in section.of(context, data, f"d{i}")])
     ]
-    return Laid(group[0], on)
+    return Layout(group[0], on)
 
 
-def _front(context: Context, sections: list[Laid]) -> dict[str, Any]:
+def _front(context: Context, sections: list[Layout]) -> dict[str, Any]:
     run = context.run
-    front = [laid for laid in sections if laid.section.front]
+    front = [layout for layout in sections if layout.section.front]
     overviews = [
-        overview(context, data, [b for laid in front for each in laid.on if each.label == label for b in each.blocks])
+        overview(
+            context, data, [b for layout in front for each in layout.on if each.label == label for b in each.blocks]
+        )
         for data, label in context.specs.items()
     ]
     about = [(name, value) for name, value in notes.provenance(run) if name in ("Command", "Created", "Code")]
     return {
         "overviews": [each for each in overviews if each.table],
-        "front": [laid.section for laid in front],
+        "front": [layout.section for layout in front],
         "facts": about,
         "cells": len(run.info.cells),
         "done": sum(map(run.done, run.info.cells)),

@@ -49,7 +49,8 @@ def blocks(context: Context, kind: Kind) -> list[Block]:
 
 @every_kind
 def test_a_kind_stands_under_its_name(kind: Kind) -> None:
-    assert kind is KINDS[kind.name]
+    assert kind_of(kind.name) is kind
+    assert kind.name in KINDS
     if MEASUREMENTS.is_dir():
         assert (MEASUREMENTS / f"{kind.name}.py").is_file()
 
