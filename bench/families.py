@@ -155,12 +155,10 @@ def build(name: str, times: int = 1) -> nn.Module:
         raise unknown("family", name, FAMILIES)
     family = FAMILIES[name]
     size = family.size * times
-    input_size = {"img_size": size} if family.img_size else {}
+    settings = {**family.settings, **({"img_size": size} if family.img_size else {})}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        model: nn.Module = timm.create_model(
-            family.variant, num_classes=CLASSES, **family.settings, **input_size
-        ).eval()
+        model: nn.Module = timm.create_model(family.variant, num_classes=CLASSES, **settings).eval()
         for part, weight in model.named_parameters():
             if not part.endswith("bias") and not weight.any():
                 nn.init.normal_(weight, std=0.1) if weight.ndim > 1 else nn.init.ones_(weight)

@@ -1,6 +1,6 @@
 """``assay synthesize visualize``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -88,14 +88,13 @@ def visualize(
 ) -> Iterator[str]:
     """Draw what MODEL sees in WHAT: classes, LAYER, LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN.
 
-    The first ten classes unless WHAT or --depths says else.
-
     Parameters
     ----------
     model
         A model spec.
     what
-        Classes by index or name; layers, channels and neurons by the layer's name in assay layers MODEL.
+        Classes by index or name, the first ten unless this or --depths says else; layers, channels and neurons by the
+        layer's name in assay layers MODEL.
     method
         With settings, as in "visualize(parametrisation=maco, steps=512)".
     depths
@@ -116,27 +115,18 @@ def visualize(
     _check(depths=depths, count=count, size=size, start=start, facets=facets)
     subject = load(model)
     record: Visualize = method_of(method, Visualize, size=size and (subject.input_size[0], *size))
-    if generator and record.parametrisation != "latent":
-        raise AssayError('--generator is for --method "visualize(parametrisation=latent)"')
-    things = [Wish.read(subject, word) for word in what] + (_depths(subject, depths) if depths else [])
-    things = things or [Wish.of_class(subject, k) for k in range(min(len(subject.classes), CLASSES))]
-    data = _images(like, subject) if like else None
-    begin = read_picture(start, subject)[0] if start else None
-    if size or record.size:
-        high, wide = (record.size or subject.input_size)[1:]
-        data, begin = (images if images is None else resized(images, (high, wide)) for images in (data, begin))
-    source = generators.load(generator or "scenes") if record.parametrisation == "latent" else None
-    if source:  # of a picture of things, the class must be the first one
-        things = [thing if thing.label is None else thing._replace(target=Margin(thing.label)) for thing in things]
+    source = _generator(record, generator)
+    data, begin = _references(subject, like, start, record.size)
     natural = data if record.parametrisation in ("fourier", "maco") else None
     sheet: dict[str, Tensor] = {}
-    for thing in things:
+    for thing in _wishes(subject, what, depths, margin=source is not None):
         starts = _facets(subject, thing, like, facets, files.seed) if facets else begin
         n = facets or count
         names = [thing.name if n == 1 else f"{thing.name}-{i}" for i in range(n)]
+        draws = files.draws(subject, record, names)
+        how: dict[str, Any] = {"start": starts, "like": natural, "generator": source}
         with StepProgress(thing.title) as progress:
-            how: dict[str, Any] = {"start": starts, "like": natural, "generator": source, "callback": progress.step}
-            art = record(subject, thing.target, files.draws(subject, record, names), **how)
+            art = record(subject, thing.target, draws, callback=progress.step, **how)
         scores, facts = _results(subject, thing, art, data)
         yield from files.save(names, art, scores, model=subject, method=record, **facts)
         sheet[thing.title] = art.images[:1]
@@ -154,6 +144,34 @@ def _check(*, depths: int, count: int, size: tuple[int, int] | None, start: str 
         )
     if size and min(size) < 1:
         raise AssayError(f"--size {size[0]} {size[1]} must be 1 or more")
+
+
+def _generator(record: Visualize, spec: str | None) -> generators.Made | None:
+    """What draws latent codes, for the parametrisation that has them."""
+    if record.parametrisation == "latent":
+        return generators.load(spec or "scenes")
+    if spec:
+        raise AssayError('--generator is for --method "visualize(parametrisation=latent)"')
+    return None
+
+
+def _references(
+    model: Subject, like: str | None, start: str | None, size: tuple[int, ...] | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Images of the data ``like`` and the picture to start from, at the ``size`` (C, H, W) that is drawn."""
+    data = _images(like, model) if like else None
+    begin = read_picture(start, model)[0] if start else None
+    if size:
+        _, high, wide = size
+        data, begin = (None if images is None else resized(images, (high, wide)) for images in (data, begin))
+    return data, begin
+
+
+def _wishes(model: Subject, words: Sequence[str], depths: int, *, margin: bool) -> list[Wish]:
+    """What to draw; with ``margin``, for pictures of things, a class must be the first one."""
+    wishes = [Wish.read(model, word) for word in words] + (_depths(model, depths) if depths else [])
+    wishes = wishes or [Wish.of_class(model, k) for k in range(min(len(model.classes), CLASSES))]
+    return [wish._replace(target=Margin(wish.label)) if margin and wish.label is not None else wish for wish in wishes]
 
 
 def _results(
