@@ -105,7 +105,7 @@ class SynthesisCell(ClassPictureCell):
         generator = self._generator()
         return {**super().details(), **({"generator": generator.digest} if generator else {})}
 
-    def _generator(self) -> generators.Made | None:
+    def _generator(self) -> generators.ImageGenerator | None:
         return generators.load("scenes") if self.synthesis.parametrisation == "latent" else None
 
     def draw(self, model: Subject, classes: Tensor, names: Sequence[str]) -> Pictures:

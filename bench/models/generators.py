@@ -7,18 +7,17 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from assay.bench.models.checkpoints import fill
 from assay.bench.models.digest import digest_of
 from assay.bench.models.specs import call
 from assay.bench.models.subject import first_line
-from assay.bench.models.zoo import ZOO, read_card
+from assay.bench.models.weights import ZOO, fill, read_card
 from assay.bench.zoo.generator import Generator
 from assay.core.errors import AssayError, unknown
 
-SHIPPED = ZOO / "generators"
+WEIGHTS = ZOO / "generators"
 
 
-class Made(nn.Module):
+class ImageGenerator(nn.Module):
     """Pictures (N, C, H, W) in [0, 1] from standard normal codes (N, ``latent``), in eval mode.
 
     ``size`` is (C, H, W). ``digest`` is the sha256 of what it does when it is made: ``digest_of``.
@@ -53,7 +52,7 @@ class Made(nn.Module):
         return images.shape[1], images.shape[2], images.shape[3]
 
 
-def load(spec: str) -> Made:
+def load(spec: str) -> ImageGenerator:
     """The generator that ``spec`` names: ``scenes``, or ``py:package.module:function`` whose callable returns one.
 
     The user's is an ``nn.Module`` that maps codes (N, ``latent``) to images in [0, 1]. Raises ``AssayError`` with the
@@ -65,16 +64,16 @@ def load(spec: str) -> Made:
             raise AssayError(
                 f"{spec!r} must return an nn.Module with an attribute latent, not {type(network).__name__}"
             )
-        return Made(network, name=spec)
-    path = SHIPPED / f"{spec}.safetensors"
+        return ImageGenerator(network, name=spec)
+    path = WEIGHTS / f"{spec}.safetensors"
     if not path.is_file():
         raise unknown("generator", spec, [*names(), "py:package.module:function"])
     card = read_card(path)
     body = Generator(card["latent"], **card["settings"])
     fill(body, {key: value.float() for key, value in safetensors.torch.load_file(path).items()}, str(path))
-    return Made(body, name=spec, card=card)
+    return ImageGenerator(body, name=spec, card=card)
 
 
 def names() -> list[str]:
     """The generators whose weights are shipped."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))

@@ -10,9 +10,8 @@ import timm
 import timm.data
 from torch import nn
 
-from assay.bench.models.checkpoints import fill, read
 from assay.bench.models.subject import Subject, ensemble, first_line
-from assay.bench.models.zoo import from_zoo, zoo_names
+from assay.bench.models.weights import fill, from_zoo, read, zoo_names
 from assay.core.errors import AssayError, unknown
 
 IN_MEMORY: dict[str, Subject] = {}  # what ``assay.bench.models.in_memory`` lends

@@ -120,7 +120,7 @@ def test_a_nudged_weight(scenes: Path, tmp_path: Path, monkeypatch: pytest.Monke
             weight = next(p for p in network.parameters() if p.ndim == 4 or p.shape[0] == 10)
             weight.view(-1)[0] += weight.abs().max()
 
-    monkeypatch.setattr("assay.bench.models.zoo.fill", nudged)
+    monkeypatch.setattr("assay.bench.models.weights.fill", nudged)
     verdict = again(scenes, tmp_path / "run", options=SCENES)
     assert verdict.changes[0].line.startswith("zoo:resnet: other weights (digest ")
     assert any("heatmaps of clean images" in line for line in lines(verdict, "picture"))
@@ -138,7 +138,7 @@ def test_normalisation_doubled(scenes: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_another_normalisation_on_the_card(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = models.read_card
-    monkeypatch.setattr("assay.bench.models.zoo.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
+    monkeypatch.setattr("assay.bench.models.weights.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
     verdict = again(scenes, tmp_path / "run", options=replace(SCENES, models=("zoo:linear",)))
     assert verdict.changes[0].line.startswith("zoo:linear: its std is [0.5, 0.5, 0.5], was [0.25, 0.25, 0.25] (digest")
 

@@ -67,7 +67,7 @@ def no_module() -> int:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> generators.Made:
+def shipped() -> generators.ImageGenerator:
     return generators.load("scenes")
 
 
@@ -75,7 +75,7 @@ def random(n: int, latent: int) -> Tensor:
     return torch.randn(n, latent, generator=torch.Generator().manual_seed(7))
 
 
-def test_codes_become_pictures(shipped: generators.Made) -> None:
+def test_codes_become_pictures(shipped: generators.ImageGenerator) -> None:
     some = random(3, shipped.latent)
     with torch.no_grad():
         images = shipped(some)
@@ -92,21 +92,21 @@ def test_codes_become_pictures(shipped: generators.Made) -> None:
     assert not shipped.training
 
 
-def test_a_picture_has_a_gradient_by_its_code(shipped: generators.Made) -> None:
+def test_a_picture_has_a_gradient_by_its_code(shipped: generators.ImageGenerator) -> None:
     some = random(1, shipped.latent).requires_grad_()
     (slope,) = torch.autograd.grad(shipped(some).square().sum(), some)
     assert slope.isfinite().all()
     assert (slope != 0).all()
 
 
-def test_the_digest_is_of_the_weights(shipped: generators.Made) -> None:
+def test_the_digest_is_of_the_weights(shipped: generators.ImageGenerator) -> None:
     again = generators.load("scenes")
     assert again.digest == shipped.digest
     assert len(shipped.digest) == 64
     body = Own()
-    before = generators.Made(body, name="own").digest
+    before = generators.ImageGenerator(body, name="own").digest
     body.scale.data.add_(1e-6)
-    after = generators.Made(body, name="own").digest
+    after = generators.ImageGenerator(body, name="own").digest
     assert before != after
 
 
@@ -174,7 +174,7 @@ def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path, monkeypatc
     assert train(tmp_path / "stopped", cache=cache, recipe=SMALL)["sha256"] == whole["sha256"]
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == {"scenes.json", "scenes.safetensors"}
     assert train(tmp_path / "other", cache=cache, recipe=SMALL, seed=1)["sha256"] != whole["sha256"]
-    monkeypatch.setattr(generators, "SHIPPED", tmp_path / "whole")
+    monkeypatch.setattr(generators, "WEIGHTS", tmp_path / "whole")
     made = generators.load("scenes")
     assert made.card["epochs"] == 2
     assert set(made.card["kept"]) == {"resnet"}
@@ -210,13 +210,13 @@ def test_the_command_trains_it(
     assert json.loads((tmp_path / "generators" / "scenes.json").read_text())["epochs"] == 1
 
 
-def test_the_shipped_card_tells_the_recipe(shipped: generators.Made) -> None:
+def test_the_shipped_card_tells_the_recipe(shipped: generators.ImageGenerator) -> None:
     recipe = json.loads(json.dumps(asdict(GeneratorRecipe())))
     assert {key: shipped.card[key] for key in recipe} == recipe
     assert isinstance(shipped.body, Generator)
 
 
-def test_redrawn_scenes_keep_their_class(shipped: generators.Made, tmp_path: Path) -> None:
+def test_redrawn_scenes_keep_their_class(shipped: generators.ImageGenerator, tmp_path: Path) -> None:
     told = codes(records(tmp_path, "test", 60), np.random.default_rng(0))
     with torch.no_grad():
         redrawn = shipped(told)
@@ -226,7 +226,7 @@ def test_redrawn_scenes_keep_their_class(shipped: generators.Made, tmp_path: Pat
     assert min(shipped.card["kept"].values()) >= 0.8
 
 
-def test_a_turned_pair_turns_the_object(shipped: generators.Made) -> None:
+def test_a_turned_pair_turns_the_object(shipped: generators.ImageGenerator) -> None:
     """Without the other kinds of change: a quarter turn of object, its place and its mark is one of the picture."""
     code = torch.zeros(1, shipped.latent)
     code[:, [0, 2, 4, 6, 8]] = 1.0  # directions

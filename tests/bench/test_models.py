@@ -127,7 +127,7 @@ def test_the_zoo_is_small_and_described() -> None:
 def test_a_zoo_file_must_be_the_one_of_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for suffix in (".json", ".safetensors"):
         (tmp_path / f"linear{suffix}").write_bytes((ZOO / f"linear{suffix}").read_bytes())
-    monkeypatch.setattr("assay.bench.models.zoo.ZOO", tmp_path)
+    monkeypatch.setattr("assay.bench.models.weights.ZOO", tmp_path)
     assert load("zoo:linear").name == "zoo:linear"
     whole = (tmp_path / "linear.safetensors").read_bytes()
     (tmp_path / "linear.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

@@ -112,7 +112,7 @@ def visualize(
     generator
         For latent: scenes, or py:MODULE:FUNCTION.
     """
-    _check(depths=depths, count=count, size=size, start=start, facets=facets)
+    _check(depths, count, size, start, facets)
     subject = load(model)
     record: Visualize = method_of(method, Visualize, size=size and (subject.input_size[0], *size))
     source = _generator(record, generator)
@@ -123,10 +123,9 @@ def visualize(
         starts = _facets(subject, thing, like, facets, files.seed) if facets else begin
         n = facets or count
         names = [thing.name if n == 1 else f"{thing.name}-{i}" for i in range(n)]
-        draws = files.draws(subject, record, names)
         how: dict[str, Any] = {"start": starts, "like": natural, "generator": source}
         with StepProgress(thing.title) as progress:
-            art = record(subject, thing.target, draws, callback=progress.step, **how)
+            art = record(subject, thing.target, files.draws(subject, record, names), callback=progress.step, **how)
         scores, facts = _results(subject, thing, art, data)
         yield from files.save(names, art, scores, model=subject, method=record, **facts)
         sheet[thing.title] = art.images[:1]
@@ -134,7 +133,7 @@ def visualize(
         yield _sheet(files, subject, sheet)
 
 
-def _check(*, depths: int, count: int, size: tuple[int, int] | None, start: str | None, facets: int) -> None:
+def _check(depths: int, count: int, size: tuple[int, int] | None, start: str | None, facets: int) -> None:
     """Raise ``AssayError`` for numbers that make no sense, or not together."""
     if count < 1 or depths < 0 or facets < 0:
         raise AssayError("--count must be 1 or more, --depths and --facets not negative")
@@ -146,7 +145,7 @@ def _check(*, depths: int, count: int, size: tuple[int, int] | None, start: str 
         raise AssayError(f"--size {size[0]} {size[1]} must be 1 or more")
 
 
-def _generator(record: Visualize, spec: str | None) -> generators.Made | None:
+def _generator(record: Visualize, spec: str | None) -> generators.ImageGenerator | None:
     """What draws latent codes, for the parametrisation that has them."""
     if record.parametrisation == "latent":
         return generators.load(spec or "scenes")
