@@ -5,10 +5,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
-from assay.bench import models
 from assay.bench.data import DataSet, DecodeError, Example
 from assay.bench.data import load as load_data
-from assay.bench.models import Fit, Subject
+from assay.bench.models import specs
+from assay.bench.models.subject import Fit, Subject
 from assay.core.errors import AssayError
 
 CAPACITY = 16  # models, and data sets at the size of a model, that a process keeps
@@ -28,7 +28,7 @@ class Classifier(Protocol):
 @lru_cache(maxsize=CAPACITY)
 def subject(spec: str, device: str) -> Subject:
     """The model of a spec."""
-    return models.load(spec).to(device)
+    return specs.load(spec).to(device)
 
 
 def planned_subject(spec: str, digest: str, device: str) -> Subject:
