@@ -17,7 +17,7 @@ COMMANDS = {  # name: where it is, and what stands beside it in the help
     "export": ("export:export", "Write tables and figures of RUN for papers and other programs."),
     "list": ("list:list_", "List what there is: models, data, attacks, explainers, metrics, syntheses or presets."),
     "layers": ("layers:layers", "List the layers of MODEL with shape and grid, and mark the one that Grad-CAM uses."),
-    "inspect": ("inspect:inspect", "Show what MODEL has learned: filters, activations, patches, codes and more."),
+    "inspect": ("inspect:inspect", "Show what MODEL has learned, as pictures and tables."),
     "families": ("families:families", "Find the Grad-CAM layer of one small variant of every timm family."),
     "attack": ("attack:attack", "Attack MODEL on one IMAGE."),
     "explain": ("explain:explain", "Explain MODEL on one IMAGE."),
@@ -37,7 +37,9 @@ for _name, (_where, _help) in COMMANDS.items():
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 all done, 1 some cells failed, 2 wrong usage, said in one line."""
+    tokens = sys.argv[1:] if tokens is None else tokens
     try:
+        _describe(tokens)
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(status, Iterator):
             for line in status:
@@ -49,3 +51,14 @@ def main(tokens: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _describe(tokens: Sequence[str]) -> None:
+    """Give the command that is called its whole docstring for ``--help``, where the list has the line above."""
+    command = app
+    for name in tokens:
+        if name.startswith("-") or name not in command:
+            return
+        command = command[name]
+        if command.default_command is not None:
+            command.help = None

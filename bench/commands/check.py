@@ -19,9 +19,10 @@ def check(
     junit: Path | None = None,
     markdown: Path | None = None,
 ) -> int:
-    """Compare RUN with an earlier run or a baseline: exit 1 where a metric or a picture got worse beyond tolerance.
+    """Compare RUN with an earlier run or a baseline: exit 1 where something got worse.
 
-    Writes check.json, junit.xml, summary.md and a page, index.html, with old, new and difference side by side.
+    That is a metric or a picture beyond its tolerance. Writes check.json, junit.xml, summary.md and a page, index.html,
+    with old, new and difference side by side.
 
     Parameters
     ----------

@@ -31,10 +31,11 @@ def zoo(
     trades: float | None = None,
     name: str | None = None,
 ) -> Iterator[str]:
-    """Train zoo models, all unless NAMES are given; a stopped training goes on after its last epoch.
+    """Train zoo models, a generator, or a network that paints in styles.
 
-    With --adversary or --trades the recipe of one model is trained against attacks, as a model of another name. The
-    name "generator" trains what draws scenes from latent codes, to generators/scenes.safetensors.
+    All zoo models unless NAMES are given; a stopped training goes on after its last epoch. With --adversary or --trades
+    the recipe of one model is trained against attacks, as a model of another name. The name "generator" trains what
+    draws scenes from latent codes, to generators/scenes.safetensors.
 
     Parameters
     ----------

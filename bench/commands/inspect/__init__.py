@@ -27,9 +27,10 @@ PARTS = {
 
 
 def inspect(model: str, /, *what: str, options: Annotated[Options | None, Parameter(name="*")] = None) -> Iterator[str]:
-    """Show what MODEL has learned: any of filters, activations, patches, receptive-field, codes, units.
+    """Show what MODEL has learned, as pictures and tables.
 
-    For the activations a picture may stand among WHAT, a file or DATA#NUMBER. Writes PNG and CSV.
+    WHAT is any of filters, activations, patches, receptive-field, codes, units. For the activations a picture may stand
+    among WHAT, a file or DATA#NUMBER. Writes PNG and CSV.
     """
     options = options or Options()
     parts, others = [word for word in what if word in PARTS], [word for word in what if word not in PARTS]
