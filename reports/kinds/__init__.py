@@ -5,6 +5,7 @@ file of that name in this folder says how its numbers and pictures are explained
 a kind, but for the verdict over kinds in ``assay.reports.run.ranking`` and ``findings``.
 """
 
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from assay.core.tables import Table
@@ -24,6 +25,7 @@ def all_kinds() -> "list[Kind]":
     return [kind_of(name) for name in NAMES]
 
 
+@cache
 def kind_of(name: str) -> "Kind":
     """The kind of that name; one that says nothing where a run has a kind that this version does not know."""
     from assay.reports.kinds.base import Kind

@@ -8,10 +8,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from assay import reports
 from assay.reports.gate import compare, load
+from tests.reports.conftest import blank
 
 HERE = Path(__file__).parent
 RUNS = sorted(HERE.glob("schema-*"))
@@ -35,8 +37,14 @@ def test_rows_and_facts_are_read(run: Path, kept: Path) -> None:
     assert set(results.rows["method"]) <= set(results.info.methods)
 
 
-def test_tables_say_what_they_said(run: Path, kept: Path) -> None:
-    summary = reports.tables(reports.load(run))["summary"]
+@pytest.fixture(scope="module")
+def tables() -> dict[Path, dict[str, pd.DataFrame]]:
+    """The tables of each run."""
+    return {run: reports.tables(reports.load(run)) for run in RUNS}
+
+
+def test_tables_say_what_they_said(run: Path, kept: Path, tables: dict[Path, dict[str, pd.DataFrame]]) -> None:
+    summary = tables[run]["summary"]
     robust = summary.query("kind == 'attack' and name == 'pgd' and norm == 'linf' and metric == 'robust_accuracy'")
     assert robust.groupby("model")["value"].agg(list).to_dict() == {
         "py:tests.bench.nets:convolutional": pytest.approx([12 / 12, 8 / 12]),
@@ -45,9 +53,11 @@ def test_tables_say_what_they_said(run: Path, kept: Path) -> None:
     assert sorted(set(robust["eps"])) == [0.05, 0.1]
 
 
-def test_rows_have_their_cells_method_a_source_and_a_variant(run: Path, kept: Path) -> None:
+def test_rows_have_their_cells_method_a_source_and_a_variant(
+    run: Path, kept: Path, tables: dict[Path, dict[str, pd.DataFrame]]
+) -> None:
     """A transfer's text ended in its source; an inversion's rows named the layer in place of the cell's None."""
-    summary = reports.tables(reports.load(run))["summary"]
+    summary = tables[run]["summary"]
     transfer = summary[summary["kind"] == "transfer"]
     assert transfer["method"].str.endswith("samples=1)").all()
     assert set(transfer["source"]) == {"py:tests.bench.nets:convolutional", "py:tests.bench.nets:linear"}
@@ -60,7 +70,9 @@ def test_rows_have_their_cells_method_a_source_and_a_variant(run: Path, kept: Pa
     assert not summary.loc[~summary["kind"].isin(["transfer", "inversion"]), ["source", "variant"]].any(axis=None)
 
 
-def test_the_report_is_written(run: Path, kept: Path, tmp_path: Path) -> None:
+def test_the_report_is_written(run: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures are drawn in ``tests/contract/test_kinds.py``."""
+    monkeypatch.setattr("assay.reports.site.pages.draw", blank)
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     index = reports.write(copy)

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from assay import reports
 from assay.reports.gate import compare, load, output
 from assay.reports.gate.tolerances import read
-from tests.reports.builder import Builder, plain_picture
+from tests.reports.builder import ATTACKS, EXPLAINERS, Builder, plain_picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = (390, 1440)
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = ("zoo:resnet", "zoo:robust", "zoo:vit", "zoo:mlp", "zoo:linear", "zoo:convnext", "zoo:hybrid")
-    builder = Builder(models=models, images=8, kinds=KINDS, sources=models[:2])
+    few: dict[str, Any] = {"attacks": (*ATTACKS[:4], ATTACKS[-1]), "explainers": EXPLAINERS[2:5], "shown": 2}
+    builder = Builder(models=models, images=8, kinds=KINDS, sources=models[:2], **few)
     return reports.write(builder.write(tmp_path_factory.mktemp("run"))).parent
 
 
