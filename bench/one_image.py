@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.data.base import to_image
 from assay.bench.data.folder import RESAMPLING, decode, fit
@@ -56,15 +57,20 @@ def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
         squash = model.fit.crop_mode == "squash"
         picture = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample, squash)
         return to_image(np.asarray(picture), channels)[None], None, source
+    data, number = find(source)
+    example = dataset(source.rpartition("#")[0], len(data), model).example(number)
+    return example.image[None], example.label, example.id
+
+
+def find(source: str) -> tuple[DataSet, int]:
+    """The data set and the place in it that DATA#NUMBER names; ``AssayError`` where there is no such picture."""
     spec, sign, number = source.rpartition("#")
     if not sign:
         raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
     data = load_data(spec)
-    data = dataset(spec, len(data), model)
     if not number.isdecimal() or int(number) >= len(data):
         raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
-    example = data.example(int(number))
-    return example.image[None], example.label, example.id
+    return data, int(number)
 
 
 def class_of(name: str, model: Subject) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from assay.attacks import evaluate
 from assay.attacks.judge import Outcome
+from assay.bench.commands import ModelSpec, PictureSpec
 from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
 from assay.bench.methods import parse_attack
@@ -15,8 +16,8 @@ from assay.bench.one_image import Answer, class_of, read_picture, save_pictures
 
 
 def attack(
-    model: str,
-    image: str,
+    model: ModelSpec,
+    image: PictureSpec,
     /,
     *,
     method: str = "pgd",
@@ -28,10 +29,6 @@ def attack(
 
     Parameters
     ----------
-    model
-        A model spec.
-    image
-        A picture file, or DATA#NUMBER such as scenes#3.
     method
         An attack with settings, as in "fgsm(eps=8/255, goal=least_likely)".
     label

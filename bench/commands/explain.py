@@ -9,6 +9,7 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
+from assay.bench.commands import ModelSpec, PictureSpec
 from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import load
@@ -19,8 +20,8 @@ from assay.explain import EXPLAINERS, Occlusion
 
 
 def explain(
-    model: str,
-    image: str,
+    model: ModelSpec,
+    image: PictureSpec,
     /,
     *,
     method: str = "grad-cam",
@@ -32,10 +33,6 @@ def explain(
 
     Parameters
     ----------
-    model
-        A model spec.
-    image
-        A picture file, or DATA#NUMBER such as scenes#3.
     method
         An explainer with settings, as in "occlusion(stride=4)".
     label

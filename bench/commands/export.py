@@ -3,26 +3,22 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from assay import reports
+from assay.bench.commands import Words
 from assay.bench.runs.store import StoreError
 from assay.reports.context import gather
 from assay.reports.export import check_figures, save_figures, save_tables
 from assay.reports.site.plots import all_plots
-
-Many = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
 def export(
     run: Path,
     /,
     *,
-    tables: Many = (),
-    format: Many = ("csv", "parquet", "latex", "markdown"),  # noqa: A002
-    figures: Many = ("pdf", "png"),
+    tables: Words = (),
+    format: Words = ("csv", "parquet", "latex", "markdown"),  # noqa: A002
+    figures: Words = ("pdf", "png"),
     width: float = 6.5,
     dpi: int = 300,
     out: Path | None = None,

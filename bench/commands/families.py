@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from assay.bench.commands import Words
 from assay.bench.families import rows, table
 
 
-def families(
-    names: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (), /, *, out: Path | None = None
-) -> Iterator[str]:
+def families(names: Words = (), /, *, out: Path | None = None) -> Iterator[str]:
     """Find the Grad-CAM layer of one small variant of every timm family, all unless NAMES are given.
 
     Parameters

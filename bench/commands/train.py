@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from assay.bench.commands import Words
 from assay.bench.models import load
 from assay.bench.progress import TrainingProgress
 from assay.bench.training import generator
@@ -20,7 +21,7 @@ app = App(name="train")
 
 @app.default
 def zoo(
-    names: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    names: Words = (),
     /,
     *,
     out: Path = Path("zoo"),

@@ -15,7 +15,6 @@ from typing import Self
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from assay.bench.data.base import DataSet, DecodeError, Example, Size, pixels_sha256, to_image
 from assay.core.errors import AssayError, unknown
@@ -61,7 +60,9 @@ class Pictures(DataSet):
             picture = fit(picture, self.size[1:], self.crop_pct, RESAMPLING[self.interpolation], self.squash)
             mask = mask and fit(mask, self.size[1:], self.crop_pct, Image.Resampling.NEAREST, self.squash)
         image = to_image(np.asarray(picture), self.size and self.size[0])
-        return Example(self.ids[i], image, self.labels[i], None if mask is None else _object(mask))
+        return Example(
+            self.ids[i], image, self.labels[i], None if mask is None else torch.from_numpy(np.asarray(mask) > 0)
+        )
 
     def sha256(self, i: int) -> str:
         return pixels_sha256(np.asarray(self.picture(i)))
@@ -209,10 +210,6 @@ def _read(path: Path) -> Image.Image:
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DecodeError(f"{path} cannot be decoded: {reason}") from error
-
-
-def _object(mask: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(mask) > 0)
 
 
 def _class_folders(root: Path) -> list[str]:

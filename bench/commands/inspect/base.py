@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from assay.bench.commands import Words
 from assay.bench.data import DataSet
 from assay.bench.loading import dataset
 from assay.bench.models import Subject
@@ -40,7 +38,7 @@ class Options:
     top: int = 6
     out: Path = Path("inspect")
     seed: int = 0
-    beside: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    beside: Words = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from assay.bench.commands import ModelSpec, PictureSpec
 from assay.bench.commands.synthesize.files import FILES, Files, method_of, read_large
 from assay.bench.measurements.dream import dream_scores
 from assay.bench.models import load
@@ -10,8 +11,8 @@ from assay.synthesis.dream import DeepDream
 
 
 def dream(
-    model: str,
-    picture: str,
+    model: ModelSpec,
+    picture: PictureSpec,
     /,
     *,
     method: str = "deep-dream",
@@ -23,10 +24,6 @@ def dream(
 
     Parameters
     ----------
-    model
-        A model spec.
-    picture
-        A file, or DATA#NUMBER.
     method
         With settings, as in "deep-dream(layer=layer3, octaves=5, tile=512)".
     guide

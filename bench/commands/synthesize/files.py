@@ -5,27 +5,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from cyclopts import Parameter
 from PIL import Image
 from torch import Tensor
 
-from assay.bench.data import load as load_data
 from assay.bench.data.base import to_image
 from assay.bench.data.folder import decode
 from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject
-from assay.bench.one_image import to_picture
+from assay.bench.one_image import find, to_picture
 from assay.bench.writing import writing
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.synthesis import SYNTHESES
 from assay.synthesis.base import Art
-
-Words = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
 @Parameter(name="*")
@@ -81,17 +78,12 @@ def method_of(text: str, *kinds: type, **settings: Any) -> Any:
 
 def read_large(source: str, model: Subject | None, longest: int | None = None) -> tuple[Tensor, str]:
     """A picture (1, C, H, W) at its own size, or with ``longest`` pixels on its longer side, and its id."""
-    if not Path(source).is_file() and "#" in source:
-        spec, _, number = source.rpartition("#")
-        data = load_data(spec)
-        if not number.isdecimal() or int(number) >= len(data):
-            raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
-        example = data.example(int(number))
-        pixels, name = to_picture(to_bytes(example.image[None])[0]), example.id
-    elif Path(source).is_file():
+    if Path(source).is_file():
         pixels, name = decode(Path(source)), source
     else:
-        raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
+        data, number = find(source)
+        example = data.example(number)
+        pixels, name = to_picture(to_bytes(example.image[None])[0]), example.id
     if longest is not None and longest < 1:
         raise AssayError(f"--longest {longest} must be 1 or more")
     if longest is not None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from assay.bench.commands.synthesize.files import FILES, Files, Words, method_of
+from assay.bench.commands import ModelSpec, PictureSpec, Words
+from assay.bench.commands.synthesize.files import FILES, Files, method_of
 from assay.bench.layers import depths, plain
 from assay.bench.measurements.inversion import inversion_scores
 from assay.bench.models import load
@@ -14,16 +15,12 @@ from assay.synthesis.invert import Invert
 
 
 def invert(
-    model: str, picture: str, layers: Words = (), /, *, method: str = "invert", files: Files = FILES
+    model: ModelSpec, picture: PictureSpec, layers: Words = (), /, *, method: str = "invert", files: Files = FILES
 ) -> Iterator[str]:
     """Draw what LAYERS of MODEL have kept of PICTURE.
 
     Parameters
     ----------
-    model
-        A model spec.
-    picture
-        A file, or DATA#NUMBER.
     layers
         Names from assay layers MODEL; five from first to last unless given.
     method

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.bench.commands.synthesize.files import FILES, Files, Words, method_of, read_large
+from assay.bench.commands import PictureSpec, Words
+from assay.bench.commands.synthesize.files import FILES, Files, method_of, read_large
 from assay.bench.models import load
 from assay.bench.progress import StepProgress
 from assay.core.errors import AssayError, unknown
@@ -16,7 +17,7 @@ from assay.synthesis.style import StyleTransfer
 
 
 def style(
-    content: str,
+    content: PictureSpec,
     styles: Words = (),
     /,
     *,
@@ -31,8 +32,6 @@ def style(
 
     Parameters
     ----------
-    content
-        A file, or DATA#NUMBER.
     styles
         Files or DATA#NUMBER; several are blended. With --network, names of the styles that it knows.
     model

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from assay.bench.commands.synthesize.files import FILES, Files, Words, method_of, read_large
+from assay.bench.commands import Words
+from assay.bench.commands.synthesize.files import FILES, Files, method_of, read_large
 from assay.bench.models import load
 from assay.bench.progress import StepProgress
 from assay.core.errors import AssayError

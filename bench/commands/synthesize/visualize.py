@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.bench.commands import ModelSpec, Words
 from assay.bench.commands.drawing import draw
-from assay.bench.commands.synthesize.files import FILES, Files, Words, method_of
+from assay.bench.commands.synthesize.files import FILES, Files, method_of
 from assay.bench.data import load as load_data
 from assay.bench.layers import depths as layer_depths
 from assay.bench.layers import usual_layer
@@ -72,7 +73,7 @@ class Wish(NamedTuple):
 
 
 def visualize(
-    model: str,
+    model: ModelSpec,
     what: Words = (),
     /,
     *,
@@ -90,8 +91,6 @@ def visualize(
 
     Parameters
     ----------
-    model
-        A model spec.
     what
         Classes by index or name, the first ten unless this or --depths says else; layers, channels and neurons by the
         layer's name in assay layers MODEL.
