@@ -199,6 +199,7 @@ def test_a_config_file_is_a_start(tmp_path: Path) -> None:
     assert set(tables.summary["kind"]) == {"clean"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_is_written_when_asked_for(tmp_path: Path) -> None:
     run(SPEC, "digits", attacks="fgsm", limit=3, out=tmp_path, report=True)
     assert (tmp_path / "report" / "index.html").is_file()

@@ -91,6 +91,7 @@ def test_unknown_keys_of_a_config_file_are_named(capsys: pytest.CaptureFixture[s
     assert "is no TOML" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
     config = tmp_path / "my.toml"
     config.write_text("limit = 7\n")

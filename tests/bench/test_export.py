@@ -25,7 +25,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     out = tmp_path_factory.mktemp("export") / "run"
     attacks = ["fgsm(eps=0.05)", "pgd(eps=0.05, steps=3)", "pgd(eps=0.1, steps=3)"]
     models = [OWN + "convolutional", OWN + "linear"]
-    return run(models, "digits", attacks=attacks, explainers=["saliency", "random-map"], limit=12, out=out)
+    return run(models, "digits", attacks=attacks, explainers=["saliency", "random-map"], limit=6, out=out)
 
 
 def drawn(look: Look) -> Figure:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from assay import reports
 from assay.bench.measurements import Options, Setup
 from assay.bench.runs.engine import run
-from assay.reports import write
 from tests.bench.real import REAL, mnist, needed
 
 pytestmark = pytest.mark.real
@@ -21,8 +21,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table(out: Path) -> pd.DataFrame:
-    write(out)
-    return pd.read_csv(out / "tables" / "summary.csv")
+    return reports.tables(reports.load(out))["summary"]
 
 
 def test_mobilenet_knows_the_photographs(tmp_path: Path) -> None:
@@ -33,6 +32,7 @@ def test_mobilenet_knows_the_photographs(tmp_path: Path) -> None:
     assert accuracy["value"] == pytest.approx(0.91, abs=0.0101)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
     options = Options(
         models=("py:subjects:mobilenetv2_100",),
@@ -45,6 +45,7 @@ def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
     )
     result = run(options, tmp_path)
     assert (result.failed, result.skipped) == (0, 0)
+    reports.write(tmp_path)
     summary = table(tmp_path)
     fooled = summary[(summary["metric"] == "fooling_rate") & summary["method"].str.startswith("PGD")]
     assert (fooled["value"] == 1).all()

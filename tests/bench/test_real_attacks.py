@@ -103,7 +103,7 @@ def test_pgd_succeeds_as_often_as_published() -> None:
 
 
 def test_the_more_an_attack_tries_the_less_stands() -> None:
-    case = lenet("mnist_lenet5_robust", 60)
+    case = lenet("mnist_lenet5_robust", 24)
     attacks = [
         FGSM(eps=0.3),
         PGD(eps=0.3),
@@ -134,6 +134,7 @@ def test_no_image_of_cifar_stands_the_worst_case(cifar: Case) -> None:
     assert success(WorstCase(eps=8 / 255), cifar) == 1
 
 
+@pytest.mark.slow
 def test_the_curve_of_one_minimal_attack_runs_through_pgd_at_six_radii(cifar: Case) -> None:
     """FMN's distances give robust accuracy at every radius; PGD at one radius may differ by a few images."""
     _, images, _ = cifar
