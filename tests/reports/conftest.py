@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from assay import reports
+from assay.reports.context import Context, gather
 from assay.reports.drawing.theme import Plot
 from assay.reports.site import plots
 from tests.reports.builder import Builder
@@ -36,3 +38,9 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run: three models, two data sets, all kinds. Tests must not write into it."""
     return Builder(data=("scenes", "scenes?shortcut=lies")).write(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def whole(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """The whole run with its tables."""
+    return gather(reports.load(run), tmp_path_factory.mktemp("album"))

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from assay import reports
+from assay.reports.context import Context
 from assay.reports.run import cross_attack_checks as checks
 from assay.reports.run.records import Method
 from tests.reports import made
@@ -194,8 +195,8 @@ def test_attacks_without_a_norm_do_not_cast_doubt_on_a_model(tmp_path: Path) -> 
     assert table["attacks came to rest"] == "passed"
 
 
-def test_an_old_run_is_checked_as_far_as_its_methods_tell(run: Path) -> None:
-    table = reports.tables(reports.load(run))["checks"]
+def test_an_old_run_is_checked_as_far_as_its_methods_tell(whole: Context) -> None:
+    table = whole.tables["checks"]
     states = table.groupby("check")["state"].agg(set).to_dict()
     assert states["many steps beat one"] == {"passed"}
     assert states["gradients beat black boxes"] == {"not tested"}

@@ -10,6 +10,7 @@ import pytest
 
 from assay import reports
 from assay.core.errors import AssayError
+from assay.reports.context import Context
 from assay.reports.run import ranking, schema1
 from assay.reports.run.outcomes import survivors
 from tests.reports.builder import ATTACKS, EXPLAINERS, Builder
@@ -21,9 +22,8 @@ def small(run: Path, **changes: object) -> Path:
     return Builder(**{**SMALL, **changes}).write(run)  # type: ignore[arg-type]
 
 
-def test_summary_has_one_row_per_coordinate(run: Path) -> None:
-    results = reports.load(run)
-    summary = reports.tables(results)["summary"]
+def test_summary_has_one_row_per_coordinate(whole: Context) -> None:
+    results, summary = whole.run, whole.tables["summary"]
     cell = ["model", "data", "kind", "method", "source", "variant"]
     columns = [*cell[:4], "name", "norm", "eps", "goal", *cell[4:], "metric", "value", "low", "high", "n"]
     assert list(summary.columns) == [*columns, "direction", "flags"]
@@ -40,8 +40,8 @@ def test_summary_has_one_row_per_coordinate(run: Path) -> None:
         assert row["value"] == pytest.approx(mine["value"].agg(statistic), nan_ok=True)
 
 
-def test_flags_count_images(run: Path) -> None:
-    summary = reports.tables(reports.load(run))["summary"]
+def test_flags_count_images(whole: Context) -> None:
+    summary = whole.tables["summary"]
     attacks = summary[(summary["kind"] == "attack") & (summary["metric"] == "robust_accuracy")]
     assert set(attacks["flags"]) == {"boundary:3"}  # images 3, 10 and 17 of 20
 
