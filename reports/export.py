@@ -15,29 +15,33 @@ from matplotlib.figure import Figure
 from assay.core.errors import AssayError, unknown
 from assay.reports import paper
 from assay.reports.drawing.theme import LIGHT, Look, Plot, themed
+from assay.reports.run.records import Method
 
 PAGE = 500  # rows that one can still read
 FEW = 8  # figures that are drawn faster than a second process starts
 POINTS = 72  # in an inch
 
 
-def _csv(table: pd.DataFrame, path: Path) -> None:
+Methods = Mapping[str, Method]
+
+
+def _csv(table: pd.DataFrame, path: Path, _: Methods) -> None:
     table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _parquet(table: pd.DataFrame, path: Path) -> None:
+def _parquet(table: pd.DataFrame, path: Path, _: Methods) -> None:
     table.to_parquet(path, index=False)
 
 
-def _latex(table: pd.DataFrame, path: Path) -> None:
-    path.write_text(paper.latex(table), encoding="utf-8")
+def _latex(table: pd.DataFrame, path: Path, methods: Methods) -> None:
+    path.write_text(paper.latex(table, methods), encoding="utf-8")
 
 
-def _markdown(table: pd.DataFrame, path: Path) -> None:
-    path.write_text(paper.markdown(table), encoding="utf-8")
+def _markdown(table: pd.DataFrame, path: Path, methods: Methods) -> None:
+    path.write_text(paper.markdown(table, methods), encoding="utf-8")
 
 
-FORMATS: dict[str, tuple[str, Callable[[pd.DataFrame, Path], None]]] = {
+FORMATS: dict[str, tuple[str, Callable[[pd.DataFrame, Path, Methods], None]]] = {
     "csv": ("csv", _csv),
     "parquet": ("parquet", _parquet),
     "latex": ("tex", _latex),
@@ -48,12 +52,17 @@ FIGURES = ("pdf", "png")
 
 
 def save_tables(
-    tables: Mapping[str, pd.DataFrame], folder: Path, formats: Sequence[str], chosen: Sequence[str] = ()
+    tables: Mapping[str, pd.DataFrame],
+    folder: Path,
+    formats: Sequence[str],
+    chosen: Sequence[str] = (),
+    methods: Methods | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Write the ``chosen`` tables, all that have rows unless some are; the files, and the tables too long to read.
 
     CSV and Parquet hold every digit and column; LaTeX and Markdown are made to be read, and only tables of at most 500
-    rows unless they are ``chosen``. Raises ``AssayError`` for an unknown table or format.
+    rows unless they are ``chosen``; the run's ``methods``, by their texts, have short names in them. Raises
+    ``AssayError`` for an unknown table or format.
     """
     for kind, names, choices in (("format", formats, FORMATS), ("table", chosen, tables)):
         for name in names:
@@ -69,7 +78,7 @@ def save_tables(
                 long.append(name)
                 continue
             files.append(folder / f"{name}.{ending}")
-            write(tables[name], files[-1])
+            write(tables[name], files[-1], methods or {})
     return files, list(dict.fromkeys(long))
 
 

@@ -1,12 +1,15 @@
 """Tables as a paper shows them: short names, a value with its interval in one cell; as LaTeX and Markdown."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
-from assay.reports.run import labels as names
+from assay.reports.run import labels
+from assay.reports.run.records import Method
+from assay.reports.run.tables import METHOD
 
 MODELS = ("model", "source", "victim", "suspect_model", "sound_model")
 METHODS = ("method", "other", "attack", "best_explainer", "best_control")
@@ -38,22 +41,25 @@ class Brief(NamedTuple):
     same: dict[str, str]
 
 
-def latex(table: pd.DataFrame) -> str:
-    """A ``tabular`` a data set, with the rules of booktabs, after comments of what is the same in all rows."""
-    found = ["% \\usepackage{booktabs}\n"]
-    for part in _parts(table):
+def latex(table: pd.DataFrame, methods: Mapping[str, Method] | None = None) -> str:
+    """A ``tabular`` a data set, with the rules of booktabs, after comments of what is the same in all rows.
+
+    ``methods``, by their texts, are those of the run: they have short names, others stand as they are.
+    """
+    lines = ["% \\usepackage{booktabs}\n"]
+    for part in _parts(table, methods or {}):
         brief = shortened(part)
         cells = brief.cells.map(in_latex).rename(columns=in_latex)
         columns = "".join("r" if name in brief.numbers else "l" for name in brief.cells)
-        found += [f"% {name}: {' '.join(value.split())}\n" for name, value in brief.same.items()]
-        found.append(cells.style.hide(axis="index").to_latex(hrules=True, column_format=columns))
-    return "".join(found)
+        lines += [f"% {name}: {' '.join(value.split())}\n" for name, value in brief.same.items()]
+        lines.append(cells.style.hide(axis="index").to_latex(hrules=True, column_format=columns))
+    return "".join(lines)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table a data set as GitHub's Markdown, each after a line of what is the same in all rows."""
-    found = []
-    for part in _parts(table):
+def markdown(table: pd.DataFrame, methods: Mapping[str, Method] | None = None) -> str:
+    """A table a data set as GitHub's Markdown, each after a line of what is the same in all rows; as ``latex``."""
+    parts = []
+    for part in _parts(table, methods or {}):
         brief = shortened(part)
         heads = [str(name) for name in brief.cells]
         rule = ["--:" if name in brief.numbers else ":--" for name in heads]
@@ -62,17 +68,17 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         rows = [map(in_markdown, heads), rule, *zip(*columns, strict=True)]
         if brief.same:
-            found.append("; ".join(f"{in_markdown(name)}: {in_markdown(text)}" for name, text in brief.same.items()))
-        found.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
-    return "\n\n".join(found) + "\n"
+            parts.append("; ".join(f"{in_markdown(name)}: {in_markdown(text)}" for name, text in brief.same.items()))
+        parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join(parts) + "\n"
 
 
 def in_latex(text: str) -> str:
     """Text in a cell; a bracket or star at its start would belong to the line break before it."""
     plain = " ".join(text.split())
     pairs = zip(plain, f"{plain[1:]} ", strict=False)
-    found = "".join(TEX.get(sign, sign) + ("{}" if sign + after in LIGATURES else "") for sign, after in pairs)
-    return f"{{{found[0]}}}{found[1:]}" if found.startswith(("[", "*")) else found
+    tex = "".join(TEX.get(sign, sign) + ("{}" if sign + after in LIGATURES else "") for sign, after in pairs)
+    return f"{{{tex[0]}}}{tex[1:]}" if tex.startswith(("[", "*")) else tex
 
 
 def in_markdown(text: str) -> str:
@@ -89,9 +95,9 @@ def shortened(table: pd.DataFrame) -> Brief:
     values = set()
     for low in [name for name in columns if name.endswith("low")]:
         value, high = columns[columns.index(low) - 1], f"{low.removesuffix('low')}high"
-        known, digits = table[low].notna() & table[high].notna(), _digits(table[value])
+        both, digits = table[low].notna() & table[high].notna(), _digits(table[value])
         ends = [f" [{a:.{digits}f}, {b:.{digits}f}]" for a, b in zip(table[low], table[high], strict=True)]
-        cells[value] += pd.Series(ends, table.index).where(known, "")
+        cells[value] += pd.Series(ends, table.index).where(both, "")
         values.add(value)
         del cells[low], cells[high]
     for best in [name for name in columns if name.endswith("_best")]:
@@ -99,28 +105,31 @@ def shortened(table: pd.DataFrame) -> Brief:
         cells[best] = cells[best].where(cells[best] == worst, cells[best] + NOTHING + worst)
     full = {name: column for name, column in cells.items() if (column != NOTHING).any()}
     same = {n: c.iloc[0] for n, c in full.items() if n not in values and len(table) > 1 and c.nunique() == 1}
-    kept = pd.DataFrame({_heading(name): column for name, column in full.items() if name not in same})
-    return Brief(kept, frozenset(map(_heading, numbers)), {_heading(name): text for name, text in same.items()})
+    different = pd.DataFrame({_heading(name): column for name, column in full.items() if name not in same})
+    return Brief(different, frozenset(map(_heading, numbers)), {_heading(name): text for name, text in same.items()})
 
 
-def _parts(table: pd.DataFrame) -> list[pd.DataFrame]:
+def _parts(table: pd.DataFrame, methods: Mapping[str, Method]) -> list[pd.DataFrame]:
     """The rows of each data set, in their order, with short names."""
-    table = _named(table)
+    table = _with_labels(table, methods)
     return [part for _, part in table.groupby("data", sort=False)] if "data" in table and len(table) else [table]
 
 
-def _named(table: pd.DataFrame) -> pd.DataFrame:
+def _with_labels(table: pd.DataFrame, methods: Mapping[str, Method]) -> pd.DataFrame:
     """Models, data and methods by their short names, a ball's norm and radius in one column."""
-    own = table.drop(columns=[name for name in DETAILS if name in table])
-    for columns, short in ((MODELS, names.models), (("data",), names.data)):
-        present = [name for name in columns if name in own]
-        brief = short(value for name in present for value in own[name])
+
+    def short(texts: Iterable[str]) -> dict[str, str]:
+        return labels.short([methods.get(text) or Method(text=text) for text in texts], always=ALWAYS)
+
+    columns = list(table)
+    beside = columns[columns.index("method") :] if "method" in table else []
+    own = table.drop(columns=[name for name in columns if name in DETAILS or (name in METHOD and name in beside)])
+    for group, label in ((MODELS, labels.models), (("data",), labels.data), (METHODS, short)):
+        present = [name for name in group if name in own]
+        brief = label(value for name in present for value in own[name])
         own = own.assign(**{name: own[name].map(brief) for name in present})
-    present = [name for name in METHODS if name in own]
-    methods = names.short((value for name in present for value in own[name]), always=ALWAYS)
-    own = own.assign(**{name: own[name].map(methods) for name in present})
     if {"norm", "eps"} <= set(own):
-        balls = [names.ball(n, e) if n and e == e else "" for n, e in zip(own["norm"], own["eps"], strict=True)]
+        balls = [labels.ball(n, e) if n and e == e else "" for n, e in zip(own["norm"], own["eps"], strict=True)]
         own = own.assign(norm=balls).rename(columns={"norm": "budget"}).drop(columns="eps")
     return own
 

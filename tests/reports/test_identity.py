@@ -11,6 +11,7 @@ import pytest
 from assay import reports
 from assay.core.errors import AssayError
 from assay.reports.gate import compare, distil, load
+from assay.reports.paper import latex, markdown
 from assay.reports.run.records import COSTS, ROW, Cell, Info, Method, Metric
 from tests.reports.builder import METRICS, Builder
 
@@ -134,6 +135,15 @@ def test_a_run_of_schema_2_needs_no_text_taken_apart(tmp_path: Path) -> None:
         place = list(tables[name]).index("method")
         assert list(tables[name])[place : place + 7] == ["method", "name", "norm", "eps", "goal", "source", "variant"]
     assert "fgsm" not in reports.write(run.path).read_text()
+
+
+def test_papers_name_methods_shortly(tmp_path: Path) -> None:
+    run = reports.load(stored(tmp_path / "run"))
+    table = reports.tables(run)["summary"].query("kind == 'transfer'")
+    assert "Method: FGSM 0.1" in markdown(table, run.info.methods)
+    assert "Name" not in markdown(table, run.info.methods)
+    assert r"FGSM(eps=0.1)" in markdown(table)
+    assert "% Method: FGSM 0.1" in latex(table, run.info.methods)
 
 
 def test_a_baseline_of_schema_2_stands_for_its_run(tmp_path: Path) -> None:
