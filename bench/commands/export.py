@@ -46,7 +46,7 @@ def export(
     with tempfile.TemporaryDirectory() as pictures:
         context = gather(reports.load(run), Path(pictures))
         try:
-            files, long = save_tables(context.tables, folder / "tables", forms, tables)
+            files, long = save_tables(context.tables, folder / "tables", forms, tables, context.run.info.methods)
             if images:
                 files += save_figures(all_plots(context), folder / "figures", images, width, dpi)
         except OSError as error:

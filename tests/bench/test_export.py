@@ -74,12 +74,12 @@ def test_csv_and_parquet_hold_every_digit(small: Tables, tmp_path: Path) -> None
 
 
 def test_a_paper_s_ranking_shows_values_with_intervals(small: Tables) -> None:
-    heads, *rows = tex_rows(latex(small.ranking))
+    heads, *rows = tex_rows(latex(small.ranking, small.info.methods))
     assert heads[:3] == ["Model", "Clean accuracy", "Robust accuracy"]
     for row, (_, known) in zip(rows, small.ranking.iterrows(), strict=True):
         assert row[0] == known["model"].rpartition(":")[2]
         assert row[2] == "{:.3f} [{:.3f}, {:.3f}]".format(*known[["robust_accuracy", "robust_low", "robust_high"]])
-    text = latex(small.ranking)
+    text = latex(small.ranking, small.info.methods)
     assert "% Data: digits\n" in text
     assert "% Budget: L∞ 0.05\n" in text
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
@@ -96,7 +96,7 @@ def test_what_only_programs_read_is_not_in_a_paper(small: Tables) -> None:
 
 def test_methods_go_by_what_differs(small: Tables) -> None:
     attacked = small.summary[small.summary["metric"] == "robust_accuracy"]
-    methods = {line.split(" | ")[1] for line in markdown(attacked).splitlines() if line.startswith("| c")}
+    methods = {line.split(" | ")[1] for line in markdown(attacked, small.info.methods).splitlines() if line.startswith("| c")}
     assert methods == {"FGSM 0.05", "PGD L∞ 0.05", "PGD L∞ 0.1"}
 
 

@@ -38,9 +38,9 @@ def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
         models=("py:subjects:mobilenetv2_100",),
         data=(f"folder:{REAL / 'images' / 'imagenet'}",),
         attacks=("pgd(eps=2/255, steps=5)", "fgsm(eps=2/255)"),
-        explainers=("saliency", "guided-backprop", "grad-cam", "occlusion(window=80, stride=48)", "sobel-map"),
-        metrics=("deletion(steps=8)", "insertion(steps=8)"),
-        limit=4,
+        explainers=("saliency", "guided-backprop", "grad-cam", "occlusion(window=112, stride=56)", "sobel-map"),
+        metrics=("deletion(steps=4)", "insertion(steps=4)"),
+        limit=2,
         gallery=2,
     )
     result = run(options, tmp_path)
@@ -49,7 +49,7 @@ def test_attacks_heatmaps_and_a_report_of_photographs(tmp_path: Path) -> None:
     summary = table(tmp_path)
     fooled = summary[(summary["metric"] == "fooling_rate") & summary["method"].str.startswith("PGD")]
     assert (fooled["value"] == 1).all()
-    deletion = summary[summary["metric"] == "deletion(steps=8)"].set_index(["model", "method"])["value"]
+    deletion = summary[summary["metric"] == "deletion(steps=4)"].set_index(["model", "method"])["value"]
     assert deletion.notna().all()
     page = (tmp_path / "report" / "model-mobilenetv2-100.html").read_text(encoding="utf-8")
     assert page.count('class="shot"') == 2
