@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import BANDS, Scale, bar, heat_map, lines_of, panels
 from assay.reports.drawing.theme import Identity, Look, Plot, percents
 from assay.reports.run import labels, ranking
@@ -16,14 +16,11 @@ from assay.reports.run.outcomes import WORST, survivors
 from assay.reports.run.reader import Run, where
 from assay.reports.run.records import Method
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
-
 PANELS = 8
 POINT = ["panel", "model", "eps", "value", "low", "high"]
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """The figures of one data set; none where nothing was attacked."""
     run, marks = context.run, context.marks
     rows = survivors(run, data)

@@ -1,16 +1,14 @@
 """Pictures that models draw of classes; the kinds synthesis and fooling keep them alike."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from assay.reports.context import Context
 from assay.reports.drawing.album import TILE, Album, Picture, art, has_art, pictures, probability
 from assay.reports.gate.tolerances import OPTIMISED
 from assay.reports.kinds.base import Arrays, Block, Kind, Part, metric
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 
 class ClassPicture(NamedTuple):
@@ -60,8 +58,8 @@ def class_kind(name: str, *, heading: str, alt: str, place: str, text: str) -> K
     )
 
 
-def _parts(name: str, place: str, title: str, text: str) -> "Callable[[Context, str], list[Part]]":
-    def on_model(context: "Context", model: str) -> list[Part]:
+def _parts(name: str, place: str, title: str, text: str) -> Callable[[Context, str], list[Part]]:
+    def on_model(context: Context, model: str) -> list[Part]:
         blocks = [Block("class_pictures", each) for each in context.art(name, model=model)]
         return [Part(place, title, text, blocks)] if blocks else []
 

@@ -1,23 +1,19 @@
 """Figures of how explainers stand: their ranks with intervals, and which metrics agree."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import Scale, colour_table
 from assay.reports.drawing.theme import Look, Plot, canvas, label_table
 from assay.reports.run.ranking import metrics_of
 from assay.reports.run.reader import where
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
-
 NONE = "–"
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """The figures of one data set; none where there is nothing to compare."""
     methods, agreement = (context.table(name, data) for name in ("explainers", "metric_agreement"))
     rivals = where(methods, control=False)

@@ -1,7 +1,6 @@
 """Figures about heatmaps: how good they are, and whether robust models look where they should."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import Scale, bar, heat_map, lines_of, panels
 from assay.reports.drawing.theme import Identity, Look, Plot, canvas, percents, spread
 from assay.reports.run import labels
@@ -17,13 +17,10 @@ from assay.reports.run.ranking import metrics_of
 from assay.reports.run.reader import where
 from assay.reports.run.records import Metric
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
-
 BETTER = {"higher": "higher is better →", "lower": "← lower is better", "none": ""}
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """Quality of every method and of every model; none where nothing was explained."""
     scores = context.table("summary", data, kind="explain").dropna(subset="value")
     if not len(scores):
@@ -34,13 +31,13 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     )
 
 
-def together(context: "Context", data: str, prefix: str) -> list[Plot]:
+def together(context: Context, data: str, prefix: str) -> list[Plot]:
     """Quality against robust accuracy, where both are known of two models."""
     points = context.table("ranking", data).dropna(subset=["robust_accuracy", "quality"])
     return [_against(context, points, f"{prefix}-robust-quality")] if len(points) > 1 else []
 
 
-def _by_method(context: "Context", scores: pd.DataFrame, means: pd.DataFrame, name: str) -> Plot:
+def _by_method(context: Context, scores: pd.DataFrame, means: pd.DataFrame, name: str) -> Plot:
     run, marks = context.run, context.marks
     metrics = metrics_of(means)
     facts = {metric: run.metric(metric) for metric in metrics}
@@ -109,7 +106,7 @@ def _mean(ax: Axes, y: int, row: "pd.Series[float]", control: bool, look: Look) 
     ax.plot(row["value"], y, "D" if control else "o", color=colour, mec=look.ink, ms=5, zorder=4)
 
 
-def _by_model(context: "Context", scores: pd.DataFrame, name: str) -> Plot:
+def _by_model(context: Context, scores: pd.DataFrame, name: str) -> Plot:
     run, metric = context.run, metrics_of(scores)[0]
     facts = run.metric(metric)
     rows = where(scores, metric=metric)
@@ -129,7 +126,7 @@ def _by_model(context: "Context", scores: pd.DataFrame, name: str) -> Plot:
     return heat_map(table * (100 if share else 1), name, f"{metric} of every model with every method", how, scale)
 
 
-def _against(context: "Context", points: pd.DataFrame, name: str) -> Plot:
+def _against(context: Context, points: pd.DataFrame, name: str) -> Plot:
     marks, metric = context.marks, str(points["quality_metric"].iloc[0])
     facts = context.run.metric(metric)
     limit = labels.ball(str(points["norm"].iloc[0]), float(points["eps"].iloc[0]))

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from assay.reports.context import Context
 from assay.reports.run.ranking import worth
 from assay.reports.run.reader import Run
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 BETTER = {"higher": "↑", "lower": "↓"}
 FIRST = (  # columns of a table; then quality, then the rest
@@ -82,7 +80,7 @@ def grid(
     return Grid(head, columns, lines)
 
 
-def method_grid(context: "Context", data: str, model: str, kind: str, head: str) -> Grid | None:
+def method_grid(context: Context, data: str, model: str, kind: str, head: str) -> Grid | None:
     """What every method of a kind did on one model and data set; None where there was none."""
     rows = context.table("summary", data, model=model, kind=kind)
     if not len(rows):
@@ -97,7 +95,7 @@ def method_grid(context: "Context", data: str, model: str, kind: str, head: str)
     return grid(context.run, rows, ("method", "source", "variant"), head, label, file)
 
 
-def model_grid(context: "Context", rows: pd.DataFrame) -> Grid:
+def model_grid(context: Context, rows: pd.DataFrame) -> Grid:
     """What one method did on every model."""
 
     def label(model: str) -> str:
@@ -109,7 +107,7 @@ def model_grid(context: "Context", rows: pd.DataFrame) -> Grid:
     return grid(context.run, rows, ("model",), "Model", label, file, list(context.marks))
 
 
-def made_on(context: "Context", source: str) -> str:
+def made_on(context: Context, source: str) -> str:
     """Whose images a row is of, in words; empty for a model's own."""
     return f"made on {context.label(source)}" if source else ""
 

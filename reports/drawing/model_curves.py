@@ -1,25 +1,21 @@
 """A model's worst case among those of all others."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from assay.reports.context import Context
 from assay.reports.drawing.robustness_curves import end, scale_of, staircase
 from assay.reports.drawing.theme import Look, Plot, canvas, percents
 from assay.reports.run import labels
 from assay.reports.run.outcomes import WORST
 from assay.reports.run.reader import where
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
-
 PANELS = 3
 WIDTH = 3.7  # inches of a panel
 
 
-def figure_of(context: "Context", data: str, model: str) -> Plot | None:
+def figure_of(context: Context, data: str, model: str) -> Plot | None:
     """The curves over the radius of a model, of which it takes at most ``PANELS`` norms; None where it has none."""
     worst = context.table("curves", data, method=WORST)
     norms = [norm for norm in labels.NORMS if norm in set(worst["norm"])][:PANELS]
@@ -30,7 +26,7 @@ def figure_of(context: "Context", data: str, model: str) -> Plot | None:
     return _among(context, worst, norms, model, models, name)
 
 
-def _among(context: "Context", worst: pd.DataFrame, norms: list[str], model: str, models: list[str], name: str) -> Plot:
+def _among(context: Context, worst: pd.DataFrame, norms: list[str], model: str, models: list[str], name: str) -> Plot:
     mark = context.marks[model]
 
     def draw(look: Look) -> Figure:

@@ -1,7 +1,5 @@
 """Figures of what attacks without gradients find with how many questions."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import panels
 from assay.reports.drawing.theme import Look, Plot, percents
 from assay.reports.run import labels
@@ -16,11 +15,8 @@ from assay.reports.run.outcomes import outcomes
 from assay.reports.run.reader import Run, where
 from assay.reports.run.records import Method
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
-
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """Share fooled against queries for attacks with a budget, median distance against queries for the others."""
     run = context.run
     rows = where(outcomes(run), data=data)
@@ -45,7 +41,7 @@ def distances(run: Run, data: str, outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(medians[np.isfinite(medians["value"])])
 
 
-def _shares(context: "Context", rows: pd.DataFrame, name: str) -> Plot:
+def _shares(context: Context, rows: pd.DataFrame, name: str) -> Plot:
     marks, methods = context.marks, context.run.methods(rows["method"])
     brief = context.run.short(rows["method"].unique(), always=("norm", "eps"))
     attacks = sorted(brief, key=lambda method: brief[method])
@@ -82,7 +78,7 @@ def _shares(context: "Context", rows: pd.DataFrame, name: str) -> Plot:
     )
 
 
-def _distances(context: "Context", rows: pd.DataFrame, name: str) -> Plot:
+def _distances(context: Context, rows: pd.DataFrame, name: str) -> Plot:
     marks, methods = context.marks, context.run.methods(rows["method"])
     brief = context.run.short(rows["method"].unique(), always=("norm",))
     attacks = sorted(brief, key=lambda method: brief[method])

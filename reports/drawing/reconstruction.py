@@ -5,7 +5,7 @@ The kinds inversion, dream, texture and style keep the same arrays and are drawn
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from assay.reports.context import Context
 from assay.reports.drawing.album import Album, art, has_art
 from assay.reports.drawing.theme import Look, Plot, canvas
 from assay.reports.gate.tolerances import OPTIMISED
-from assay.reports.kinds.base import Arrays, Figures, Kind, Part, Section, plots
+from assay.reports.kinds.base import Arrays, Block, Figures, Kind, Part, Section, plots
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 Array = NDArray[Any]
 ROWS = 3  # images in the figure of a model
@@ -83,24 +81,29 @@ def section(figures: Figures) -> Section:
     return Section(id="remade", page="learned", title="Made again", text=text, figures=figures, place=1)
 
 
-def parts(name: str, words: Words) -> "Callable[[Context, str], list[Part]]":
+def parts(name: str, words: Words) -> Callable[[Context, str], list[Part]]:
     """The sheets of one model."""
 
-    def on_model(context: "Context", model: str) -> list[Part]:
-        sheets = [
-            sheet(each, words, context.label(model), f"{name}-{i}")
-            for i, each in enumerate(context.art(name))
-            if each.model == model
-        ]
-        return [Part("learned", "What it has learned", "", plots(sheets))] if sheets else []
+    def on_model(context: Context, model: str) -> list[Part]:
+        blocks: list[Block] = []
+        for i, each in enumerate(context.art(name)):
+            if each.model == model:
+                figure = sheet(each, words, context.label(model), f"{name}-{i}")
+                blocks += [*data_label(context, each.data), *plots([figure])]
+        return [Part("learned", "What it has learned", "", blocks)] if blocks else []
 
     return on_model
 
 
-def without_model(name: str, words: Words) -> "Callable[[Context, str, str], list[Plot]]":
+def data_label(context: Context, data: str) -> list[Block]:
+    """The name of the data set, where there are several."""
+    return [Block("small", context.specs.get(data, data))] if data and len(context.specs) > 1 else []
+
+
+def without_model(name: str, words: Words) -> Callable[[Context, str, str], list[Plot]]:
     """The sheets of methods that need no model."""
 
-    def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+    def figures(context: Context, data: str, prefix: str) -> list[Plot]:
         alone = [(i, each) for i, each in enumerate(context.art(name)) if not each.model and each.data == data]
         return [sheet(each, words, context.run.short([each.method])[each.method], f"{name}-{i}") for i, each in alone]
 
@@ -144,7 +147,7 @@ def _place(ax: Axes, pixels: Array, size: tuple[int, int]) -> None:
     ax.axis("off")
 
 
-def by_depth(context: "Context", cells: Sequence[Reconstruction], curves: Sequence[tuple[str, str]], name: str) -> Plot:
+def by_depth(context: Context, cells: Sequence[Reconstruction], curves: Sequence[tuple[str, str]], name: str) -> Plot:
     """Scores of each model, with their labels, from its input to its last layer."""
     tracks = [(context.marks[each.model], [each.means(metric) for metric, _ in curves]) for each in cells]
 

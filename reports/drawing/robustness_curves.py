@@ -1,23 +1,19 @@
 """Figures of curves over the radius, and of how close attacks come to the best known distances."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import BANDS, MEAN, Scale, heat_map
 from assay.reports.drawing.theme import Identity, Look, Plot, canvas, percents
 from assay.reports.run import labels, ranking
 from assay.reports.run.outcomes import WORST, survivors
 from assay.reports.run.reader import where
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
-
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """One figure a norm in which attacks looked for the smallest change."""
     curves, under = context.table("curves", data), survivors(context.run, data)
     plots = []
@@ -31,7 +27,7 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     return plots
 
 
-def optimality(context: "Context", data: str, prefix: str) -> list[Plot]:
+def optimality(context: Context, data: str, prefix: str) -> list[Plot]:
     """How close each attack comes to the best known distances, models by attacks; alone, an attack is its own best."""
     rows = context.table("optimality", data)
     rows = rows[rows["attacks"] > 1].dropna(subset="optimality")
@@ -60,7 +56,7 @@ def _with_norm(brief: str, norm: str) -> str:
     return brief if labels.NORMS[norm] in brief.split() else f"{brief} {labels.NORMS[norm]}"
 
 
-def _curve(context: "Context", rows: pd.DataFrame, points: pd.DataFrame, norm: str, name: str) -> Plot:
+def _curve(context: Context, rows: pd.DataFrame, points: pd.DataFrame, norm: str, name: str) -> Plot:
     marks, models = context.marks, context.ordered(rows["model"])
     methods = [str(method) for method in rows["method"].unique() if method != WORST]
     several = len(methods) > 1

@@ -1,10 +1,10 @@
 """What attacks do to models: curves, tables and checks."""
 
 import math
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from assay.reports.context import Context
 from assay.reports.drawing import attack_figures, model_curves, query_curves, robustness_curves
 from assay.reports.drawing.grids import method_grid
 from assay.reports.drawing.theme import Plot
@@ -17,9 +17,6 @@ from assay.reports.run.cross_attack_checks import CHECKS, FAILED, contradictions
 from assay.reports.run.curves import curves, optimality_table
 from assay.reports.run.outcomes import outcomes, survivors
 from assay.reports.run.reader import Run, where
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 EASIEST = 8  # images that a model's page shows
 HARDEST = 12  # images that a data set's page shows
@@ -111,11 +108,11 @@ def _tables(run: Run, _: pd.DataFrame) -> Tables:
     }
 
 
-def _figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def _figures(context: Context, data: str, prefix: str) -> list[Plot]:
     return [*robustness_curves.figures(context, data, prefix), *attack_figures.figures(context, data, prefix)]
 
 
-def _checks(context: "Context", data: str, _: str) -> list[Block]:
+def _checks(context: Context, data: str, _: str) -> list[Block]:
     rows = context.table("checks", data)
     models = context.ordered(rows["model"])
     if not models:
@@ -126,7 +123,7 @@ def _checks(context: "Context", data: str, _: str) -> list[Block]:
     return [Block("checks", {"models": models, "lines": lines, "failures": failures})]
 
 
-def _hardest(context: "Context", data: str) -> list[Part]:
+def _hardest(context: Context, data: str) -> list[Part]:
     """Images that most models have wrong, then those that most lose within the ranking's budget."""
     run = context.run
     clean = run.select("clean", "accuracy", data=data)
@@ -148,7 +145,7 @@ def _hardest(context: "Context", data: str) -> list[Part]:
     return [Part("hard", "The hardest images", text, [Block("hard_tiles", tiles)])] if tiles else []
 
 
-def _on_model(context: "Context", model: str, data: str) -> list[Block]:
+def _on_model(context: Context, model: str, data: str) -> list[Block]:
     failures = records(context.table("checks", data, model=model, state=FAILED))
     curve = model_curves.figure_of(context, data, model)
     easy = {
@@ -169,7 +166,7 @@ def _on_model(context: "Context", model: str, data: str) -> list[Block]:
     return [block for block in blocks if block]
 
 
-def _easiest(context: "Context", model: str, data: str) -> list[Tile]:
+def _easiest(context: Context, model: str, data: str) -> list[Tile]:
     """The images that the smallest change fools, in the first norm in which attacks looked for it."""
     rows = where(outcomes(context.run), data=data, model=model, fooled=True, started=True)
     norms = {text: method.norm for text, method in context.run.methods(rows["method"]).items() if method.minimal}
@@ -184,7 +181,7 @@ def _easiest(context: "Context", model: str, data: str) -> list[Tile]:
     ]
 
 
-def _by_class(context: "Context", model: str, data: str) -> list[tuple[object, ...]]:
+def _by_class(context: Context, model: str, data: str) -> list[tuple[object, ...]]:
     """Class, images, and how many of them are right: without an attack, and in the worst case of the ranking."""
     run = context.run
     clean = run.select("clean", "accuracy", data=data, model=model).dropna(subset="label")

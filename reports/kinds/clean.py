@@ -1,18 +1,16 @@
 """What models say of images as they are."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from assay.reports.context import Context
 from assay.reports.gate.tolerances import MetricRule
 from assay.reports.kinds.base import Block, Kind, Part, metric
 from assay.reports.kinds.data import tile
 from assay.reports.run import labels
 from assay.reports.run.intervals import Estimate, wilson
 from assay.reports.run.reader import where
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 WORST = 8  # mistakes that a model's page shows
 
@@ -23,7 +21,7 @@ def right(values: "pd.Series[float]") -> Estimate:
     return wilson(int(values.sum()), len(values))
 
 
-def _by_class(context: "Context", data: str) -> list[Part]:
+def _by_class(context: Context, data: str) -> list[Part]:
     """Clean accuracy of every model on every class."""
     rows = context.run.select("clean", "accuracy", data=data)
     if not len(rows):
@@ -38,7 +36,7 @@ def _by_class(context: "Context", data: str) -> list[Part]:
     return [Part("classes", "Accuracy by class", "", [Block("class_matrix", {"heads": heads, "lines": lines})])]
 
 
-def _mistakes(context: "Context", model: str, data: str) -> list[Block]:
+def _mistakes(context: Context, model: str, data: str) -> list[Block]:
     """The images that the model has wrong without any attack, the most confident first."""
     rows = context.run.select("clean", data=data, model=model)
     wide = rows.pivot_table(index="image", columns="metric", values="value", aggfunc="first")

@@ -1,14 +1,12 @@
 """The images of a data set: which can be read, and small pictures of them."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from assay.reports.context import Context
 from assay.reports.drawing.album import Album, Picture, art, has_art, pictures
 from assay.reports.kinds.base import Block, Kind, Part, metric
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 SAMPLES = 24  # pictures
 
@@ -30,7 +28,7 @@ class Tile(NamedTuple):
     words: str = ""
 
 
-def tile(context: "Context", data: str, image: str, words: str = "") -> Tile:
+def tile(context: Context, data: str, image: str, words: str = "") -> Tile:
     """An image of a data set, with its picture where the run kept it."""
     tiles = (each.pictures[image] for each in context.art("data", data) if image in each.pictures)
     return Tile(image, context.classes.get((data, image), ""), next(tiles, None), words)
@@ -44,7 +42,7 @@ def _read(run: Run, cell: Cell, album: Album) -> Thumbnails | None:
     return Thumbnails("", cell.data, {key: album.add(image, f"Image {key}", exact=True) for key, image in images})
 
 
-def _samples(context: "Context", data: str) -> list[Part]:
+def _samples(context: Context, data: str) -> list[Part]:
     ids = [image for each in context.art("data", data) for image in each.pictures]
     tiles = [tile(context, data, image) for image in ids[:SAMPLES]]
     return [Part("samples", "Images", "", [Block("tiles", tiles)])] if tiles else []

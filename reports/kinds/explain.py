@@ -1,9 +1,8 @@
 """Heatmaps: whether they point at what decides. Their scores are described by the run: bench knows the metrics."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
+from assay.reports.context import Context
 from assay.reports.drawing import explainer_ranks, explainer_scores
 from assay.reports.drawing.grids import method_grid
 from assay.reports.drawing.theme import Plot
@@ -11,9 +10,6 @@ from assay.reports.gate.tolerances import MetricRule
 from assay.reports.kinds.base import Block, Kind, Section, Tables
 from assay.reports.run import explainer_statistics
 from assay.reports.run.reader import Run
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 
 def _tables(run: Run, _: pd.DataFrame) -> Tables:
@@ -25,11 +21,11 @@ def _tables(run: Run, _: pd.DataFrame) -> Tables:
     }
 
 
-def _figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def _figures(context: Context, data: str, prefix: str) -> list[Plot]:
     return [*explainer_scores.figures(context, data, prefix), *explainer_ranks.figures(context, data, prefix)]
 
 
-def _on_model(context: "Context", model: str, data: str) -> list[Block]:
+def _on_model(context: Context, model: str, data: str) -> list[Block]:
     table = method_grid(context, data, model, "explain", "Explainer")
     grid = {"title": "Every explainer", "table": table, "caption": "Whether the heatmaps point at what decides."}
     return [Block("headed_grid", grid, place=9)] if table else []

@@ -1,11 +1,12 @@
 """Images before and after an attack, with heatmaps of both."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.reports.context import Context
 from assay.reports.drawing.album import (
     Album,
     Picture,
@@ -23,9 +24,6 @@ from assay.reports.kinds.base import Arrays, Block, Kind, metric
 from assay.reports.run import labels
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 FILE = "gallery.npz"
 CHANGE = "change"  # the proof that shows what the attack changed
@@ -105,7 +103,7 @@ def _class(meta: dict[str, Any], key: str, i: int) -> str:
     return labels.class_name(meta.get("classes") or [], label) if isinstance(label, int) else str(label)
 
 
-def _on_model(context: "Context", model: str, data: str) -> list[Block]:
+def _on_model(context: Context, model: str, data: str) -> list[Block]:
     return [Block("gallery", each, place=5) for each in context.art("gallery", data, model)]
 
 

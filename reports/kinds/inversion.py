@@ -1,18 +1,14 @@
 """Images made again from the activations of a layer."""
 
-from typing import TYPE_CHECKING
-
+from assay.reports.context import Context
 from assay.reports.drawing.reconstruction import Words, by_depth, reconstruction, section
 from assay.reports.drawing.theme import Plot
 from assay.reports.kinds.base import metric
 
-if TYPE_CHECKING:
-    from assay.reports.context import Context
-
 CURVES = (("inversion_error", "Distance of the codes"), ("inversion_ssim", "SSIM with the image"))
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """The curves of all models on one data set; none where nothing was inverted at several layers."""
     cells = [each for each in context.art("inversion", data) if len(each.layers) > 1]
     return [by_depth(context, cells, CURVES, f"{prefix}-inversion")] if cells else []

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,15 +11,13 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from assay.reports.context import Context
 from assay.reports.drawing.album import Album, art
 from assay.reports.drawing.charts import WIDTH, Panels, panel_axes
 from assay.reports.drawing.theme import DARK, Identity, Look, Plot, canvas, grid
 from assay.reports.kinds.base import Arrays, Kind, Section, metric
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 OTHERS = 9  # classes beside the label whose logits are drawn: those that come highest
 Array = NDArray[np.float64]
@@ -50,7 +48,7 @@ class Landscape:
         return self.classes[label] if label < len(self.classes) else f"class {label}"
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """Both figures, for the image that most models were looked at on."""
     cells: list[Landscape] = context.art("landscape", data)
     if not cells:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from assay.core.alignment import likeness
+from assay.reports.context import Context
 from assay.reports.drawing import codes, layers
 from assay.reports.drawing.album import Album, art, has_art
 from assay.reports.drawing.charts import blank
+from assay.reports.drawing.reconstruction import data_label
 from assay.reports.drawing.theme import Look, Plot, canvas
 from assay.reports.gate.tolerances import MetricRule
 from assay.reports.kinds.base import Arrays, Block, Kind, Part, Section, Tables, metric, plots, records
@@ -20,9 +22,6 @@ from assay.reports.run.intervals import NOTHING
 from assay.reports.run.ranking import estimate_of
 from assay.reports.run.reader import Run, where
 from assay.reports.run.records import Cell, Metric
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 Array = NDArray[Any]
 
@@ -113,7 +112,7 @@ def _tables(run: Run, summary: pd.DataFrame) -> Tables:
     return {"learned": table(run, summary)}
 
 
-def _lines(context: "Context", data: str, _: str) -> list[Block]:
+def _lines(context: Context, data: str, _: str) -> list[Block]:
     """The page's table for one data set: numbers, those over images with intervals."""
     rows = context.table("summary", data, kind="learned")
     numbers = {(row["model"], row["metric"]): estimate_of(row) for _, row in rows.iterrows()}
@@ -149,7 +148,7 @@ def missing(each: Learned) -> list[Missing]:
     return [Missing(", ".join(parts), reason) for reason, parts in reasons.items()]
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """Figures over the models of one data set: first layers side by side, how alike the codes are."""
     cells: list[Learned] = context.art("learned", data)
     figures = []
@@ -166,13 +165,11 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     return figures
 
 
-def _on_model(context: "Context", model: str) -> list[Part]:
+def _on_model(context: Context, model: str) -> list[Part]:
     blocks: list[Block] = []
     for i, each in enumerate(context.art("learned")):
         if each.model == model:
-            if len(context.specs) > 1:
-                blocks.append(Block("small", context.specs.get(each.data, each.data)))
-            blocks += plots(own(each, f"l{i}"))
+            blocks += [*data_label(context, each.data), *plots(own(each, f"l{i}"))]
             blocks += [Block("small", f"Left out: {part}. {reason}.") for part, reason in missing(each)]
     return [Part("learned", "What it has learned", "", blocks)] if blocks else []
 
@@ -256,7 +253,7 @@ def _grey(pictures: Array) -> Array:
     return pictures.astype(np.float32) / 255
 
 
-def _first_layers(cells: list[Learned], context: "Context", name: str) -> Plot:
+def _first_layers(cells: list[Learned], context: Context, name: str) -> Plot:
     lines = [
         (f"{context.label(each.model)}\n{_first(each.meta['first'])}", each.arrays["filters"].astype(np.float32))
         for each in cells

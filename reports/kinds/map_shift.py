@@ -1,13 +1,14 @@
 """Heatmaps under attack: how far they move, and what an attack on a heatmap looks like."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from assay.reports.context import Context
 from assay.reports.drawing.album import Album, art, coloured, has_art, overlay
 from assay.reports.drawing.charts import bar, blank, lines_of
 from assay.reports.drawing.theme import HUES, Look, Plot, canvas
@@ -17,9 +18,6 @@ from assay.reports.run import labels
 from assay.reports.run.intervals import Estimate, estimate
 from assay.reports.run.reader import Run
 from assay.reports.run.records import Cell
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 FILE = "moved.npz"
 CHANGES = {
@@ -56,7 +54,7 @@ def _read(run: Run, cell: Cell, _: Album) -> Scene | None:
     return Scene(cell.model, cell.data, cell.method, label, len(likeness), float(meta["eps"]), scene)
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """The figures of one data set; none where no map was attacked."""
     rows = context.run.select("map_shift", data=data)
     rows = rows[rows["metric"].isin(list(CHANGES))].dropna(subset="value")
@@ -106,7 +104,7 @@ def _distances(rows: pd.DataFrame, brief: dict[str, str], eps: str, name: str) -
     )
 
 
-def _example(context: "Context", scenes: list[Scene], eps: str, name: str) -> Plot:
+def _example(context: Context, scenes: list[Scene], eps: str, name: str) -> Plot:
     brief = context.run.short([scene.method for scene in scenes])
 
     def draw(look: Look) -> Figure:

@@ -1,20 +1,18 @@
 """Does a method give a model away that recognises the wolf by the snow?"""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import bar, lines_of
 from assay.reports.drawing.theme import HUES, Look, Plot, canvas
 from assay.reports.kinds.base import Kind, Section, Tables, metric
 from assay.reports.run.intervals import LEVEL, RESAMPLES
 from assay.reports.run.reader import Run, where
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 CLEAR = 0.9  # an area that counts as a detection
 TRUTH = "redrawing"  # in place of a method: the true effect
@@ -71,7 +69,7 @@ def table(run: Run) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """One figure for each pair of twins."""
     rows = context.table("shortcut", data).dropna(subset="auc")
     pairs = rows.groupby(["suspect_model", "sound_model"], sort=False)
@@ -81,7 +79,7 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     ]
 
 
-def _figure(context: "Context", rows: pd.DataFrame, names: list[str], name: str) -> Plot:
+def _figure(context: Context, rows: pd.DataFrame, names: list[str], name: str) -> Plot:
     order = rows.iloc[::-1].to_dict("records")
     brief = context.run.short([row["method"] for row in order])
     brief[TRUTH] = "true effect (scenes drawn again)"

@@ -1,12 +1,11 @@
 """Which model's adversarial images fool which other model."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from assay.reports.context import Context
 from assay.reports.drawing.charts import Scale, colour_table
 from assay.reports.drawing.grids import method_grid
 from assay.reports.drawing.theme import Look, Plot, canvas, label_table
@@ -15,9 +14,6 @@ from assay.reports.kinds.base import Block, Kind, Section, Tables, records
 from assay.reports.run.attack_findings import members
 from assay.reports.run.intervals import wilson
 from assay.reports.run.reader import Run
-
-if TYPE_CHECKING:
-    from assay.reports.context import Context
 
 RATES = {"fooling_rate": "fooling", "robust_accuracy": "robust", "targeted_rate": "targeted"}
 COLUMNS = [
@@ -52,7 +48,7 @@ def table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(pairs, columns=COLUMNS).sort_values(COLUMNS[:4], ignore_index=True)
 
 
-def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
+def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """One matrix for each attack."""
     rows = context.table("transfer", data)
     brief = context.run.short(rows["attack"].unique(), always=("norm", "eps"))
@@ -63,7 +59,7 @@ def figures(context: "Context", data: str, prefix: str) -> list[Plot]:
     return [plot for plot in matrices if plot]
 
 
-def _matrix(context: "Context", rows: pd.DataFrame, attack: str, name: str) -> Plot | None:
+def _matrix(context: Context, rows: pd.DataFrame, attack: str, name: str) -> Plot | None:
     rate = "targeted_rate" if rows["targeted_rate"].notna().any() else "fooling_rate"
     square = rows.pivot(index="source", columns="victim", values=rate)
     victims = context.ordered(square.columns)
@@ -108,12 +104,12 @@ def _tables(run: Run, _: pd.DataFrame) -> Tables:
     return {"transfer": table(run)}
 
 
-def _pairs(context: "Context", data: str, _: str) -> list[Block]:
+def _pairs(context: Context, data: str, _: str) -> list[Block]:
     rows = records(context.table("transfer", data))
     return [Block("pairs", rows)] if rows else []
 
 
-def _on_model(context: "Context", model: str, data: str) -> list[Block]:
+def _on_model(context: Context, model: str, data: str) -> list[Block]:
     table = method_grid(context, data, model, "transfer", "Attack on another model")
     caption = "What images made on other models do to this one."
     return [Block("headed_grid", {"table": table, "caption": caption}, place=8)] if table else []
