@@ -9,7 +9,7 @@ import torch
 from assay.attacks import FGSM
 from assay.bench import loading
 from assay.bench.data import load as load_data
-from assay.bench.measurements import Cell, Options
+from assay.bench.measurements import CELLS, Cell, Options
 from assay.bench.measurements.clean import CleanCell
 from assay.bench.measurements.shortcut import ShortcutCell
 from assay.bench.models import Fit, Subject, in_memory
@@ -43,6 +43,7 @@ OPTIONS = Options(
     learned=3,
     attacked_explainers=("saliency",),
     attacked_images=3,
+    calibration_bins=5,
 )
 FROZEN: dict[str, tuple[str, ...]] = {
     "data": ("9be9ea99f848f040",),
@@ -53,13 +54,14 @@ FROZEN: dict[str, tuple[str, ...]] = {
     "explain": ("7cfc314922035aba", "1c9c155a6f12c437"),
     "gallery": ("4d277539440260b1",),
     "landscape": ("13d328fff9c7c8fc",),
-    "learned": ("57aca37b2b12db44",),
+    "learned": ("dfc3a197fd1a3a4f",),
     "inversion": ("12ca7ab4e59b16a9",),
     "dream": ("9260739889bdf1fe",),
     "map_shift": ("07a400922e6e230d",),
     "synthesis": ("e069dce4fa1f23a3",),
     "fooling": ("11012e2363ab17b9",),
     "style": ("e40d451a3c98eca3",),
+    "calibration": ("a325b28b94eaa182",),
     "shortcut": ("7cdace52d9db208f", "632f1027a9c3954f"),
 }
 
@@ -111,6 +113,10 @@ def test_the_release_is_not_in_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_of_galleries_are_in_the_ids_of_what_shows_them_alone() -> None:
     assert changed(ids(planned()), ids(planned(gallery=1))) == {"gallery", "inversion", "dream", "map_shift"}
+
+
+def test_every_kind_is_among_them() -> None:
+    assert FROZEN.keys() == set(CELLS)
 
 
 def test_a_version_of_a_method_is_in_the_ids_of_its_cells(monkeypatch: pytest.MonkeyPatch) -> None:

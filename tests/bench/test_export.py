@@ -12,6 +12,7 @@ from PIL import Image
 from assay import Tables, run
 from assay.bench.cli import main
 from assay.core.errors import AssayError
+from assay.reports.context import Context, gather
 from assay.reports.drawing.theme import LIGHT, Look, Plot, canvas
 from assay.reports.export import save_figure, save_figures, save_tables
 from assay.reports.paper import in_latex, in_markdown, latex, markdown
@@ -26,6 +27,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     attacks = ["fgsm(eps=0.05)", "pgd(eps=0.05, steps=3)", "pgd(eps=0.1, steps=3)"]
     models = [OWN + "convolutional", OWN + "linear"]
     return run(models, "digits", attacks=attacks, explainers=["saliency", "random-map"], limit=6, out=out)
+
+
+@pytest.fixture(scope="module")
+def context(small: Tables, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return gather(small.run, tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def gathered(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are worked out once, where what is done with them is tested."""
+    monkeypatch.setattr("assay.bench.commands.export.gather", lambda run, pictures: context)
 
 
 def drawn(look: Look) -> Figure:
@@ -221,6 +233,7 @@ def test_the_command_writes_a_folder(small: Tables, tmp_path: Path, capsys: pyte
     assert not (small.path / "export").exists()
 
 
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize("none", [["none"], [], [""]])
 def test_none_is_no_figures_and_no_tables(none: list[str], small: Tables, tmp_path: Path) -> None:
     assert call("export", str(small.path), "--out", str(tmp_path), "--tables", "ranking", "--figures", *none) == 0
@@ -231,6 +244,7 @@ def test_none_is_no_figures_and_no_tables(none: list[str], small: Tables, tmp_pa
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize("out", ["file", "file/inside", "folder"])
 def test_a_folder_that_cannot_be_written_is_one_line(
     out: str, small: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -246,6 +260,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
