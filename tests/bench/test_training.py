@@ -34,17 +34,22 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo, "WATCH_SCENES", 20)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where scenes stay once they are drawn."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def weights(folder: Path, name: str = "mlp") -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(folder / f"{name}.safetensors")
 
 
-def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path) -> None:
+def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path, cache: Path) -> None:
     told: list[float] = []
 
     def progress(name: str, epoch: int, epochs: int, done: float, loss: float) -> None:
         told.append(loss)
 
-    cache = tmp_path / "cache"
     card = zoo.train("mlp", tmp_path / "whole", cache=cache, progress=progress)
     assert len(told) == 4 * (256 // 64)
     assert told[3] > told[7]
@@ -70,15 +75,17 @@ def test_a_seed_gives_the_same_weights_stopped_or_not(tmp_path: Path) -> None:
     assert (other["seed"], other["epochs"]) == (1, 2)
 
 
-def test_a_card_tells_how_the_weights_came_to_be(tmp_path: Path) -> None:
-    card = zoo.train("mlp", tmp_path, cache=tmp_path / "cache", epochs=1)
+def test_a_card_tells_how_the_weights_came_to_be(tmp_path: Path, cache: Path) -> None:
+    card = zoo.train("mlp", tmp_path, cache=cache, epochs=1)
     assert card["epochs"] == 1
     assert card["classes"] == list(scenes.CLASSES)
     assert set(card["accuracy"]) == {"test, shortcut none", "test, shortcut agrees", "test, shortcut lies"}
     assert f"scenes version {scenes.VERSION}" in card["data"]
 
 
-def test_the_adversary_attacks_the_model_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_adversary_attacks_the_model_in_training(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[float] = []
     real = zoo._Fit._adversarial
 
@@ -88,7 +95,7 @@ def test_the_adversary_attacks_the_model_in_training(tmp_path: Path, monkeypatch
         return attacked
 
     monkeypatch.setattr(zoo._Fit, "_adversarial", watched)
-    zoo.train("repvgg-robust", tmp_path, cache=tmp_path / "cache")
+    zoo.train("repvgg-robust", tmp_path, cache=cache)
     assert sizes == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-3)
 
 
@@ -135,7 +142,7 @@ def test_the_loss_of_trades_is_its_formula() -> None:
 
 
 def test_clean_and_attacked_images_share_the_statistics_of_batch_normalisation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(known_trades(), images=8, batch=8, epochs=1, channels_last=False)
     seen: list[torch.Tensor] = []
@@ -152,7 +159,7 @@ def test_clean_and_attacked_images_share_the_statistics_of_batch_normalisation(
 
     monkeypatch.setattr(zoo, "maximise_divergence", searched)
     monkeypatch.setattr(zoo, "trades_loss", loss)
-    zoo.train("x", tmp_path, cache=tmp_path / "cache", recipe=recipe)
+    zoo.train("x", tmp_path, cache=cache, recipe=recipe)
     torch.manual_seed(recipe.seed)
     network = subject(recipe).train()
     joint = network(torch.cat([seen[0], 0.5 * seen[0]])).detach()
@@ -205,7 +212,7 @@ def robust(recipe: Recipe, folder: Path, cache: Path) -> float:
     return zoo._accuracy(model, test, PGD(eps=8 / 255, steps=10))
 
 
-def test_training_against_an_adversary_makes_a_model_harder_to_fool(tmp_path: Path) -> None:
+def test_training_against_an_adversary_makes_a_model_harder_to_fool(tmp_path: Path, cache: Path) -> None:
     stand = {}
     for kind, recipe in {
         "plain": colours(),
@@ -213,24 +220,24 @@ def test_training_against_an_adversary_makes_a_model_harder_to_fool(tmp_path: Pa
         "fgsm": colours(adversary="fgsm(eps=8/255, random_start=True)"),
         "trades": colours(adversary="pgd(eps=8/255, steps=3)", trades=6.0),
     }.items():
-        zoo.train("x", tmp_path / kind, cache=tmp_path / "cache", recipe=recipe)
-        stand[kind] = robust(recipe, tmp_path / kind, tmp_path / "cache")
+        zoo.train("x", tmp_path / kind, cache=cache, recipe=recipe)
+        stand[kind] = robust(recipe, tmp_path / kind, cache)
     assert min(stand["pgd"], stand["fgsm"], stand["trades"]) >= stand["plain"] + 0.1, stand
 
 
 @pytest.mark.parametrize("beta", [None, 6.0])
-def test_an_adversarial_training_stops_and_goes_on_the_same(tmp_path: Path, beta: float | None) -> None:
+def test_an_adversarial_training_stops_and_goes_on_the_same(tmp_path: Path, cache: Path, beta: float | None) -> None:
     recipe = colours(adversary="pgd(steps=2)", **({"trades": beta} if beta else {}))
     recipe = replace(recipe, images=64, epochs=3)
-    card = zoo.train("x", tmp_path / "whole", cache=tmp_path / "cache", recipe=recipe)
+    card = zoo.train("x", tmp_path / "whole", cache=cache, recipe=recipe)
 
     def stop(name: str, epoch: int, epochs: int, done: float, loss: float) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        zoo.train("x", tmp_path / "stopped", cache=tmp_path / "cache", recipe=recipe, progress=stop)
-    again = zoo.train("x", tmp_path / "stopped", cache=tmp_path / "cache", recipe=recipe)
+        zoo.train("x", tmp_path / "stopped", cache=cache, recipe=recipe, progress=stop)
+    again = zoo.train("x", tmp_path / "stopped", cache=cache, recipe=recipe)
     assert again == card
     assert [row["epoch"] for row in card["history"]] == [1, 2, 3]
     assert all(0 <= row["robust"] <= 1 and row["kept"] for row in card["history"])
@@ -240,7 +247,7 @@ def test_an_adversarial_training_stops_and_goes_on_the_same(tmp_path: Path, beta
 
 @pytest.mark.parametrize(("adversary", "epochs"), [("fgsm(random_start=True)", 3), ("pgd(steps=1)", 4)])
 def test_a_fall_of_the_robust_accuracy_ends_the_training_with_the_epoch_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adversary: str, epochs: int
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, adversary: str, epochs: int
 ) -> None:
     kept: list[dict[str, torch.Tensor]] = []
 
@@ -250,7 +257,7 @@ def test_a_fall_of_the_robust_accuracy_ends_the_training_with_the_epoch_before(
 
     monkeypatch.setattr(zoo._Watch, "__call__", watched)
     recipe = replace(colours(adversary=adversary), images=64, epochs=3, then=(1,))
-    card = zoo.train("x", tmp_path, cache=tmp_path / "cache", recipe=recipe)
+    card = zoo.train("x", tmp_path, cache=cache, recipe=recipe)
     assert [row["kept"] for row in card["history"]] == [True, True, epochs == 4, True][:epochs]
     final = kept[1 if epochs == 3 else 3]  # one step of gradient may overfit catastrophically; PGD is left alone
     assert all(torch.equal(value, final[key]) for key, value in weights(tmp_path, "x").items())
