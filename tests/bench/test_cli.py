@@ -102,7 +102,12 @@ def test_what_is_typed_beats_the_file_beats_the_preset(tmp_path: Path) -> None:
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["options"]["limit"] == 7
     assert info["options"]["attacks"] == ["fgsm"]
-    assert info["options"]["explainers"] == info["options"]["attacked_explainers"] == info["options"]["shortcut_pair"] == []
+    assert (
+        info["options"]["explainers"]
+        == info["options"]["attacked_explainers"]
+        == info["options"]["shortcut_pair"]
+        == []
+    )
     assert (tmp_path / "run" / "report" / "index.html").exists()
 
 

@@ -108,7 +108,9 @@ def test_what_only_programs_read_is_not_in_a_paper(small: Tables) -> None:
 
 def test_methods_go_by_what_differs(small: Tables) -> None:
     attacked = small.summary[small.summary["metric"] == "robust_accuracy"]
-    methods = {line.split(" | ")[1] for line in markdown(attacked, small.info.methods).splitlines() if line.startswith("| c")}
+    methods = {
+        line.split(" | ")[1] for line in markdown(attacked, small.info.methods).splitlines() if line.startswith("| c")
+    }
     assert methods == {"FGSM 0.05", "PGD L∞ 0.05", "PGD L∞ 0.1"}
 
 

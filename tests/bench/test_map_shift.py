@@ -124,7 +124,11 @@ def asked(**more: Any) -> RunOptions:
 
 def test_a_run_attacks_maps_of_some_images() -> None:
     few, more = (
-        [c for c in plan(asked(attacked_explainers=("grad-cam", "saliency"), attacked_images=n)).cells if isinstance(c, MapShiftCell)]
+        [
+            c
+            for c in plan(asked(attacked_explainers=("grad-cam", "saliency"), attacked_images=n)).cells
+            if isinstance(c, MapShiftCell)
+        ]
         for n in (3, 4)
     )
     assert [cell.limit for cell in (*few, *more)] == [3, 3, 4, 4]

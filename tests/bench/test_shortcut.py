@@ -27,9 +27,7 @@ def test_a_cell_has_rows_of_both_twins() -> None:
     assert [(row["model"], row["image"]) for row in rows] == [
         (model, f"test-{i:05d}") for batch in (range(3), range(3, 4)) for model in (SUSPECT, SOUND) for i in batch
     ]
-    assert {(row["kind"], row["metric"], row["cell"]) for row in rows} == {
-        ("shortcut", "shortcut_share", saliency.id)
-    }
+    assert {(row["kind"], row["metric"], row["cell"]) for row in rows} == {("shortcut", "shortcut_share", saliency.id)}
     assert all(0 <= row["value"] <= 1 and row["forwards"] == 1 for row in rows)
     whole = {(row["model"], row["image"]): row["value"] for row in saliency.measure(Setup()).rows}
     assert whole == pytest.approx({(row["model"], row["image"]): row["value"] for row in rows}, rel=1e-4)

@@ -194,7 +194,7 @@ def known_trades() -> Trades:
 
 def colours(**settings: object) -> Recipe:
     """A problem of seconds: the background tells the class, and an MLP reads it carelessly."""
-    recipe = replace(RECIPES["mlp"], shortcut="agrees", images=256, epochs=3, batch=32)
+    recipe = replace(RECIPES["mlp"], shortcut="agrees", images=128, epochs=3, batch=16)
     kind = Trades if "trades" in settings else Recipe
     return kind(**{**vars(recipe), **settings})
 

@@ -154,7 +154,10 @@ def test_the_crafting_images_are_in_the_identity() -> None:
     texts = ("universal-perturbation",)
     ids = {of_kind(planned((LINEAR,), attacks=texts, training_images=n), AttackCell)[0].id for n in (10, 20)}
     assert len(ids) == 2
-    assert len({of_kind(planned((LINEAR,), attacks=("fgsm",), training_images=n), AttackCell)[0].id for n in (10, 20)}) == 1
+    assert (
+        len({of_kind(planned((LINEAR,), attacks=("fgsm",), training_images=n), AttackCell)[0].id for n in (10, 20)})
+        == 1
+    )
 
 
 def test_photographs_leave_the_crafting_to_those_that_are_not_measured(tmp_path: Path) -> None:
