@@ -47,7 +47,12 @@ class Deception:
             raise AssayError(f"{self}: needs eps > 0 and steps >= 1")
 
     def __call__(
-        self, explainer: Explainer, model: nn.Module, images: Tensor, target: Target | Tensor | int, draws: Draws | int
+        self,
+        explainer: Explainer,
+        model: nn.Module,
+        images: Tensor,
+        target: Target | Tensor | int,
+        draws: Draws | int = 0,
     ) -> DeceptionResult:
         """Arguments and errors as those of an ``Explainer``."""
         check(self)

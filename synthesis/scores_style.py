@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.borrow import check_images, evaluating, now
+from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import gram
 from assay.synthesis.gram import Seen, gram_loss, style_layers, trunk_of
@@ -61,9 +62,12 @@ def against_budget(
     budgets: Sequence[int],
     *,
     weights: Sequence[float] | None = None,
-    draws: int = 0,
+    draws: Draws | int = 0,
 ) -> list[Transfer]:
-    """Both losses of what ``method`` makes with each of the ``budgets`` of steps; each is a transfer of its own."""
+    """Both losses of what ``method`` makes with each of the ``budgets`` of steps; each is a transfer of its own.
+
+    Streams as ``draws`` go on from one budget to the next; an int gives each the same numbers.
+    """
     rows = []
     for steps in budgets:
         start = now(images.device)

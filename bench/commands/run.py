@@ -79,8 +79,8 @@ def run(
     return 1 if result.failed else 0
 
 
-def option_rows() -> Iterator[tuple[str, str]]:
-    """Name and meaning of each option of the kinds, for the documentation."""
+def option_rows() -> Iterator[tuple[str, str, str]]:
+    """Name, meaning and default of each option of the kinds, for the documentation."""
     for field in fields(Options):
-        default = f" ({field.default})" if isinstance(field.default, int) else ""
-        yield f"--{field.name.replace('_', '-')}", field.metadata["about"] + default
+        default = str(field.default) if isinstance(field.default, int) else "none"
+        yield f"--{field.name.replace('_', '-')}", field.metadata["about"], default

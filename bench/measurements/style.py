@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from assay.bench.data.pictures import scikit_image
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, meter, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, meter, to_bytes
 from assay.bench.measurements.texture import in_colour
 from assay.bench.methods import describe
 from assay.core.errors import AssayError
@@ -50,7 +50,8 @@ class StyleCell(Cell):
         for steps in dict.fromkeys(max(self.synthesis.steps // by, 1) for by in (4, 2, 1)):
             record = replace(self.synthesis, steps=steps)
             with meter(model, 1, setup.device) as cost:
-                (transfer,) = against_budget(record, model, image, [style], [steps], draws=self.seed)
+                draws = draws_for(self.seed, self.model_digest, repr(record), [CONTENT])
+                (transfer,) = against_budget(record, model, image, [style], [steps], draws=draws)
             values = {"content_loss": transfer.content, "style_loss": transfer.style}
             variant = f"{steps} steps" if steps != self.synthesis.steps else ""
             rows += self.per_image([CONTENT], None, values, {**cost, "seconds": transfer.seconds}, variant=variant)
