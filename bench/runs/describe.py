@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from assay.bench.measurements import Ask, Cell
+from assay.bench.methods import describe as describe_method
 from assay.bench.methods import describe_metric, metric_name
 from assay.bench.runs import provenance
 from assay.reports.kinds import kind_of
@@ -28,6 +29,11 @@ def describe(
     }
     kinds = dict.fromkeys(cell.kind for cell in cells)
     scores = {metric_name(m): describe_metric(m) for m in ask.metrics}
+    methods = (
+        *(aim.method for aim in ask.aims),
+        *map(describe_method, ask.explainers),  # that galleries show, scored or not
+        *(cell.method for cell in cells),
+    )
     return Info(
         **session,
         sessions=[*sessions, session],
@@ -39,6 +45,6 @@ def describe(
         models={spec: facts.as_json() for spec, facts in ask.models.items()},
         data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in ask.data.items()},
         metrics={name: each for kind in kinds for name, each in kind_of(kind).metrics.items()} | scores,
-        methods={cell.method.text: cell.method for cell in cells},
+        methods={method.text: method for method in methods},
         cells=[cell.record for cell in cells],
     )

@@ -19,6 +19,7 @@ Facts = Mapping[str, Any]
 def planned(old: Facts, new: Facts, tolerances: Tolerances) -> Iterator[Change]:
     """Seeds, data, models and metrics that differ: the causes of what else does."""
     same = tolerances.same
+    alike = old["schema"] == new["schema"]  # else digests of models are made otherwise, and metrics say more
     if old["seed"] != new["seed"]:
         yield Change(_kind(same.seed), "seed", f"the seed is {new['seed']}, was {old['seed']}: random numbers differ")
     for name, before, after in _both(old["data"], new["data"]):
@@ -29,12 +30,16 @@ def planned(old: Facts, new: Facts, tolerances: Tolerances) -> Iterator[Change]:
         if before["digest"] != after["digest"]:
             strict = same.models == "all" or (same.models == "published" and published(name))
             line = f"{name}: {_model(before, after)} (digest {_digests(before, after)})"
-            yield Change(_kind(strict), "model", line, Cell(model=name))
+            if not alike:
+                line = f"{name}: weights not compared, since digests of schema {old['schema']} are made otherwise"
+            yield Change(_kind(strict and alike), "model", line, Cell(model=name))
     for name, before, after in _both(old["metrics"], new["metrics"]):
         for fact in METRIC:
             if before[fact] != after[fact]:
                 line = f"{name}: its {fact} is {after[fact] or 'none'}, was {before[fact] or 'none'}"
-                yield Change(_kind(same.metrics), "metric", line, metric=name, old=before[fact], new=after[fact])
+                yield Change(
+                    _kind(same.metrics and alike), "metric", line, metric=name, old=before[fact], new=after[fact]
+                )
     for what in ("code", "packages", "hardware"):
         for name, before, after in _both(old[what], new[what]):
             if before != after and name != "dirty":

@@ -7,7 +7,7 @@ from assay.reports.run.reader import Run
 
 GENERAL = {  # flags that no kind has for its own
     "non-finite": "The method returned values that are not numbers.",
-    "measured-alone": "Explainers that share passes of the model could not, so each made its own; the numbers are the same.",
+    "measured-alone": "Explainers that share passes could not, so each made its own; the numbers are the same.",
     "wrong-shape": "The method returned something of another shape than the images.",
 }
 STATUSES = {
