@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay.attacks import ATTACKS, FGSM, PGD
+from assay.attacks import ATTACKS, FGSM, PGD, WorstCase
 from assay.bench.measurements import Options
 from assay.bench.methods import parse_attack, parse_attacks
 from assay.bench.runs.plan import plan
@@ -24,6 +24,7 @@ def test_a_list_for_one_value_is_every_value() -> None:
 
 def test_a_list_where_lists_are_taken_is_one_value() -> None:
     ((record, _),) = parse_attacks("worst-case(attacks=[fgsm, pgd])")
+    assert isinstance(record, WorstCase)
     assert record.attacks == ("fgsm", "pgd")
     assert len(parse_attacks("worst-case(attacks=[[fgsm], [pgd, fgsm]], eps=[1/255, 2/255])")) == 4
 

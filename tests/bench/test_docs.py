@@ -69,7 +69,7 @@ def test_a_job_measures_compares_and_keeps_what_it_says(which: str) -> None:
 
 def test_the_config_file_is_one() -> None:
     (text,) = blocks(CI, "toml")
-    options = make_options(tomllib.loads(text))
+    options: Any = make_options(tomllib.loads(text))
     assert options.limit == 50
     assert options.transfer == ()
 

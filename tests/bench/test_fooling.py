@@ -53,7 +53,7 @@ METRICS = {
 
 
 def cells(*attacks: str, **more: object) -> list[FoolingCell]:
-    options = Options(models=MODELS[:2], data=("digits",), attacks=attacks, limit=5, **more)  # type: ignore[arg-type]
+    options = Options(models=MODELS[:2], data=("digits",), attacks=attacks, limit=5, **more)
     return [cell for cell in plan(options).cells if isinstance(cell, FoolingCell)]
 
 
@@ -101,7 +101,7 @@ def test_pictures_out_of_range_are_flagged() -> None:
 @pytest.mark.parametrize("more", [{"attacks": ("nothing(goal=3)",)}, {"transfer": ("nothing",)}])
 def test_it_takes_no_goal_and_does_not_transfer(more: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(AssayError, match="draws every class from nothing"):
-        plan(Options(models=MODELS[:1], data=("digits",), limit=5, **more))  # type: ignore[arg-type]
+        plan(Options(models=MODELS[:1], data=("digits",), limit=5, **more))
 
 
 def test_pictures_are_those_of_the_streams() -> None:

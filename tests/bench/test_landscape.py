@@ -74,7 +74,7 @@ def test_the_model_is_given_back() -> None:
 
 
 def cell(count: int, **more: int) -> LandscapeCell:
-    options = Options(models=(OWN + "linear",), data=("digits",), limit=10, gallery=0, landscapes=count, **more)  # type: ignore[arg-type]
+    options = Options(models=(OWN + "linear",), data=("digits",), limit=10, gallery=0, landscapes=count, **more)
     (found,) = [one for one in plan(options).cells if isinstance(one, LandscapeCell)]
     return found
 

@@ -79,7 +79,7 @@ PUBLISHED = [
 
 
 def test_distances_on_the_robust_net_are_the_published_ones_or_smaller() -> None:
-    case = lenet("mnist_lenet5_robust", 100)
+    case = lenet("mnist_lenet5_robust", 50)
     assert median(DDN(steps=100), "l2", case) <= 1.03 * 1.872
 
 
@@ -103,7 +103,7 @@ def test_pgd_succeeds_as_often_as_published() -> None:
 
 
 def test_the_more_an_attack_tries_the_less_stands() -> None:
-    case = lenet("mnist_lenet5_robust", 24)
+    case = lenet("mnist_lenet5_robust", 12)
     attacks = [
         FGSM(eps=0.3),
         PGD(eps=0.3),

@@ -11,6 +11,7 @@ import torch
 
 from assay import reports
 from assay.bench.measurements import Cell, Options, Setup
+from assay.bench.measurements.ask import RunOptions
 from assay.bench.runs.engine import run
 from assay.bench.runs.plan import plan
 from assay.bench.runs.store import Store, read_rows
@@ -29,11 +30,11 @@ OPTIONS = Options(
 COSTS = ["forwards", "backwards", "seconds"]
 
 
-def cells(options: Options = OPTIONS) -> list[Cell]:
+def cells(options: RunOptions = OPTIONS) -> list[Cell]:
     return [cell for cell in plan(options).cells if cell.kind == "explain"]
 
 
-def stored(out: Path, options: Options = OPTIONS) -> dict[str, pd.DataFrame]:
+def stored(out: Path, options: RunOptions = OPTIONS) -> dict[str, pd.DataFrame]:
     return {cell.id: read_rows(out / "cells" / f"{cell.id}.parquet") for cell in cells(options)}
 
 

@@ -24,7 +24,7 @@ BOTH = f"{CONVOLUTIONAL}+{LINEAR}"
 
 
 def planned(models: tuple[str, ...] = (CONVOLUTIONAL, LINEAR), limit: int = 20, **more: object) -> Plan:
-    return plan(Options(models=models, data=("digits",), limit=limit, gallery=0, **more))  # type: ignore[arg-type]
+    return plan(Options(models=models, data=("digits",), limit=limit, gallery=0, **more))
 
 
 def rows(cells: list[AttackCell] | list[TransferCell], setup: Setup = Setup()) -> pd.DataFrame:  # noqa: B008
