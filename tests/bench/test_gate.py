@@ -46,6 +46,9 @@ OPTIONS = Options(
 SCENES = replace(OPTIONS, models=("zoo:resnet", "zoo:linear"), data=("scenes",), metrics=(), syntheses=())
 
 
+WHOLE = replace(SCENES, metrics=("mass-accuracy", "gini"), syntheses=("visualize(steps=4)",))  # for slow tests
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stored run that all others are compared with. Tests must not write into it."""
@@ -59,6 +62,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As ``base``, of published weights and large pictures."""
     out = tmp_path_factory.mktemp("gate") / "scenes"
     assert run(SCENES, out).failed == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``scenes``, with everything."""
+    out = tmp_path_factory.mktemp("gate") / "whole"
+    assert run(WHOLE, out).failed == 0
     return out
 
 
@@ -107,8 +118,8 @@ def test_a_repeat_in_other_batches_and_threads_is_green(base: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_processes_are_green(base: Path, tmp_path: Path) -> None:
-    assert again(base, tmp_path / "run", engine="processes", jobs=2).regressions == ()
+def test_processes_are_green(whole: Path, tmp_path: Path) -> None:
+    assert again(whole, tmp_path / "run", options=WHOLE, engine="processes", jobs=2).regressions == ()
 
 
 def test_a_nudged_weight(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,19 +352,19 @@ MACHINES: dict[str, dict[str, str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
-def test_other_instruction_sets_are_green(base: Path, tmp_path: Path, machine: str) -> None:
+def test_other_instruction_sets_are_green(whole: Path, tmp_path: Path, machine: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.bench.test_gate import OPTIONS, run; "
-        "run(OPTIONS, Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from tests.bench.test_gate import WHOLE, run; "
+        "run(WHOLE, Path(sys.argv[1]))"
     )
     out = tmp_path / "run"
     subprocess.run([sys.executable, "-c", code, str(out)], env={**os.environ, **MACHINES[machine]}, check=True)
-    assert compare(load(base), load(out)).regressions == ()
+    assert compare(load(whole), load(out)).regressions == ()
 
 
 @pytest.mark.slow
 def test_fifty_repeats_are_green(base: Path, tmp_path: Path) -> None:
-    threads, few = torch.get_num_threads(), replace(OPTIONS, models=OPTIONS.models[:1])
+    threads, few = torch.get_num_threads(), replace(WHOLE, models=WHOLE.models[:1])
     assert run(few, tmp_path / "first").failed == 0
     first = load(tmp_path / "first")
     try:
