@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from assay.attacks.decisions import HopSkipJump as HopSkipJump
     from assay.attacks.deepfool import DeepFool as DeepFool
     from assay.attacks.fab import FAB as FAB
-    from assay.attacks.fooling import CPPNFooling as CPPNFooling
-    from assay.attacks.fooling import GradientFooling as GradientFooling
+    from assay.attacks.fooling_images import CPPNFooling as CPPNFooling
+    from assay.attacks.fooling_images import GradientFooling as GradientFooling
     from assay.attacks.goals import Goal as Goal
     from assay.attacks.goals import LeastLikely as LeastLikely
     from assay.attacks.goals import Targeted as Targeted
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from assay.attacks.penalty import EAD as EAD
     from assay.attacks.penalty import LBFGS as LBFGS
     from assay.attacks.penalty import CarliniWagner as CarliniWagner
-    from assay.attacks.scores import NES as NES
-    from assay.attacks.scores import SPSA as SPSA
-    from assay.attacks.scores import SimBA as SimBA
-    from assay.attacks.scores import Square as Square
+    from assay.attacks.score_based import NES as NES
+    from assay.attacks.score_based import SPSA as SPSA
+    from assay.attacks.score_based import SimBA as SimBA
+    from assay.attacks.score_based import Square as Square
     from assay.attacks.several import AutoAttack as AutoAttack
     from assay.attacks.several import WorstCase as WorstCase
     from assay.attacks.sparse import JSMA as JSMA
@@ -80,15 +80,15 @@ ATTACKS = Table(
         "one-pixel": "assay.attacks.sparse:OnePixel",
         "spatial-attack": "assay.attacks.spatial:SpatialAttack",
         "adversarial-patch": "assay.attacks.patch:AdversarialPatch",
-        "square": "assay.attacks.scores:Square",
-        "nes": "assay.attacks.scores:NES",
-        "spsa": "assay.attacks.scores:SPSA",
-        "simba": "assay.attacks.scores:SimBA",
+        "square": "assay.attacks.score_based:Square",
+        "nes": "assay.attacks.score_based:NES",
+        "spsa": "assay.attacks.score_based:SPSA",
+        "simba": "assay.attacks.score_based:SimBA",
         "hop-skip-jump": "assay.attacks.decisions:HopSkipJump",
         "boundary-attack": "assay.attacks.decisions:BoundaryAttack",
         "universal-perturbation": "assay.attacks.universal:UniversalPerturbation",
-        "gradient-fooling": "assay.attacks.fooling:GradientFooling",
-        "cppn-fooling": "assay.attacks.fooling:CPPNFooling",
+        "gradient-fooling": "assay.attacks.fooling_images:GradientFooling",
+        "cppn-fooling": "assay.attacks.fooling_images:CPPNFooling",
         "random-noise": "assay.attacks.noise:RandomNoise",
         "worst-case": "assay.attacks.several:WorstCase",
         "auto-attack": "assay.attacks.several:AutoAttack",

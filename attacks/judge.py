@@ -11,7 +11,7 @@ from assay.attacks.base import BlackBox
 from assay.attacks.checks import NOISE, SLACK, Watch, inspect
 from assay.attacks.goals import Goal, as_goal
 from assay.attacks.gradient import ask
-from assay.attacks.metrics import ssim
+from assay.attacks.rates import ssim
 from assay.core.borrow import check_images, counting, evaluating, now
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError

@@ -13,7 +13,7 @@ from assay.attacks.best import Best
 from assay.attacks.fab import FAB
 from assay.attacks.goals import Goal
 from assay.attacks.gradient import ask
-from assay.attacks.scores import Square
+from assay.attacks.score_based import Square
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 

@@ -6,7 +6,7 @@
 """
 
 from assay.reports.run.reader import Run, load
-from assay.reports.run.tables import tables
+from assay.reports.run.result_tables import tables
 from assay.reports.site.pages import write
 
 __all__ = ["Run", "load", "tables", "write"]

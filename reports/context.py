@@ -13,7 +13,7 @@ from assay.reports.drawing.theme import Identity, identities
 from assay.reports.kinds import KINDS, kind_of
 from assay.reports.run import labels
 from assay.reports.run.reader import Run, where
-from assay.reports.run.tables import tables
+from assay.reports.run.result_tables import tables
 from assay.reports.site.files import Files
 
 ALWAYS = ("norm", "eps")  # settings that a method's short name always tells

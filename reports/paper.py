@@ -9,7 +9,7 @@ from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from assay.reports.run import labels
 from assay.reports.run.records import Method
-from assay.reports.run.tables import METHOD
+from assay.reports.run.result_tables import METHOD
 
 MODELS = ("model", "source", "victim", "suspect_model", "sound_model")
 METHODS = ("method", "other", "attack", "best_explainer", "best_control")

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from assay.core.targets import Target as Target
     from assay.synthesis.base import Art as Art
     from assay.synthesis.base import Synthesis as Synthesis
-    from assay.synthesis.dream import DeepDream as DeepDream
+    from assay.synthesis.deep_dream import DeepDream as DeepDream
     from assay.synthesis.fast import FastStyle as FastStyle
     from assay.synthesis.gram import TextureSynthesis as TextureSynthesis
     from assay.synthesis.invert import Invert as Invert
     from assay.synthesis.quilting import ImageQuilting as ImageQuilting
     from assay.synthesis.scanline import EfrosLeung as EfrosLeung
     from assay.synthesis.scanline import WeiLevoy as WeiLevoy
-    from assay.synthesis.style import StyleTransfer as StyleTransfer
+    from assay.synthesis.style_transfer import StyleTransfer as StyleTransfer
     from assay.synthesis.visualize import Visualize as Visualize
 
 SYNTHESES = Table(
@@ -34,12 +34,12 @@ SYNTHESES = Table(
     {
         "visualize": "assay.synthesis.visualize:Visualize",
         "invert": "assay.synthesis.invert:Invert",
-        "deep-dream": "assay.synthesis.dream:DeepDream",
+        "deep-dream": "assay.synthesis.deep_dream:DeepDream",
         "texture-synthesis": "assay.synthesis.gram:TextureSynthesis",
         "efros-leung": "assay.synthesis.scanline:EfrosLeung",
         "wei-levoy": "assay.synthesis.scanline:WeiLevoy",
         "image-quilting": "assay.synthesis.quilting:ImageQuilting",
-        "style-transfer": "assay.synthesis.style:StyleTransfer",
+        "style-transfer": "assay.synthesis.style_transfer:StyleTransfer",
         "fast-style": "assay.synthesis.fast:FastStyle",
     },
 )

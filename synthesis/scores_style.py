@@ -12,7 +12,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.targets import gram
 from assay.synthesis.gram import Seen, gram_loss, style_layers, trunk_of
-from assay.synthesis.style import StyleTransfer
+from assay.synthesis.style_transfer import StyleTransfer
 
 
 def gram_distance(model: nn.Module, pictures: Tensor, samples: Tensor, layers: Sequence[str] | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from assay.attacks.judge import Outcome
 from assay.bench.commands import ModelSpec, PictureSpec
 from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
-from assay.bench.methods import parse_attack
+from assay.bench.method_records import parse_attack
 from assay.bench.models import load
 from assay.bench.one_image import Answer, class_of, read_picture, save_pictures
 

@@ -12,7 +12,7 @@ from assay.attacks.judge import NORMS
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.loading import dataset, subject
-from assay.bench.methods import Aim, parse_attacks
+from assay.bench.method_records import Aim, parse_attacks
 from assay.bench.models import Fit, zoo_names
 from assay.core.errors import AssayError, unknown
 from assay.core.tables import Table, number

@@ -11,13 +11,13 @@ from assay.attacks import Targeted, evaluate
 from assay.attacks.base import Attack
 from assay.attacks.goals import Goal
 from assay.attacks.judge import NORMS, AttackLike, Outcome, budget
-from assay.attacks.metrics import RATES
+from assay.attacks.rates import RATES
 from assay.attacks.universal import Universal
 from assay.bench.data import load as load_data
 from assay.bench.loading import dataset, readable
 from assay.bench.measurements.ask import Ask, option
 from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, meter
-from assay.bench.methods import Aim
+from assay.bench.method_records import Aim
 from assay.core.draws import Draws
 from assay.core.errors import NotApplicable
 from assay.reports.run.records import Method

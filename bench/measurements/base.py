@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from assay.bench.data import Example
 from assay.bench.loading import dataset, planned_subject, readable
-from assay.bench.methods import identity
+from assay.bench.method_records import identity
 from assay.bench.models import Fit, Subject
 from assay.core.borrow import counting, now
 from assay.core.draws import Draws

@@ -11,7 +11,7 @@ from assay.bench.data import load as load_data
 from assay.bench.data.pictures import thumbnails
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.base import Cell, Measured, Setup
-from assay.bench.methods import metric_name
+from assay.bench.method_records import metric_name
 from assay.reports.run.records import Method
 
 THUMBNAILS = 200  # images that the report can show

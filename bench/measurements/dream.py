@@ -7,7 +7,7 @@ from torch import Tensor
 from assay.bench.measurements.inversion import ReconstructionCell
 from assay.bench.models import Subject
 from assay.synthesis.base import Art
-from assay.synthesis.dream import DeepDream
+from assay.synthesis.deep_dream import DeepDream
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from assay.bench.data import Example
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, meter
-from assay.bench.methods import describe, identity, metric_name
+from assay.bench.method_records import describe, identity, metric_name
 from assay.bench.models import Subject
 from assay.core.errors import NotApplicable
 from assay.core.targets import Logit, Probability

@@ -11,7 +11,7 @@ from assay.attacks import Targeted
 from assay.attacks.base import Attack
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.synthesis import ClassPictureCell, Pictures
-from assay.bench.methods import describe
+from assay.bench.method_records import describe
 from assay.bench.models import Subject
 from assay.core.errors import AssayError
 from assay.reports.run.records import Method

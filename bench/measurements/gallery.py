@@ -12,7 +12,7 @@ from assay.attacks.judge import Outcome
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.attack import AimedCell
 from assay.bench.measurements.base import Batch, Measured, Setup, floats, to_bytes
-from assay.bench.methods import describe, identity
+from assay.bench.method_records import describe, identity
 from assay.bench.models import Subject
 from assay.core.errors import AssayError
 from assay.core.targets import Logit

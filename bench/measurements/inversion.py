@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.metrics import ssim
-from assay.bench.layers import depths, plain
+from assay.attacks.rates import ssim
+from assay.bench.layer_views import depths, plain
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, meter, to_bytes
-from assay.bench.methods import describe
+from assay.bench.method_records import describe
 from assay.bench.models import Subject
 from assay.core.layers import activations
 from assay.core.probe import default_layer

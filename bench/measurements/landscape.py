@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 
-from assay.attacks.landscape import line, linearity, plane, uphill
+from assay.attacks.loss_landscape import line, linearity, plane, uphill
 from assay.bench.measurements.ask import Ask, option
 from assay.bench.measurements.base import Cell, Measured, Setup, finite_flags, floats, meter, to_bytes
 from assay.reports.run.records import Method

@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.bench.data import DataSet, DecodeError
-from assay.bench.layers import BATCH, field_rows, patch_note, patch_rows, plain
+from assay.bench.layer_views import BATCH, field_rows, patch_note, patch_rows, plain
 from assay.bench.loading import dataset
 from assay.bench.measurements.ask import Ask, option
 from assay.bench.measurements.base import Cell, Measured, Row, Setup, meter
 from assay.bench.models import Subject
-from assay.bench.parts import part_maps, part_unit, randomized, thumbnails
+from assay.bench.scene_parts import part_maps, part_unit, randomized, thumbnails
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.probe import default_layer
 from assay.core.receptive import recursion
-from assay.explain.learned import codes as space
-from assay.explain.learned import filters as weights
-from assay.explain.learned.activations import lives
-from assay.explain.learned.fields import growth, spread_layers
-from assay.explain.learned.patches import Top, strongest
-from assay.explain.learned.units import dissect
+from assay.explain.representation import codes as space
+from assay.explain.representation import filters as weights
+from assay.explain.representation.activations import lives
+from assay.explain.representation.fields import growth, spread_layers
+from assay.explain.representation.patches import Top, strongest
+from assay.explain.representation.units import dissect
 from assay.reports.run.records import Method
 
 FILTERS = 64  # of the first layer, at most; templates are as large as the image, so ten of them

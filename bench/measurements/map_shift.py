@@ -15,7 +15,7 @@ from assay.attacks import PGD, RandomNoise
 from assay.attacks.base import Attack
 from assay.bench.measurements.ask import Ask, option
 from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, floats, meter, to_bytes
-from assay.bench.methods import describe, identity
+from assay.bench.method_records import describe, identity
 from assay.core.targets import Logit
 from assay.explain import EXPLAINERS
 from assay.explain.base import Explainer

@@ -12,7 +12,7 @@ from torch import Tensor
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge, ModelFacts, RunOptions, option
 from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, meter
-from assay.bench.methods import describe
+from assay.bench.method_records import describe
 from assay.bench.models import Subject
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.targets import Logit

@@ -8,12 +8,12 @@ from assay.bench.data.pictures import scikit_image
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, meter, to_bytes
 from assay.bench.measurements.texture import in_colour
-from assay.bench.methods import describe
+from assay.bench.method_records import describe
 from assay.core.errors import AssayError
 from assay.reports.run.records import Method
 from assay.synthesis import FastStyle
 from assay.synthesis.scores_style import against_budget
-from assay.synthesis.style import StyleTransfer
+from assay.synthesis.style_transfer import StyleTransfer
 
 CONTENT, STYLE = "coffee.png", "ihc.png"
 LONGER = 128  # pixels: the content's longer side

@@ -12,7 +12,7 @@ from torch import Tensor
 from assay.bench.loading import dataset, planned_subject, readable
 from assay.bench.measurements.ask import Ask, Judge
 from assay.bench.measurements.base import Cell, Measured, Row, Setup, floats, meter, to_bytes
-from assay.bench.methods import describe
+from assay.bench.method_records import describe
 from assay.bench.models import Subject, generators
 from assay.core.targets import Logit, Margin, Probability
 from assay.reports.run.records import Method

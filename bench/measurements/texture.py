@@ -12,7 +12,7 @@ from assay.bench.data.pictures import scikit_image
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge
 from assay.bench.measurements.base import Cell, Measured, Setup, meter, to_bytes
-from assay.bench.methods import describe
+from assay.bench.method_records import describe
 from assay.bench.models import Subject
 from assay.core.errors import NotApplicable
 from assay.reports.run.records import Method

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.attacks import ATTACKS, Targeted
 from assay.attacks.judge import Outcome
-from assay.attacks.metrics import fooling_rate, robust_accuracy, targeted_rate
+from assay.attacks.rates import fooling_rate, robust_accuracy, targeted_rate
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge, option
 from assay.bench.measurements.attack import AimedCell

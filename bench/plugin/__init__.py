@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from assay.bench.plugin.baseline import Measurement
+    from assay.bench.plugin.comparison import Measurement
     from assay.bench.plugin.measure import Value
 
 MEASUREMENTS: "pytest.StashKey[list[Measurement]]" = pytest.StashKey()  # of a test
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if update:
             raise pytest.UsageError("--assay-update-baseline needs a file: --assay-baseline FILE")
         return
-    from assay.bench.plugin.baseline import Baseline
+    from assay.bench.plugin.comparison import Baseline
     from assay.core.errors import AssayError
 
     path = config.invocation_params.dir / option if option else config.rootpath / ini
@@ -111,7 +111,7 @@ def assay_explanation_score(request: pytest.FixtureRequest) -> "Callable[..., Va
 
 def _recording(request: pytest.FixtureRequest, function: "Callable[..., Value]") -> "Callable[..., Value]":
     """``function``, with what it measures kept for the test's report."""
-    from assay.bench.plugin.baseline import Measurement
+    from assay.bench.plugin.comparison import Measurement
 
     item: pytest.Item = request.node
     baseline = item.config.pluginmanager.get_plugin(BASELINE)

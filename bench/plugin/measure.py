@@ -19,9 +19,9 @@ from assay.bench.measurements import Cell, Setup
 from assay.bench.measurements.attack import AttackCell, Pool
 from assay.bench.measurements.clean import CleanCell
 from assay.bench.measurements.explain import ExplainCell
-from assay.bench.methods import Aim, describe_metric, metric_name, parse_attacks
+from assay.bench.method_records import Aim, describe_metric, metric_name, parse_attacks
 from assay.bench.models import Subject, in_memory
-from assay.bench.plugin.baseline import What
+from assay.bench.plugin.comparison import What
 from assay.bench.runs.settings import make_setup
 from assay.core.errors import AssayError, unknown
 from assay.explain import EXPLAINERS, Explainer

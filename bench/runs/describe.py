@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from assay.bench.measurements import Ask, Cell
-from assay.bench.methods import describe as describe_method
-from assay.bench.methods import describe_metric, metric_name
+from assay.bench.method_records import describe as describe_method
+from assay.bench.method_records import describe_metric, metric_name
 from assay.bench.runs import provenance
 from assay.reports.kinds import kind_of
 from assay.reports.run.records import Info

@@ -20,7 +20,7 @@ from assay.core.errors import AssayError
 from assay.core.targets import gram
 from assay.synthesis.fast import StyleNet, save
 from assay.synthesis.gram import Seen, gram_loss, layer_weights, roughness
-from assay.synthesis.style import StyleTransfer, code_loss
+from assay.synthesis.style_transfer import StyleTransfer, code_loss
 
 STORE_EVERY = 100  # steps
 DARKEST = 0.02  # of a style's colours; 1 minus that is the brightest

@@ -70,7 +70,7 @@ def _tables(run: Run, summary: pd.DataFrame) -> Tables:
         known = Predictions.of(values)
         seed = int.from_bytes(hashlib.sha256(f"{data}\x1f{model}".encode()).digest()[:8])
         chosen = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
-        ends = np.quantile(_errors(values, count, chosen), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        ends = np.quantile(_errors(values, count, chosen.astype(np.float64)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         error = expected_calibration_error(values, count)
         means = float(known.confidence.mean()), float(known.right.mean())
         records.append((data, model, count, error, *ends, *means, brier.get((data, model)), len(values)))
@@ -105,10 +105,14 @@ def _diagrams(context: "Context", bins: pd.DataFrame, errors: pd.DataFrame, mode
                 own["confidence"], own["accuracy_low"], own["accuracy_high"], color=mark.colour, lw=1.6, alpha=0.5
             )
             sizes = 12 + 70 * own["n"] / largest
-            dots = {"marker": mark.marker, "zorder": 4, "linewidths": 0, "clip_on": False}
-            axes.scatter(own["confidence"], own["accuracy"], sizes, mark.colour, **dots)
+            dots = axes.scatter(
+                own["confidence"], own["accuracy"], sizes, mark.colour, marker=mark.marker, zorder=4, lw=0
+            )
+            dots.set_clip_on(False)
             axes.set_title(mark.label)
-            axes.set_title(f"ECE {errors.loc[model, 'ece']:.2f}", loc="right", fontweight="normal", color=look.soft)
+            axes.set_title(
+                f"ECE {errors['ece'].to_dict()[model]:.2f}", loc="right", fontweight="normal", color=look.soft
+            )
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
             percents(axes, "x")
             percents(axes, "y")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from assay.core.alignment import likeness
 from assay.reports.context import Context
-from assay.reports.drawing import codes, layers
+from assay.reports.drawing import code_figures, layer_figures
 from assay.reports.drawing.album import Album, art, has_art
 from assay.reports.drawing.charts import blank
 from assay.reports.drawing.reconstruction import data_label
@@ -160,7 +160,7 @@ def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     if len(with_codes) > 1 and len(with_codes[0].arrays["codes"]) > 3:
         names = [context.label(each.model) for each in with_codes]
         alike = pd.DataFrame(likeness([each.arrays["codes"] for each in with_codes]), index=names, columns=names)
-        plot = codes.similarity(alike, len(with_codes[0].arrays["codes"]))
+        plot = code_figures.similarity(alike, len(with_codes[0].arrays["codes"]))
         figures.append(replace(plot, name=f"{prefix}-alike", title="Do models that differ learn the same codes?"))
     return figures
 
@@ -186,9 +186,9 @@ def _filters(each: Learned) -> Plot | None:
     if not first:
         return None
     if first["whole"]:
-        return layers.templates(each.meta["classes"], each.arrays["templates"].astype(np.float32))
+        return layer_figures.templates(each.meta["classes"], each.arrays["templates"].astype(np.float32))
     common, single = (each.arrays[name][:MOST].astype(np.float32) for name in ("filters_common", "filters"))
-    return layers.filters(first["name"], common, single, first["largest"], each.arrays["gabor"][:MOST].tolist())
+    return layer_figures.filters(first["name"], common, single, first["largest"], each.arrays["gabor"][:MOST].tolist())
 
 
 def _patches(each: Learned) -> Plot | None:
@@ -196,7 +196,7 @@ def _patches(each: Learned) -> Plot | None:
     if not facts:
         return None
     rows = [list(_grey(line)) for line in each.arrays["patches"]]
-    return layers.patches(facts["layer"], rows, facts["channels"], each.arrays["patch_values"], facts["note"])
+    return layer_figures.patches(facts["layer"], rows, facts["channels"], each.arrays["patch_values"], facts["note"])
 
 
 def _fields(each: Learned) -> Plot | None:
@@ -206,18 +206,18 @@ def _fields(each: Learned) -> Plot | None:
     sides, boxes = each.arrays["field_sides"].tolist(), each.arrays["field_boxes"].tolist()
     weights = each.arrays["field_weights"].astype(np.float32)
     rows = [
-        layers.FieldRow(layer, side[0], side[1], side[2], weight, box if any(box) else None)
+        layer_figures.FieldRow(layer, side[0], side[1], side[2], weight, box if any(box) else None)
         for layer, side, weight, box in zip(facts["layers"], sides, weights, boxes, strict=True)
     ]
-    return layers.fields(rows, max(weights.shape[1:]))
+    return layer_figures.fields(rows, max(weights.shape[1:]))
 
 
 def _codes(each: Learned) -> Plot | None:
     if "tsne" not in each.arrays:
         return None
     spaces = zip(("codes", "pixels"), ("tsne", "tsne_pixels"), each.arrays["map_accuracy"].tolist(), strict=True)
-    panels = [codes.Panel(f"t-SNE of {space}", each.arrays[name], share) for space, name, share in spaces]
-    return codes.maps(panels, each.arrays["labels"], each.meta["classes"])
+    panels = [code_figures.Panel(f"t-SNE of {space}", each.arrays[name], share) for space, name, share in spaces]
+    return code_figures.maps(panels, each.arrays["labels"], each.meta["classes"])
 
 
 def _neighbours(each: Learned) -> Plot | None:
@@ -225,14 +225,14 @@ def _neighbours(each: Learned) -> Plot | None:
         return None
     tiles, labels, classes = _grey(each.arrays["near_tiles"]), each.arrays["near_labels"], each.meta["classes"]
     rows = [
-        codes.Near(
+        code_figures.Near(
             tiles[query],
             str(classes[labels[query]]),
             [[(tiles[i], bool(labels[i] == labels[query])) for i in line[q]] for line in each.arrays["near"]],
         )
         for q, query in enumerate(each.arrays["near_query"].tolist())
     ]
-    return codes.neighbours(rows, ("codes", "pixels"))
+    return code_figures.neighbours(rows, ("codes", "pixels"))
 
 
 def _units(each: Learned) -> Plot | None:
@@ -242,10 +242,10 @@ def _units(each: Learned) -> Plot | None:
     ends = np.cumsum(facts["counts"])[:-1].tolist()
     units = (np.split(each.arrays[name], ends) for name in ("unit_pictures", "unit_on", "unit_parts"))
     rows = [
-        codes.UnitAndPart(f"{title}, random weights {control}", list(_grey(pictures)), list(on), list(part))
+        code_figures.UnitAndPart(f"{title}, random weights {control}", list(_grey(pictures)), list(on), list(part))
         for title, control, pictures, on, part in zip(facts["titles"], facts["control"], *units, strict=True)
     ]
-    return codes.parts(rows)
+    return code_figures.parts(rows)
 
 
 def _grey(pictures: Array) -> Array:
@@ -281,7 +281,7 @@ def _first_layers(cells: list[Learned], context: Context, name: str) -> Plot:
 def _strip(tiles: Array) -> Array:
     """The most uneven filters (F, C, h, w) side by side, (TILE, width, 4), all at one size, each pixel a square."""
     order = np.argsort(-tiles.std((1, 2, 3)), kind="stable")[:FILTERS]
-    uneven = layers.channels_last(tiles[np.sort(order)])
+    uneven = layer_figures.channels_last(tiles[np.sort(order)])
     uneven = uneven if uneven.ndim == 4 else np.repeat(uneven[..., None], 3, -1)
     rows, columns = (np.arange(TILE) * side // TILE for side in uneven.shape[1:3])
     strip = np.zeros((TILE, FILTERS * (TILE + GAP), 4), np.float32)

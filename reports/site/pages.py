@@ -20,8 +20,8 @@ from assay.reports.run import glossary
 from assay.reports.run.attack_findings import percent
 from assay.reports.run.flags import counted, name_of
 from assay.reports.run.reader import load
-from assay.reports.run.tables import doubts
-from assay.reports.site import datasets, methods, models, notes
+from assay.reports.run.result_tables import doubts
+from assay.reports.site import data_pages, method_pages, model_pages, notes
 from assay.reports.site.front import Overview, overview
 from assay.reports.site.plots import draw, plots_of
 from assay.reports.templating import TEMPLATES, environment
@@ -155,7 +155,7 @@ def pages(context: Context) -> Iterator[Page]:
     for kind in all_kinds():
         context.art(kind.name)  # so that all that cannot be read is known
     sections = [layout for section in _sections() if (layout := _layout(context, section)).on]
-    by_model, by_data, by_method = (list(each.pages(context)) for each in (models, datasets, methods))
+    by_model, by_data, by_method = (list(each.pages(context)) for each in (model_pages, data_pages, method_pages))
     problems = _problems(context)
     yield Page("index.html", "Overview", "index.html", _front(context, sections) | problems)
     for key, title in PAGES.items():
@@ -163,7 +163,7 @@ def pages(context: Context) -> Iterator[Page]:
         if own:
             yield Page(f"{key}.html", title, "sections.html", {"sections": own})
     if by_method:
-        yield Page("methods.html", "Methods", "methods.html", {"groups": methods.entries(context)})
+        yield Page("methods.html", "Methods", "methods.html", {"groups": method_pages.entries(context)})
     every = sorted(glossary.flags(run).items())
     yield Page("problems.html", "Failures and flags", "problems.html", problems | {"known_flags": every})
     yield Page("glossary.html", "Glossary", "glossary.html", {"glossary": glossary.glossary(run)})

@@ -11,7 +11,7 @@ from assay.attacks import PGD, Untargeted, evaluate
 from assay.attacks.balls import Ball, distance
 from assay.attacks.checks import SLACK
 from assay.attacks.goals import Goal
-from assay.attacks.metrics import RATES
+from assay.attacks.rates import RATES
 from assay.core.draws import Draws
 from tests.attacks.models import Affine, near_grey
 

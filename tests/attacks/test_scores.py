@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.attacks import NES, SPSA, SimBA, Square, Targeted, Untargeted
 from assay.attacks.balls import distance
-from assay.attacks.scores import _bump, _vector, _waves
+from assay.attacks.score_based import _bump, _vector, _waves
 from assay.core.borrow import counting
 from assay.core.draws import as_draws
 from assay.core.errors import AssayError

@@ -4,7 +4,7 @@ import pytest
 
 from assay.attacks import ATTACKS, FGSM, PGD, WorstCase
 from assay.bench.measurements import Options
-from assay.bench.methods import parse_attack, parse_attacks
+from assay.bench.method_records import parse_attack, parse_attacks
 from assay.bench.runs.plan import plan
 from assay.core.errors import AssayError
 from assay.core.tables import number

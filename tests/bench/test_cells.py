@@ -11,7 +11,7 @@ from torch import nn
 from assay.bench.loading import dataset
 from assay.bench.loading import subject as loaded
 from assay.bench.measurements import Options, Setup
-from assay.bench.methods import metric_name
+from assay.bench.method_records import metric_name
 from assay.bench.models import Subject
 from assay.bench.runs.plan import plan
 from assay.core.errors import AssayError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from assay.bench.layers import usual_layer
+from assay.bench.layer_views import usual_layer
 from assay.bench.loading import dataset
 from assay.bench.models import generators, zoo_names
 from assay.core.errors import AssayError

@@ -11,7 +11,7 @@ from PIL import Image
 from assay.attacks import ATTACKS
 from assay.bench.cli import main
 from assay.bench.commands.list import KINDS
-from assay.bench.methods import parse_attacks
+from assay.bench.method_records import parse_attacks
 from assay.bench.runs.provenance import version
 from assay.bench.runs.settings import make_options, read_settings
 from assay.bench.zoo.recipes import RECIPES

@@ -13,7 +13,7 @@ from assay.bench.commands.inspect.base import Options
 from assay.bench.commands.inspect.codes import PIXELS, RANDOM
 from assay.bench.data import load as load_data
 from assay.bench.models import load
-from assay.bench.parts import part_maps, randomized
+from assay.bench.scene_parts import part_maps, randomized
 from assay.core.errors import AssayError
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.attacks.landscape import line, linearity, plane, uphill
+from assay.attacks.loss_landscape import line, linearity, plane, uphill
 from assay.bench.measurements import Options, Setup
 from assay.bench.measurements.landscape import LandscapeCell
 from assay.bench.runs.plan import plan

@@ -15,14 +15,14 @@ from assay.bench.data import load as load_data
 from assay.bench.loading import dataset
 from assay.bench.measurements import Measured, Options, Setup
 from assay.bench.measurements.learned import LearnedCell, compact, readable_pictures
-from assay.bench.parts import part_maps
 from assay.bench.runs.engine import run
 from assay.bench.runs.plan import plan
+from assay.bench.scene_parts import part_maps
 from assay.core.alignment import linear_cka
 from assay.core.errors import AssayError
-from assay.explain.learned.codes import codes, neighbour_accuracy, pixels
-from assay.explain.learned.filters import gabors
-from assay.explain.learned.units import dissect
+from assay.explain.representation.codes import codes, neighbour_accuracy, pixels
+from assay.explain.representation.filters import gabors
+from assay.explain.representation.units import dissect
 from assay.reports.kinds import kind_of
 from tests.bench.nets import OWN
 from tests.bench.zoo import subject, zoo_cell

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.bench.plugin.baseline import Baseline, Measurement, What, compare, read
+from assay.bench.plugin.comparison import Baseline, Measurement, What, compare, read
 from assay.bench.plugin.measure import clean_accuracy
 from tests.bench.nets import OWN
 

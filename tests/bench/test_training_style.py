@@ -16,7 +16,7 @@ from assay.bench.models import Subject
 from assay.bench.training.style import STORE_EVERY, StyleRecipe, _Fit, train
 from assay.core.errors import AssayError
 from assay.synthesis.fast import FastStyle, load
-from assay.synthesis.style import StyleTransfer
+from assay.synthesis.style_transfer import StyleTransfer
 from tests.synthesis.pyramid import Pyramid, pictures
 
 TINY = StyleRecipe(

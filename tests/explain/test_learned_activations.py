@@ -6,7 +6,7 @@ import torch
 from assay.bench.models import load
 from assay.core.layers import activations
 from assay.core.probe import grid_layers, trunk
-from assay.explain.learned.activations import lives, strongest_channels
+from assay.explain.representation.activations import lives, strongest_channels
 from tests.explain.models import Pooled, built, pictures, small_cnn, small_vit, state
 
 

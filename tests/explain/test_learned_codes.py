@@ -19,7 +19,7 @@ from assay.bench.loading import dataset
 from assay.bench.models import create, ensemble, load
 from assay.bench.zoo.recipes import RECIPES
 from assay.core.errors import AssayError, NotApplicable
-from assay.explain.learned.codes import (
+from assay.explain.representation.codes import (
     codes,
     heads,
     linear_cka,

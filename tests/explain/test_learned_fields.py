@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.receptive import Field, Reach, Traced, clipped, effective, measured, recursion
-from assay.explain.learned.fields import growth, spread_layers
+from assay.explain.representation.fields import growth, spread_layers
 from tests.explain.models import built, pictures, small_cnn, small_vit, state
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from assay.bench.models import load
 from assay.bench.zoo.nets import MLP
 from assay.core.errors import NotApplicable
-from assay.explain.learned.filters import class_templates, first_filters, gabors, layer_weights, tiles
+from assay.explain.representation.filters import class_templates, first_filters, gabors, layer_weights, tiles
 from tests.explain.models import Linear, pictures, small_cnn, small_vit, state
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assay.core.errors import NotApplicable
 from assay.core.layers import activations
 from assay.core.receptive import Field, Reach, clipped, recursion
-from assay.explain.learned.patches import alone, cell_field, crop, strongest
+from assay.explain.representation.patches import alone, cell_field, crop, strongest
 from tests.explain.models import Pooled, built, pictures, small_cnn, small_vit, state
 
 
@@ -47,7 +47,7 @@ def test_fewer_images_than_asked_for_give_all_of_them() -> None:
 
 MEMORY = """
 import resource, sys, torch
-from assay.explain.learned.patches import strongest
+from assay.explain.representation.patches import strongest
 from tests.explain.models import Pooled, small_cnn
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)

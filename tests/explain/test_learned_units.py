@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from assay.bench.loading import dataset
 from assay.bench.models import Subject, create, load
-from assay.bench.parts import part_maps, randomized
+from assay.bench.scene_parts import part_maps, randomized
 from assay.bench.zoo.recipes import RECIPES
 from assay.core.errors import AssayError
-from assay.explain.learned.units import Dissection, dissect, unit_masks
+from assay.explain.representation.units import Dissection, dissect, unit_masks
 from tests.explain.models import in_batches, pictures, small_cnn, state
 
 Pairs = list[tuple[Tensor, Tensor]]

@@ -10,7 +10,7 @@ from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
 from assay.core.layers import find, record
 from assay.core.receptive import box
-from assay.explain.learned.filters import first_filters
+from assay.explain.representation.filters import first_filters
 from tests.families.test_families import QUICK
 
 WITHOUT = {"csatv2": "stem_dct.conv_y reads something else than single pixels"}  # cosines over blocks of 8 pixels

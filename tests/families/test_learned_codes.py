@@ -5,7 +5,7 @@ import torch
 
 from assay.bench.families import FAMILIES, build
 from assay.core.borrow import evaluating
-from assay.explain.learned.codes import codes, heads
+from assay.explain.representation.codes import codes, heads
 from tests.families.test_families import QUICK
 
 CASES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.families) for name in FAMILIES]

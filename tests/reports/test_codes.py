@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from assay.reports.drawing.codes import (
+from assay.reports.drawing.code_figures import (
     RIGHT,
     WRONG,
     Near,

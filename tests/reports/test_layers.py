@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from assay.reports.drawing import layers as learned
+from assay.reports.drawing import layer_figures as learned
 from assay.reports.drawing.theme import DARK, LIGHT, Look, Plot, themed
 
 

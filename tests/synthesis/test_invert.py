@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from assay.attacks.metrics import ssim
+from assay.attacks.rates import ssim
 from assay.core.errors import AssayError
 from assay.core.layers import activations
 from assay.core.targets import CodeDistance

@@ -16,7 +16,7 @@ from assay.core.layers import activations
 from assay.core.targets import CodeDistance, gram
 from assay.synthesis.gram import Seen, gram_loss, layer_weights
 from assay.synthesis.scores_style import against_budget, gram_distance, held_out
-from assay.synthesis.style import StyleTransfer, code_loss, grey, luminance, matched_contrast, restore_chroma
+from assay.synthesis.style_transfer import StyleTransfer, code_loss, grey, luminance, matched_contrast, restore_chroma
 from assay.synthesis.tiles import resized
 from tests.bench.real import REAL, needed
 from tests.synthesis.pyramid import Fixed, Pyramid, pictures, state_of
@@ -209,7 +209,7 @@ def test_settings_out_of_range(settings: dict[str, float]) -> None:
 
 
 def test_a_frozen_record() -> None:
-    assert eval(repr(QUICK), vars(sys.modules["assay.synthesis.style"])) == QUICK
+    assert eval(repr(QUICK), vars(sys.modules["assay.synthesis.style_transfer"])) == QUICK
     with pytest.raises(FrozenInstanceError):
         QUICK.steps = 3  # type: ignore[misc]
 

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from assay.bench.commands.drawing import draw, write
 from assay.bench.commands.inspect.base import Inspection
 from assay.bench.data import DataSet
-from assay.bench.layers import batches, plain, shown, usual_layer
+from assay.bench.layer_views import batches, plain, shown, usual_layer
 from assay.bench.loading import dataset
 from assay.bench.models import load
 from assay.bench.one_image import read_picture
-from assay.bench.parts import PICTURES, part_maps, part_unit, randomized, thumbnails
-from assay.explain.learned import codes as code_spaces
-from assay.explain.learned.units import dissect
-from assay.reports.drawing import codes as figures
+from assay.bench.scene_parts import PICTURES, part_maps, part_unit, randomized, thumbnails
+from assay.explain.representation import codes as code_spaces
+from assay.explain.representation.units import dissect
+from assay.reports.drawing import code_figures as figures
 
 QUERIES = 6  # pictures whose neighbours are shown
 THUMBNAILS = 400  # at most

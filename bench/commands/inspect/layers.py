@@ -9,15 +9,15 @@ import torch
 
 from assay.bench.commands.drawing import draw, write
 from assay.bench.commands.inspect.base import Inspection
-from assay.bench.layers import BATCH, batches, by, field_rows, patch_note, patch_rows, plain, shown, usual_layer
+from assay.bench.layer_views import BATCH, batches, by, field_rows, patch_note, patch_rows, plain, shown, usual_layer
 from assay.bench.one_image import read_picture
 from assay.core.errors import NotApplicable
 from assay.core.receptive import recursion
-from assay.explain.learned import filters as weights
-from assay.explain.learned.activations import lives, strongest_channels
-from assay.explain.learned.fields import growth, spread_layers
-from assay.explain.learned.patches import strongest
-from assay.reports.drawing import layers as figures
+from assay.explain.representation import filters as weights
+from assay.explain.representation.activations import lives, strongest_channels
+from assay.explain.representation.fields import growth, spread_layers
+from assay.explain.representation.patches import strongest
+from assay.reports.drawing import layer_figures as figures
 
 MOST_FILTERS = 128  # that are drawn and fitted
 

@@ -7,7 +7,7 @@ from assay.bench.commands.synthesize.files import FILES, Files, method_of, read_
 from assay.bench.measurements.dream import dream_scores
 from assay.bench.models import load
 from assay.bench.progress import StepProgress
-from assay.synthesis.dream import DeepDream
+from assay.synthesis.deep_dream import DeepDream
 
 
 def dream(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from assay.bench.commands import ModelSpec, PictureSpec, Words
 from assay.bench.commands.synthesize.files import FILES, Files, method_of
-from assay.bench.layers import depths, plain
+from assay.bench.layer_views import depths, plain
 from assay.bench.measurements.inversion import inversion_scores
 from assay.bench.models import load
 from assay.bench.one_image import read_picture

@@ -13,7 +13,7 @@ from assay.bench.progress import StepProgress
 from assay.core.errors import AssayError, unknown
 from assay.synthesis.fast import FastStyle
 from assay.synthesis.fast import load as load_network
-from assay.synthesis.style import StyleTransfer
+from assay.synthesis.style_transfer import StyleTransfer
 
 
 def style(

@@ -13,8 +13,8 @@ from assay.bench.commands import ModelSpec, Words
 from assay.bench.commands.drawing import draw
 from assay.bench.commands.synthesize.files import FILES, Files, method_of
 from assay.bench.data import load as load_data
-from assay.bench.layers import depths as layer_depths
-from assay.bench.layers import usual_layer
+from assay.bench.layer_views import depths as layer_depths
+from assay.bench.layer_views import usual_layer
 from assay.bench.loading import dataset
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject, generators, load
@@ -23,7 +23,7 @@ from assay.bench.progress import StepProgress
 from assay.core.errors import AssayError
 from assay.core.layers import activations
 from assay.core.targets import Channel, LayerNorm2, Logit, Margin, Neuron, Probability, Target
-from assay.reports.drawing.layers import depths as depths_figure
+from assay.reports.drawing.layer_figures import depths as depths_figure
 from assay.synthesis.base import Art
 from assay.synthesis.scores import diversity, robust_probability, spectrum_distance
 from assay.synthesis.tiles import over_windows, resized

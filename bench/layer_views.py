@@ -11,9 +11,9 @@ from assay.bench.models import Subject
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.probe import default_layer
 from assay.core.receptive import Field, Traced
-from assay.explain.learned.fields import LayerField, spread_layers
-from assay.explain.learned.patches import Top, cell_field, crop
-from assay.reports.drawing.layers import Array, FieldRow
+from assay.explain.representation.fields import LayerField, spread_layers
+from assay.explain.representation.patches import Top, cell_field, crop
+from assay.reports.drawing.layer_figures import Array, FieldRow
 
 BATCH = 50
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.bench.data import DataSet
-from assay.bench.layers import BATCH, shown
+from assay.bench.layer_views import BATCH, shown
 from assay.bench.models import Subject
 from assay.core.errors import AssayError
-from assay.explain.learned.codes import Array
-from assay.explain.learned.units import Dissection, unit_masks
 from assay.explain.metrics.sanity import randomize
-from assay.reports.drawing import codes as figures
+from assay.explain.representation.codes import Array
+from assay.explain.representation.units import Dissection, unit_masks
+from assay.reports.drawing import code_figures as figures
 
 TILE = 48  # pixels: the longer side of a thumbnail
 PICTURES = 6  # of a part, at most
