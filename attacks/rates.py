@@ -5,21 +5,11 @@ class. Per image they are 1.0, 0.0 or NaN (not defined for that image); the mean
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A per-image rate: what it says and which direction is better for the model."""
-
-    of: Callable[[Tensor, Tensor, Tensor], Tensor]
-    direction: str
-    meaning: str
 
 
 def robust_accuracy(clean: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:
@@ -50,12 +40,12 @@ def targeted_rate(clean: Tensor, adversarial: Tensor, target: Tensor) -> Tensor:
     return (adversarial == target).float().where(clean != target, torch.nan)
 
 
-RATES: Mapping[str, Rate] = {
-    "robust_accuracy": Rate(robust_accuracy, "higher", "share of images that the model gets right under attack"),
-    "fooling_rate": Rate(fooling_rate, "lower", "share of the images it had right that it gets wrong under attack"),
-    "error_rate": Rate(error_rate, "lower", "share of images wrong under attack, clean errors included"),
-    "flip_rate": Rate(flip_rate, "lower", "share of images whose predicted class changes under attack"),
-    "targeted_rate": Rate(targeted_rate, "lower", "share of images given the class that the attack wants"),
+RATES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "robust_accuracy": robust_accuracy,
+    "fooling_rate": fooling_rate,
+    "error_rate": error_rate,
+    "flip_rate": flip_rate,
+    "targeted_rate": targeted_rate,
 }
 
 

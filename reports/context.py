@@ -10,7 +10,7 @@ import pandas as pd
 
 from assay.reports.drawing.album import Album
 from assay.reports.drawing.theme import Identity, identities
-from assay.reports.kinds import KINDS, kind_of
+from assay.reports.kinds import kind_of
 from assay.reports.run import labels
 from assay.reports.run.reader import Run, where
 from assay.reports.run.result_tables import tables
@@ -90,4 +90,4 @@ def gather(run: Run, folder: Path) -> Context:
     return Context(run=run, tables=tables(run), album=Album(folder))
 
 
-__all__ = ["KINDS", "Context", "gather"]
+__all__ = ["Context", "gather"]

@@ -159,10 +159,10 @@ def _values(outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
     """Metrics per image, by the judge's verdict: what it did not accept leaves the prediction as it was."""
     clean = outcome.clean_logits.argmax(1)
     adversarial = outcome.logits.argmax(1).where(outcome.valid, clean)
-    values = {name: rate.of(clean, adversarial, labels) for name, rate in RATES.items() if name != "targeted_rate"}
+    values = {name: rate(clean, adversarial, labels) for name, rate in RATES.items() if name != "targeted_rate"}
     open_ = _open(outcome, labels)
     if isinstance(outcome.goal, Targeted):
-        values["targeted_rate"] = RATES["targeted_rate"].of(clean, adversarial, outcome.goal.classes)
+        values["targeted_rate"] = RATES["targeted_rate"](clean, adversarial, outcome.goal.classes)
     values["success_8bit"] = outcome.success_8bit.float().where(open_, torch.nan)
     values["confidence"] = outcome.logits.softmax(1).amax(1)
     for norm in NORMS:

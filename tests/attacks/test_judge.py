@@ -127,13 +127,13 @@ def test_distances_are_the_norms_of_the_difference() -> None:
 
 def test_each_rate_has_its_own_meaning() -> None:
     label, clean, attacked = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 0, 0])
-    rates = {name: rate.of(clean, attacked, label).nanmean().item() for name, rate in RATES.items()}
+    rates = {name: rate(clean, attacked, label).nanmean().item() for name, rate in RATES.items()}
     assert rates["robust_accuracy"] == 0.5
     assert rates["error_rate"] == 0.5
     assert rates["fooling_rate"] == 0.5
     assert rates["flip_rate"] == 0.75
     wanted = torch.tensor([1, 1, 1, 0])
-    assert RATES["targeted_rate"].of(clean, attacked, wanted).nanmean().item() == pytest.approx(2 / 3)
+    assert RATES["targeted_rate"](clean, attacked, wanted).nanmean().item() == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from assay.bench.cli import app
+from assay.bench.commands.run import option_rows
 from assay.bench.runs.settings import make_options
 
 pytest_plugins = ["pytester"]
@@ -88,3 +89,20 @@ def test_the_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     names: dict[str, Any] = {}
     exec(compile(code, "docs/python.md", "exec"), names)
     assert len(names["found"].summary) > 4
+
+
+ADDING = blocks((DOCS / "adding.md").read_text(encoding="utf-8"), "python")
+
+
+@pytest.mark.parametrize("code", ADDING, ids=["attack", "explainer", "metric", "source", "cell", "kind"])
+def test_what_is_added_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "adding.md", "exec"), {"__name__": "__main__"})
+
+
+def test_every_option_of_a_run_is_told() -> None:
+    page = (DOCS / "options.md").read_text(encoding="utf-8")
+    told = re.findall(
+        r"^\| `(--[a-z-]+)` \| (.*) \| (.*) \|$", page.partition("## How it is measured")[0], re.MULTILINE
+    )
+    assert told == list(option_rows())
