@@ -35,7 +35,9 @@ def planned_subject(spec: str, digest: str, device: str) -> Subject:
     """The model of a spec, which must be the one that was planned with."""
     model = subject(spec, device)
     if model.digest != digest:
-        raise AssayError(f"{spec} gives other weights each time it is loaded; seed what makes them")
+        raise AssayError(
+            f"{spec} is another model each time it is loaded; seed what makes its weights, and let it hold no times"
+        )
     return model
 
 

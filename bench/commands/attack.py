@@ -66,7 +66,9 @@ def attack(
         "difference_factor": factor,
     }
     save_pictures(out, {name: to_bytes(value)[0] for name, value in pictures.items()}, facts | _verdict(outcome))
-    yield f"{subject.name}: {before} -> {after}: {'fooled' if outcome.success[0] else 'not fooled'}"
+    was_met = goal.settle(subject, picture).reached(before.probabilities[None])[0]
+    told = "its goal was met before the attack" if was_met else "fooled"
+    yield f"{subject.name}: {before} -> {after}: {told if outcome.success[0] else 'not fooled'}"
     linf, l2 = (outcome.distances[norm].item() for norm in ("linf", "l2"))
     yield f"distance Linf {linf * 255:.2f}/255, L2 {l2:.3f}"
     yield f"{out}: original.png adversarial.png difference.png (x {factor:.0f}) result.json"

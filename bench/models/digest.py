@@ -57,12 +57,12 @@ def digest_of(model: nn.Module, size: Sequence[int]) -> str:
 
 
 def probe(size: Sequence[int]) -> Tensor:
-    """Two inputs of ``size``, in double precision: pictures in [0.1, 0.9], smooth with noise; else in [-2, 2]."""
+    """Two inputs of ``size``, in double precision: pictures from 0 to 1, smooth with noise; else in [-2, 2]."""
     noise = _uniform("noise", (2, *size))
     if len(size) != 3:
         return 2 * noise
     smooth = F.interpolate(_uniform("smooth", (2, size[0], 4, 4)), tuple(size[1:]), mode="bilinear", align_corners=True)
-    return 0.5 + 0.2 * smooth + 0.2 * noise
+    return (0.5 + 0.4 * smooth + 0.4 * noise).clip(0, 1)
 
 
 class _InDouble(TorchFunctionMode):
@@ -198,6 +198,8 @@ def inventory(model: nn.Module) -> Inventory:
         elif id(value) not in holders:
             holders[id(value)] = value
             kinds.add(type(value))
+            if isinstance(value, nn.Module) and not is_own(type(value)):
+                lines.append(f"{path} {type(value).__name__}")
             stack += _parts(path, value)
     classes = {base for kind in kinds if is_own(kind) for base in kind.__mro__ if is_own(base)}
     return Inventory(sorted(lines), sorted(map(source, classes)), tensors, inexact)

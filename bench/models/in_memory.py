@@ -84,13 +84,13 @@ def subject(
 ) -> Subject:
     """A copy of ``network``, on the CPU and in eval mode, as a subject; a ``Subject`` stays what it is.
 
-    Raises ``AssayError`` for a network that cannot be twin or does not take ``input_size``.
+    Raises ``AssayError`` for a network that cannot be copied or does not take ``input_size``.
     """
     try:
         twin = copy.deepcopy(network).cpu()
-    except RuntimeError as error:
+    except Exception as error:  # of any kind, by what the network holds
         raise AssayError(
-            f"{name} cannot be twin ({first_line(error)}); name it by a function, py:module:function"
+            f"{name} cannot be copied ({first_line(error)}); name it by a function, py:module:function"
         ) from error
     if not isinstance(twin, Subject):
         return Subject(twin, name=name, input_size=input_size, mean=mean, std=std, classes=classes)

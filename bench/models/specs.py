@@ -49,6 +49,8 @@ def call(spec: str) -> Any:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise AssayError(f"{spec!r}: {error}; the module must be importable from here (PYTHONPATH)") from error
+    except Exception as error:  # the user's code may raise anything
+        raise AssayError(f"{spec!r}: its module raised {type(error).__name__}: {first_line(error)}") from error
     try:
         return factory()
     except Exception as error:  # the user's code may raise anything
@@ -57,13 +59,16 @@ def call(spec: str) -> Any:
 
 def _from_callable(spec: str) -> Subject:
     pair = call(spec)
-    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], nn.Module)):
+    if not (isinstance(pair, tuple) and [*map(isinstance, pair, (nn.Module, Mapping))] == [True, True]):
         raise AssayError(f"{spec!r} must return (nn.Module, {{'input_size': ..., 'mean': ..., 'std': ...}})")
     network, facts = pair
     absent = [key for key in ("input_size", "mean", "std") if key not in facts]
     if absent:
         raise AssayError(f"{spec!r} says nothing of {', '.join(absent)}")
-    return _subject(network, spec, facts)
+    try:
+        return _subject(network, spec, facts)
+    except (TypeError, ValueError) as error:
+        raise AssayError(f"{spec!r}: input_size, mean and std are lists of numbers ({first_line(error)})") from error
 
 
 def _from_checkpoint(spec: str, name: str, path: Path) -> Subject:

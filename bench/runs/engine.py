@@ -3,10 +3,12 @@
 import itertools
 import os
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,12 +16,13 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from assay.bench import loading
 from assay.bench.measurements import Cell, Measured, Setup
 from assay.bench.measurements.ask import RunOptions
 from assay.bench.runs.describe import describe
 from assay.bench.runs.plan import plan
 from assay.bench.runs.store import Store, StoreError, read_rows
-from assay.core.errors import NotApplicable
+from assay.core.errors import AssayError, NotApplicable
 
 Engine = Literal["local", "processes"]
 ENGINES: tuple[Engine, ...] = ("local", "processes")
@@ -65,11 +68,15 @@ def run(
     process's unless given. Raises ``AssayError`` for a wrong wish before anything runs, and for a folder that cannot be
     written.
     """
+    if jobs is not None and jobs < 1:
+        raise AssayError(f"jobs={jobs} must be at least 1")
     setup = setup or Setup()
+    loading.forget()  # files may have changed since an earlier run of this process
     wishes = plan(options)
     store = Store(out)
+    sessions = store.sessions()
     store.open()
-    store.describe(describe(wishes.ask, wishes.cells, preset, store.sessions(), argv))
+    store.describe(describe(wishes.ask, wishes.cells, preset, sessions, argv))
     waiting = [cell for cell in wishes.cells if not store.done(cell.id)]
     earlier = [Finished(cell, "stored", 0.0) for cell in wishes.cells if store.done(cell.id)]
     results: list[Finished] = []
@@ -103,7 +110,8 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
     )
     threads = max(cores // jobs, 1)
     try:
-        work = (joblib.delayed(_in_process)(group, out, setup, threads) for group in groups.values())
+        session = uuid.uuid4().hex
+        work = (joblib.delayed(_in_process)(group, out, setup, threads, session) for group in groups.values())
         for results in parallel(work):
             yield from results
     except TerminatedWorkerError as error:
@@ -111,6 +119,11 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
             "a worker process was killed, perhaps for want of memory; what is stored stays valid, the same command "
             "goes on from there, if need be with --jobs 1 or a smaller --batch-size"
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _begin(session: str) -> None:
+    loading.forget()
 
 
 @contextmanager
@@ -123,8 +136,10 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int) -> list[Finished]:
+def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int, session: str) -> list[Finished]:
+    """In a worker, which outlives a run: a new ``session`` loads models and data again."""
     torch.set_num_threads(threads)
+    _begin(session)
     return list(_finish(cells, out, setup))
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from assay.core.errors import AssayError
+from assay.reports.run.reader import read_info
 from assay.reports.run.records import COSTS, ROW, SCHEMA, Info
 
 
@@ -73,7 +74,7 @@ class Store:
     def sessions(self) -> list[dict[str, Any]]:
         """The commands that wrote into the folder, as the ``run.json`` that is there tells them."""
         path = self.run / "run.json"
-        return list(json.loads(path.read_text(encoding="utf-8")).get("sessions", [])) if path.exists() else []
+        return list(read_info(path).sessions) if path.exists() else []
 
 
 def read_rows(path: Path) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def _errors(overconfidence: Floats, bins: int, weights: Floats) -> Floats:
     if not len(overconfidence):
         return np.full(len(weights), np.nan)
     place = Predictions.of(overconfidence).bins(bins)
-    gaps = np.where(place[:, None] == np.arange(bins), overconfidence[:, None], 0.0)
+    gaps = np.where(place[:, None] == np.unique(place), overconfidence[:, None], 0.0)
     errors: Floats = np.abs(weights @ gaps).sum(1) / weights.sum(1)
     return errors
 

@@ -85,7 +85,7 @@ def load(run: Path) -> Run:
     run = Path(run)
     if not run.is_dir():
         raise AssayError(f"no run at {run}: there is no such folder")
-    info = _info(run / "run.json")
+    info = read_info(run / "run.json")
     frames, missing = [], []
     for cell in info.cells:
         done, failed = (run / folder / f"{cell.id}.parquet" for folder in ("cells", "failed"))
@@ -106,7 +106,8 @@ def load(run: Path) -> Run:
     )
 
 
-def _info(path: Path) -> Info:
+def read_info(path: Path) -> Info:
+    """What ``path``, a ``run.json``, tells. Raises ``AssayError`` where it cannot be read."""
     if not path.is_file():
         raise AssayError(f"no run at {path.parent}: it has no run.json")
     try:
@@ -119,13 +120,15 @@ def _info(path: Path) -> Info:
                 f"{path} has schema {stored.get('schema')}, this version reads {schemas}; make the run again"
             )
         info = Info.from_json(schema1.migrate(stored) if stored.get("schema") == 1 else stored)
+        if not all(isinstance(table, dict) for table in (info.models, info.data, info.methods)):
+            raise TypeError("models, data and methods are not tables")
+        for cell in info.cells:
+            if not re.fullmatch(r"[0-9A-Za-z_-]+", cell.id):
+                raise ValueError(f"{cell.id!r} is not a cell's id")
     except AssayError:
         raise
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise AssayError(f"cannot read {path}: {error}") from None
-    for cell in info.cells:
-        if not re.fullmatch(r"[0-9A-Za-z_-]+", cell.id):
-            raise AssayError(f"cannot read {path}: {cell.id!r} is not a cell's id")
     return info
 
 

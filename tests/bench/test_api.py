@@ -2,6 +2,7 @@
 
 import gc
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,14 @@ def test_what_fails_is_a_warning_and_a_row() -> None:
     assert "no gradients today" in tables.failures["reason"].iloc[0]
 
 
+class Locked(Plain):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
 @pytest.mark.parametrize(
     ("said", "models", "data", "settings"),
     [
@@ -235,6 +244,7 @@ def test_what_fails_is_a_warning_and_a_row() -> None:
         ("labels run from 0 to 9, classes are 0 to 1", SPEC, {"mine": (*digits(), ("a", "b"))}, {}),
         ("this model takes", "zoo:linear", {"mine": digits()}, {}),
         ("fails on images of", {"mine": nn.Conv2d(3, 1, 9)}, "digits", {}),
+        ("mine cannot be copied", {"mine": Locked()}, "digits", {}),
         ("known: full, quick, standard", SPEC, "digits", {"preset": "thorough"}),
     ],
 )

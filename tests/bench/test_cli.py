@@ -157,6 +157,9 @@ def test_one_picture_attacked_and_explained(tmp_path: Path, capsys: pytest.Captu
     assert result["success"]
     assert result["distances"]["linf"] <= 0.3 + 1e-6
     assert "fooled" in capsys.readouterr().out
+    told = call("attack", MODEL, "digits#3", "--method", "pgd(eps=0.01)", "--label", "0", "--out", str(tmp_path / "b"))
+    assert told == 0
+    assert "its goal was met before the attack" in capsys.readouterr().out
     picture = tmp_path / "a" / "original.png"
     with Image.open(picture) as opened:
         assert opened.size == (8, 8)

@@ -137,6 +137,30 @@ def small(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, 10))
 
 
+class Bounds(nn.Module):
+    """Leaves all but the darkest and the brightest pixels as they are."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cut(images)
+
+
+def test_what_is_done_to_black_and_white_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(nn.Sequential(Bounds(), small()))
+    monkeypatch.setattr(sys.modules[__name__], "cut", lambda images: images.clamp(0.05, 0.95))
+    assert digest(nn.Sequential(Bounds(), small())) != before
+
+
+def cut(images: Tensor) -> Tensor:
+    return images
+
+
+def test_another_kind_of_layer_is_another_model() -> None:
+    network = small()
+    before = digest(network)
+    network[2] = nn.ReLU6()
+    assert digest(network) != before
+
+
 SPECS = [
     "zoo:mlp",
     "zoo:vit",

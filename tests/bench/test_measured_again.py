@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay.bench import loading
 from assay.bench.measurements import Options
 from assay.bench.measurements.ask import RunOptions
-from assay.bench.runs.engine import ALONE, Finished, Result, run
+from assay.bench.runs.engine import ALONE, Engine, Finished, Result, run
 from assay.bench.runs.store import read_rows
+from assay.reports.run.reader import load
 from tests.bench.nets import OWN
 
 MODULE = '''
@@ -61,9 +61,8 @@ def write_module(scale: int) -> None:
 
 
 def measured(out: Path, options: RunOptions | None = None) -> tuple[Result, list[Finished]]:
-    """A run in a process that holds no models from before."""
+    """A run, in a process that may hold the models and pictures of one before."""
     own = Options(models=(MODEL,), data=("folder:data",), attacks=("fgsm(eps=1/255)",), limit=6, gallery=1)
-    loading.forget()
     finished: list[Finished] = []
     return run(options or own, out, report=lambda one, done, total: finished.append(one)), finished
 
@@ -166,3 +165,13 @@ def test_cells_that_cannot_be_measured_together_are_measured_alone_and_say_so(
         assert rows["flags"].str.contains(ALONE).all() == shared
         expected = read_rows(tmp_path / "together" / "cells" / f"{each.cell.id}.parquet")
         np.testing.assert_allclose(rows["value"], expected["value"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_a_folder_that_grew_is_measured_whole_by_the_same_process(place: Path, engine: Engine) -> None:
+    options = Options(models=(MODEL,), data=("folder:data",), limit=100, gallery=0)
+    for images in (6, 7):
+        assert run(options, place / f"{engine}-{images}", engine=engine, jobs=2).failed == 0
+        rows = load(place / f"{engine}-{images}").select("clean", "accuracy")
+        assert len(rows) == images
+        Image.new("RGB", (8, 8), (2, 2, 2)).save(place / "data" / "ant" / f"{images}.png")

@@ -3,6 +3,7 @@
 import pickle
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,26 @@ def test_own_callables_are_checked() -> None:
     assert "No module" in refusal("py:no_such_module:f")
     assert "must return" in refusal(OWN + "not_a_pair")
     assert "logits (N, K)" in refusal(OWN + "no_logits")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def f(:", "its module raised SyntaxError"),
+        ("1 / 0", "its module raised ZeroDivisionError"),
+        ("f = lambda: (nn.Flatten(), None)", "must return"),
+        ("f = lambda: (nn.Flatten(), {'input_size': 8, 'mean': 0, 'std': 1})", "lists of numbers"),
+    ],
+)
+def test_mistakes_in_own_modules_are_one_line(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mistaken.py").write_text(f"from torch import nn\n{code}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mistaken", raising=False)
+    line = refusal("py:mistaken:f")
+    assert said in line
+    assert "\n" not in line
 
 
 def test_the_zoo_is_small_and_described() -> None:

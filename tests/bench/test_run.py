@@ -194,6 +194,18 @@ def test_a_shard_of_another_schema_is_refused(whole: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [("garbage", "cannot read"), ("[]", "cannot read"), ('{"schema": 3}', "has schema 3")],
+)
+def test_a_description_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(AssayError, match=said) as error:
+        quick(tmp_path)
+    assert "\n" not in str(error.value)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.json", text)]
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"attacks": ("pgd(steps=0)",)}, "above 0"),
@@ -202,10 +214,14 @@ def test_a_shard_of_another_schema_is_refused(whole: Path, tmp_path: Path) -> No
         ({"models": ()}, "at least one model"),
         ({"data": ("scenes",)}, "only"),
         ({"limit": 0}, "limit"),
+        ({"jobs": 0}, "jobs=0 must be at least 1"),
+        ({"jobs": -1}, "jobs=-1 must be at least 1"),
     ],
 )
 def test_a_wrong_wish_is_refused_before_anything_runs(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    how = {name: value for name, value in change.items() if name == "jobs"}
+    options = {**OPTIONS.__dict__, **change}
     with pytest.raises(AssayError, match=said) as error:
-        quick(tmp_path / "run", Options(**{**OPTIONS.__dict__, **change}))
+        quick(tmp_path / "run", Options(**{name: options[name] for name in options.keys() - how}), **how)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()

@@ -17,6 +17,7 @@ def test_the_error_is_the_distance_of_confidence_and_accuracy_over_bins() -> Non
     assert expected_calibration_error(gaps, 10) == pytest.approx(3 / 5 * abs(0.9 - 2 / 3) + 2 / 5 * abs(0.3 - 1 / 2))
     assert expected_calibration_error(gaps, 1) == pytest.approx(abs(np.mean(gaps)))
     assert np.isnan(expected_calibration_error([], 10))
+    assert expected_calibration_error([0.9, 0.3], 10**8) == pytest.approx(0.6)  # a bin each
     assert expected_calibration_error([0.0] * 5, 10) == 0  # sure and right
 
 
