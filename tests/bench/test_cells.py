@@ -56,7 +56,7 @@ def test_a_model_that_changes_between_loads_is_refused() -> None:
     ]
     assert cell.subject(Setup()).name == cell.model
     loaded.cache_clear()
-    with pytest.raises(AssayError, match="other weights each time"):
+    with pytest.raises(AssayError, match="another model each time"):
         cell.measure(Setup())
 
 
