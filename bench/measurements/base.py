@@ -172,6 +172,15 @@ class Cell(ABC):
             yield Batch.of(batch, setup.device)
 
     @torch.no_grad()
+    def answers(self, setup: Setup) -> Iterator[tuple[Batch, Tensor, Cost]]:
+        """Each batch with the model's logits (N, K) and what they cost."""
+        model = self.subject(setup)
+        for batch in self.batches(setup):
+            with meter(model, len(batch.ids), setup.device) as cost:
+                logits = model(batch.images)
+            yield batch, logits, cost
+
+    @torch.no_grad()
     def first_right(self, model: Subject, setup: Setup, count: int) -> Batch:
         """The first images that the model has right; where it has too few, the first images."""
         examples: list[Example] = []

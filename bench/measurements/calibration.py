@@ -7,7 +7,7 @@ from typing import Self
 import torch
 
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags, meter
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags
 from assay.reports.kinds.calibration import expected_calibration_error
 from assay.reports.run.records import Method
 
@@ -37,13 +37,9 @@ class CalibrationCell(Cell):
     def method(self) -> Method:
         return Method(text=f"calibration in {self.bins} bins", settings={"bins": self.bins})
 
-    @torch.no_grad()
     def measure(self, setup: Setup) -> Measured:
         rows: list[Row] = []
-        model = self.subject(setup)
-        for batch in self.batches(setup):
-            with meter(model, len(batch.ids), setup.device) as cost:
-                logits = model(batch.images)
+        for batch, logits, cost in self.answers(setup):
             probabilities = logits.double().softmax(1)
             confidence, prediction = probabilities.max(1)
             label = torch.nn.functional.one_hot(batch.labels, probabilities.shape[1])

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-import torch
-
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags, meter
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags
 from assay.reports.run.records import Method
 
 
@@ -25,13 +23,9 @@ class CleanCell(Cell):
     def method(self) -> Method:
         return Method(text="none")
 
-    @torch.no_grad()
     def measure(self, setup: Setup) -> Measured:
         rows: list[Row] = []
-        model = self.subject(setup)
-        for batch in self.batches(setup):
-            with meter(model, len(batch.ids), setup.device) as cost:
-                logits = model(batch.images)
+        for batch, logits, cost in self.answers(setup):
             values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
             rows += self.per_image(batch.ids, batch.labels, values, cost, finite_flags(logits))
         return Measured(rows)
