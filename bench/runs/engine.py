@@ -110,7 +110,7 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
     )
     threads = max(cores // jobs, 1)
     try:
-        session = uuid.uuid4().hex
+        session = uuid.uuid4().hex, Path.cwd()
         work = (joblib.delayed(_in_process)(group, out, setup, threads, session) for group in groups.values())
         for results in parallel(work):
             yield from results
@@ -122,8 +122,9 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
 
 
 @lru_cache(maxsize=1)
-def _begin(session: str) -> None:
+def _begin(session: str, place: Path) -> None:
     loading.forget()
+    os.chdir(place)  # where relative specs are looked for
 
 
 @contextmanager
@@ -136,10 +137,12 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _in_process(cells: Sequence[Cell], out: Path, setup: Setup, threads: int, session: str) -> list[Finished]:
-    """In a worker, which outlives a run: a new ``session`` loads models and data again."""
+def _in_process(
+    cells: Sequence[Cell], out: Path, setup: Setup, threads: int, session: tuple[str, Path]
+) -> list[Finished]:
+    """In a worker, which outlives a run: a new ``session``, of an id and a working folder, loads all again."""
     torch.set_num_threads(threads)
-    _begin(session)
+    _begin(*session)
     return list(_finish(cells, out, setup))
 
 
