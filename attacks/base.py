@@ -1,14 +1,17 @@
 """What every attack shares at its edge."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.goals import Goal, as_goal
-from assay.core.borrow import check_images, evaluating
+from assay.attacks.goals import Goal, as_goal, check_classes
+from assay.core.borrow import check_images
+from assay.core.classifier import classifier
 from assay.core.draws import Draws, as_draws
 from assay.core.tables import check
 
@@ -40,18 +43,41 @@ class Attack(ABC):
         ``model`` maps ``images`` (N, C, H, W) in [0, 1] to logits (N, K); plain labels (N,) mean ``Untargeted``.
         An int as ``draws`` seeds one random stream per position. Raises ``AssayError`` for images outside [0, 1].
         """
-        check(self)
-        check_images(images)
-        images = images.detach()
-        if len(images) == 0:
-            return images.clone()
-        with evaluating(model):
-            goal = as_goal(goal, images).settle(model, images)
-            return self.run(model, images, goal, as_draws(draws, images)).detach()
+        with prepared(self, model, images, goal) as (borrowed, pictures, aim):
+            if len(images) == 0:
+                return images.clone()
+            return self.run(borrowed, pictures, aim, as_draws(draws, images)).detach().to(images.dtype)
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         """The attack itself, on a borrowed model, at least one image and a goal that names its classes."""
+
+
+@contextmanager
+def prepared(
+    attack: Attack, model: nn.Module, images: Tensor, goal: Goal | Tensor
+) -> Iterator[tuple[nn.Module, Tensor, Goal]]:
+    """What an attack starts from: the borrowed classifier, float32 images, and a goal of classes that it has.
+
+    The first pass tells how many there are; ``AssayError`` for one beyond.
+    """
+    check(attack)
+    check_images(images)
+    with classifier(model, images) as borrowed:
+        pictures = images.detach().float()
+        aim = as_goal(goal, pictures)
+        if len(images):
+            aim = aim.settle(borrowed, pictures)
+        handle = borrowed.register_forward_hook(lambda module, inputs, logits: first_pass(logits))
+
+        def first_pass(logits: Tensor) -> None:
+            handle.remove()
+            check_classes(aim, logits)
+
+        try:
+            yield borrowed, pictures, aim
+        finally:
+            handle.remove()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +103,11 @@ class BlackBox(Attack):
 
     def trace(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Trace:
         """As a call, with the queries that each image took."""
-        check(self)
-        check_images(images)
-        images = images.detach()
-        if len(images) == 0:
-            return Trace(images.clone(), torch.zeros(0, dtype=torch.int64, device=images.device))
-        with evaluating(model), torch.no_grad():
-            goal = as_goal(goal, images).settle(model, images)
-            return self.search(model, images, goal, as_draws(draws, images))
+        with prepared(self, model, images, goal) as (borrowed, pictures, aim), torch.no_grad():
+            if len(images) == 0:
+                return Trace(images.clone(), torch.zeros(0, dtype=torch.int64, device=images.device))
+            trace = self.search(borrowed, pictures, aim, as_draws(draws, images))
+            return replace(trace, images=trace.images.to(images.dtype))
 
     def run(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:
         with torch.no_grad():

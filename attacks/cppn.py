@@ -143,8 +143,10 @@ def _places(height: int, width: int) -> Tensor:
 
 
 def _colours(outputs: Tensor) -> Tensor:
-    """Red, green and blue of hue (a circle), saturation and brightness, (n, 3, m) in [0, 1]; grey stays, clamped."""
-    if outputs.shape[1] == 1:
+    """Red, green and blue of hue (a circle), saturation and brightness, (n, 3, m) in [0, 1]; other numbers of channels
+    stay, clamped.
+    """
+    if outputs.shape[1] != 3:
         return outputs.clamp(0, 1)
     hue, saturation, brightness = outputs[:, :1] % 1, outputs[:, 1:2].clamp(0, 1), outputs[:, 2:].clamp(0, 1)
     phase = (outputs.new_tensor([5.0, 3.0, 1.0])[:, None] + 6 * hue) % 6

@@ -1,7 +1,7 @@
 """Step by step to the nearest linearised boundary."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class DeepFool(Attack):
     shortens it. Where nothing is left of it, and always with ``box="project"``, it is the smallest one inside, which is
     exact on affine models. A wanted class is approached across the boundary with the class that leads.
     """
+
+    version: ClassVar[int] = 2
 
     norm: BoundedNorm = "l2"
     steps: int = 50
@@ -56,7 +58,8 @@ class DeepFool(Attack):
                 logits = model(x)
             margin, normal = nearest_plane(x, logits, [way[index] for way in goals], self.norm)
             x = x.detach()
-            by = torch.maximum((1 + self.overshoot) * margin, margin + _noise(logits, x, normal))
+            beyond = goal[index].noise(logits.detach()) / 10 + _rounding(x, normal)
+            by = torch.maximum((1 + self.overshoot) * margin, margin + beyond)
             x = self._across(x, normal, by).requires_grad_(True)
             logits = model(x)
         nearest.update(index, x.detach(), goal[index].reached(logits))
@@ -76,6 +79,6 @@ class DeepFool(Attack):
         return near
 
 
-def _noise(logits: Tensor, x: Tensor, normal: Tensor) -> Tensor:
-    """What float32 may make of a margin, in the network and in the weighted sum of pixels, (N,)."""
-    return 1e-5 * logits.detach().abs().amax(1) + 2**-22 * (normal.abs() * x).flatten(1).sum(1)
+def _rounding(x: Tensor, normal: Tensor) -> Tensor:
+    """What float32 may make of the weighted sum of pixels, (N,)."""
+    return 2**-22 * (normal.abs() * x).flatten(1).sum(1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from assay.attacks.hyperplanes import drop, nearest_plane, ways
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 
-NOISE = 1.2e-4  # of the largest logit: a lead that no other batch split turns
 RADII = {"linf": 0.3, "l2": 1.0, "l1": 5.0}  # AutoAttack's
 
 
@@ -31,6 +31,8 @@ class FAB(Attack):
     if it still fools; a walk that has met nothing by half its steps is no longer drawn, or it could stay between two
     boundaries; an image only fools if its class leads by more than float noise.
     """
+
+    version: ClassVar[int] = 2
 
     norm: BoundedNorm = "linf"
     steps: int = 100
@@ -93,7 +95,7 @@ class FAB(Attack):
             margin, normal = nearest_plane(x, logits, goals, self.norm)
             x, logits = x.detach(), logits.detach()
             nearest.update(index, x, _fools(goal, logits))
-            margin = margin + 2 * _noise(logits)  # or paths into a corner of several boundaries end at it
+            margin = margin + 2 * _noise(goal, logits)  # or paths into a corner of several boundaries end at it
             from_x = drop(x, normal, margin, self.norm)
             from_clean = drop(images, normal, margin + (normal * (images - x)).flatten(1).sum(1), self.norm)
             near, far = distance(from_x, self.norm), distance(from_clean, self.norm)
@@ -110,7 +112,7 @@ class FAB(Attack):
         answer = ask(model, high)
         below = goal.margin(answer)
         for _ in range(self.search):
-            share = (above + 1.01 * _noise(answer)) / (above - below).clamp(min=1e-30)
+            share = (above + 1.01 * _noise(goal, answer)) / (above - below).clamp(min=1e-30)
             middle = (low + rows(share.clamp(0, 1), low) * (high - low)).clamp(0, 1)
             answer = ask(model, middle)
             margin, success = goal.margin(answer), _fools(goal, answer)
@@ -121,9 +123,8 @@ class FAB(Attack):
 
 def _fools(goal: Goal, logits: Tensor) -> Tensor:
     """Whether the goal is reached by more than float noise, (N,) bool."""
-    first, second = logits.topk(2, 1).values.unbind(1)
-    return goal.reached(logits) & (first - second >= _noise(logits))
+    return goal.reached(logits) & (-goal.margin(logits) >= _noise(goal, logits))
 
 
-def _noise(logits: Tensor) -> Tensor:
-    return NOISE * logits.abs().amax(1)
+def _noise(goal: Goal, logits: Tensor) -> Tensor:
+    return 1.2 * goal.noise(logits)  # a lead that no other batch split turns

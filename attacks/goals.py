@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.classifier import answered
 from assay.core.errors import AssayError, NotApplicable
 
 Loss = Literal["ce", "dlr", "margin"]
+NOISE = 1e-4  # of a margin, relative to its larger logit: what another batch split can change
 
 
 class Goal:
@@ -20,7 +22,10 @@ class Goal:
         return self
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Whether each row of ``logits`` (N, K) is what the attack wants, (N,) bool."""
+        """Whether each row of ``logits`` (N, K) is what the attack wants, (N,) bool.
+
+        A row that names no class (``answered``) is not the label, and not a wanted class.
+        """
         raise NotImplementedError
 
     def loss(self, logits: Tensor, name: Loss = "ce") -> Tensor:
@@ -47,6 +52,10 @@ class Goal:
         """How far the goal is behind, (N,): positive where it is not reached, in logits."""
         raise NotImplementedError
 
+    def noise(self, logits: Tensor) -> Tensor:
+        """What another split into batches can change of the margin, (N,): a share of the larger of its two logits."""
+        raise NotImplementedError
+
     def __getitem__(self, index: Tensor) -> "Goal":
         raise NotImplementedError
 
@@ -58,13 +67,16 @@ class Untargeted(Goal):
     labels: Tensor
 
     def reached(self, logits: Tensor) -> Tensor:
-        return logits.argmax(1) != self.labels
+        return (logits.argmax(1) != self.labels) | ~answered(logits)
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, self.labels, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
         return _lead(logits, self.labels)
+
+    def noise(self, logits: Tensor) -> Tensor:
+        return _noise(*_pair(logits, self.labels))
 
     def spread(self, logits: Tensor) -> Tensor:
         top = _top(logits, 3)
@@ -81,13 +93,16 @@ class Targeted(Goal):
     classes: Tensor
 
     def reached(self, logits: Tensor) -> Tensor:
-        return logits.argmax(1) == self.classes
+        return (logits.argmax(1) == self.classes) & answered(logits)
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         return -F.cross_entropy(logits, self.classes, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
         return -_lead(logits, self.classes)
+
+    def noise(self, logits: Tensor) -> Tensor:
+        return _noise(*_pair(logits, self.classes))
 
     def spread(self, logits: Tensor) -> Tensor:
         top = _top(logits, 4)
@@ -107,8 +122,14 @@ class Towards(Untargeted):
         return -F.cross_entropy(logits, self.classes, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
-        pair = logits.gather(1, torch.stack([self.labels, self.classes], 1))
-        return pair[:, 0] - pair[:, 1]
+        label, other = self._pair(logits)
+        return label - other
+
+    def noise(self, logits: Tensor) -> Tensor:
+        return _noise(*self._pair(logits))
+
+    def _pair(self, logits: Tensor) -> tuple[Tensor, ...]:
+        return logits.gather(1, torch.stack([self.labels, self.classes], 1)).unbind(1)
 
     def spread(self, logits: Tensor) -> Tensor:
         top = _top(logits, 4)
@@ -139,6 +160,9 @@ class Scaled(Goal):
 
     def margin(self, logits: Tensor) -> Tensor:
         return self.goal.margin(logits)
+
+    def noise(self, logits: Tensor) -> Tensor:
+        return self.goal.noise(logits)
 
     def spread(self, logits: Tensor) -> Tensor:
         return self.goal.spread(logits)
@@ -173,7 +197,17 @@ def _per_image(classes: Tensor, images: Tensor) -> Tensor:
     if indices.is_floating_point() or indices.dtype == torch.bool or indices.shape not in ((), (len(images),)):
         form = f"{indices.dtype} {tuple(indices.shape)}"
         raise AssayError(f"a goal needs integer classes of shape ({len(images)},), one per image, not {form}")
+    indices = indices.clone() if indices.is_inference() else indices
     return indices.to(images.device, torch.int64).expand(len(images))
+
+
+def check_classes(goal: Goal, logits: Tensor) -> None:
+    """Raise ``AssayError`` for a goal with a class that the model does not have."""
+    count = logits.shape[1]
+    for classes in (getattr(goal, "labels", None), getattr(goal, "classes", None)):
+        if classes is not None and len(classes) and not (classes.min() >= 0 and classes.max() < count):
+            wrong = classes[(classes < 0) | (classes >= count)][0].item()
+            raise AssayError(f"class {wrong} is not one of the model's 0 to {count - 1}")
 
 
 def likeliest(logits: Tensor, goal: Goal, count: int) -> Tensor:
@@ -192,7 +226,17 @@ def _top(logits: Tensor, count: int) -> Tensor:
     return logits.topk(count, 1).values
 
 
+def _pair(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The logit of ``classes`` and the largest other, (N,) each."""
+    others = logits.scatter(1, classes[:, None], float("-inf"))
+    return logits.gather(1, classes[:, None]).squeeze(1), others.amax(1)
+
+
 def _lead(logits: Tensor, classes: Tensor) -> Tensor:
     """The logit of ``classes`` minus the largest other."""
-    logit = logits.gather(1, classes[:, None])
-    return (logit - logits.scatter(1, classes[:, None], float("-inf")).amax(1, keepdim=True)).squeeze(1)
+    logit, other = _pair(logits, classes)
+    return logit - other
+
+
+def _noise(first: Tensor, second: Tensor) -> Tensor:
+    return NOISE * torch.maximum(first.abs(), second.abs())

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from assay.attacks.balls import DUAL, Ball, Norm, check_positive, distance, rows, unit
 from assay.attacks.base import Attack
 from assay.attacks.best import Nearest
-from assay.attacks.checks import NOISE
 from assay.attacks.goals import Goal
 from assay.attacks.gradient import Slope, cosine, slope
 from assay.core.draws import Draws
@@ -29,7 +28,7 @@ def initial_slope(model: nn.Module, images: Tensor, goal: Goal) -> tuple[Tensor,
 
 def beyond_noise(goal: Goal, logits: Tensor) -> Tensor:
     """Whether the goal is reached by more than another batch split can change, (N,) bool."""
-    return goal.margin(logits) < -2 * NOISE * logits.abs().amax(1)
+    return goal.margin(logits) < -2 * goal.noise(logits)
 
 
 class Adam:
@@ -56,6 +55,7 @@ class DDN(Attack):
     fooled every time is halved. The paper's are ``sharpness=None, gamma=0.05, last_gamma=0.05, halve=False``.
     """
 
+    version: ClassVar[int] = 2
     norm: ClassVar[Norm] = "l2"
 
     steps: int = 100  # passes
@@ -109,6 +109,8 @@ class FMN(Attack):
     nothing of the change's size, the steps are longer instead. In L1 the projection is the nearest point of ball and
     box at once.
     """
+
+    version: ClassVar[int] = 2
 
     norm: Norm = "l2"
     steps: int = 100  # passes
@@ -164,6 +166,8 @@ class ALMA(Attack):
     Other than in the paper, the constraint is the margin as a share of the clean one, which needs no third class, and
     the first step has the root mean square of the way to the boundary of an affine model.
     """
+
+    version: ClassVar[int] = 2
 
     norm: Literal["l2", "l1"] = "l2"
     steps: int = 100  # passes
@@ -225,6 +229,7 @@ class SigmaZero(Attack):
     Other than in the paper, goals with a wanted class work too.
     """
 
+    version: ClassVar[int] = 2
     norm: ClassVar[Norm] = "l0"
 
     steps: int = 200  # passes

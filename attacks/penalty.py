@@ -53,6 +53,7 @@ class CarliniWagner(Attack):
     that saved 3 % of the passes and lost 2 % of the distance.
     """
 
+    version: ClassVar[int] = 2
     norm: ClassVar[Norm] = "l2"
 
     steps: int = 100  # passes for every weight; the paper's 10000
@@ -108,6 +109,7 @@ class EAD(Attack):
     brought into [0, 1], whose logits the gradient needs anyway: the paper's take a second pass.
     """
 
+    version: ClassVar[int] = 2
     norm: ClassVar[Norm] = "l1"
 
     steps: int = 100  # passes for every weight; the paper's 1000
@@ -158,6 +160,7 @@ class LBFGS(Attack):
     climbing the label's cross-entropy would go on.
     """
 
+    version: ClassVar[int] = 2
     norm: ClassVar[Norm] = "l2"
 
     steps: int = 20  # iterations for every weight, of one pass or a few

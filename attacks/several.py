@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -59,6 +60,8 @@ class AutoAttack(Attack):
     Below 4 classes, where the targeted difference of logits ratio has no meaning, APGD-T climbs the margin. In L1 APGD
     starts at eps; the authors' code comes down from 3 eps in three stages.
     """
+
+    version: ClassVar[int] = 2
 
     norm: BoundedNorm = "linf"
     eps: float = 4 / 255  # radius in that norm, images in [0, 1]

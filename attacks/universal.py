@@ -9,15 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.balls import Ball, check_eps, check_positive
-from assay.attacks.base import Attack
+from assay.attacks.base import Attack, prepared
 from assay.attacks.best import all_indices
 from assay.attacks.deepfool import DeepFool
-from assay.attacks.goals import Goal, as_goal
+from assay.attacks.goals import Goal
 from assay.attacks.gradient import ask, cosine
-from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
-from assay.core.tables import check
 
 
 class Universal(Attack):
@@ -32,12 +30,8 @@ class Universal(Attack):
 
     def craft(self, model: nn.Module, images: Tensor, goal: Goal | Tensor, draws: Draws | int = 0) -> Tensor:
         """What ``apply`` adds or pastes, learned on ``images`` (N, C, H, W) in [0, 1] with one goal for each."""
-        check(self)
-        check_images(images)
-        images = images.detach()
-        with evaluating(model):
-            goal = as_goal(goal, images).settle(model, images)
-            return self.learn(model, images, goal, as_draws(draws, images)).detach()
+        with prepared(self, model, images, goal) as (borrowed, pictures, aim):
+            return self.learn(borrowed, pictures, aim, as_draws(draws, images)).detach()
 
     @abstractmethod
     def learn(self, model: nn.Module, images: Tensor, goal: Goal, draws: Draws) -> Tensor:

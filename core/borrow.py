@@ -1,33 +1,97 @@
 """What is done to a model is given back: modes and gradient flags here, hooks in ``assay.core.layers``."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from assay.core import norms
 from assay.core.errors import AssayError
+
+
+class _Scripted(nn.Module):
+    """A TorchScript model where hooks can be set; one image goes through it twice for the sake of ``core.norms``."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.training = False
+
+    def forward(self, images: Tensor) -> Any:
+        if len(images) == 1 and images.requires_grad and images.device.type == "cpu":
+            output = self.body(images.expand(2, *images.shape[1:]))
+            return output[:1] if isinstance(output, Tensor) else {key: value[:1] for key, value in output.items()}
+        return self.body(images)
+
+
+@dataclass
+class _Loan:
+    """A module or parameter: what it was before the first borrower took it, and how many hold it now."""
+
+    thing: nn.Module | nn.Parameter
+    before: bool
+    holders: int = 0
+    handles: list[RemovableHandle] = field(default_factory=list)
+
+    def take(self) -> None:
+        self.holders += 1
+        if isinstance(self.thing, nn.Parameter):
+            self.thing.requires_grad_(False)
+        elif self.holders == 1 and (handle := norms.guard(self.thing)):
+            self.handles.append(handle)
+
+    def give_back(self) -> None:
+        self.holders -= 1
+        if self.holders:
+            return
+        for handle in self.handles:
+            handle.remove()
+        if isinstance(self.thing, nn.Parameter):
+            self.thing.requires_grad_(self.before)
+        else:
+            self.thing.training = self.before
+        del _LOANS[id(self.thing)]
+
+
+_LOANS: dict[int, _Loan] = {}
+_LOCK = threading.RLock()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode with frozen parameters, gradients enabled; all as before on the way out."""
-    training = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
+    """The model in eval mode with frozen parameters, gradients enabled; all as before once its last borrower is done.
+
+    Threads may borrow one model at the same time. Images that it is given stay as they are, also where it normalises in
+    place, and a batch of one has the gradient that it has in a larger one (``core.norms``). A TorchScript model comes
+    back inside a module that takes hooks.
+    """
+    model = _Scripted(model) if isinstance(model, torch.jit.ScriptModule) else model
+    modules, parameters = [*model.modules()], [*model.parameters()]
+    with _LOCK:
+        loans = [_LOANS.setdefault(id(m), _Loan(m, m.training)) for m in modules]
+        loans += [_LOANS.setdefault(id(p), _Loan(p, p.requires_grad)) for p in parameters]
+        for loan in loans:
+            loan.take()
+        if loans[0].holders == 1:
+            loans[0].handles.append(model.register_forward_pre_hook(_copied))
         model.eval()
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
+    try:
         with torch.inference_mode(False), torch.enable_grad():
             yield model
     finally:
-        for module, mode in training:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        with _LOCK:
+            for loan in loans:
+                loan.give_back()
+
+
+def _copied(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(each.clone() if isinstance(each, Tensor) else each for each in inputs)
 
 
 @contextmanager

@@ -7,13 +7,14 @@
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from assay.core import layers
-from assay.core.errors import AssayError, NotApplicable
+from assay.core.classifier import as_logits
+from assay.core.errors import AssayError
 from assay.core.tables import check
 
 Classes = Tensor | int
@@ -87,6 +88,8 @@ class Scaled(Target):
 class _OfClasses(Target):
     """A number read off the logits at ``classes``: an int for all images, or one class index per image (N,)."""
 
+    least: ClassVar[int] = 2  # logits of a network that the number is read off
+
     classes: Classes
 
     def __post_init__(self) -> None:
@@ -94,7 +97,7 @@ class _OfClasses(Target):
         _check_classes(self.classes)
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        logits = logits_of(model, images)
+        logits = logits_of(model, images, self.least)
         return self.of(logits, chosen_of(logits, self.classes))
 
     def __getitem__(self, index: Tensor) -> Target:
@@ -110,11 +113,19 @@ class _OfClasses(Target):
 
 
 class Logit(_OfClasses):
-    """The logit of a class."""
+    """The logit of a class, or the only output of a network that has one."""
+
+    least = 1
 
     @staticmethod
     def of(logits: Tensor, classes: Tensor) -> Tensor:
         return logits.gather(1, classes[:, None]).squeeze(1)
+
+
+class Label(Logit):
+    """The logit of a class of a classifier: what plain classes mean."""
+
+    least = 2
 
 
 class Probability(_OfClasses):
@@ -302,12 +313,9 @@ def gram(features: Tensor) -> Tensor:
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """The network's logits (N, K), the first entry of a dict; other outputs raise ``NotApplicable``."""
-    logits = layers.first_tensor(model(images))
-    if logits.ndim != 2:
-        raise NotApplicable(f"needs logits (N, K), not {tuple(logits.shape)}; the target Region reads grids of them")
-    return logits
+def logits_of(model: nn.Module, images: Tensor, least: int = 2) -> Tensor:
+    """The network's logits (N, K) (``as_logits``); other outputs raise ``NotApplicable``."""
+    return as_logits(model(images), least)
 
 
 def chosen_of(logits: Tensor, classes: Classes) -> Tensor:

@@ -12,8 +12,8 @@ from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
-from assay.core.targets import Margin, Target, gradient, logits_of
-from assay.explain.base import Explainer, as_target
+from assay.core.targets import Margin, gradient, logits_of
+from assay.explain.base import Explainer, TargetLike, as_target
 from assay.explain.metrics.stability import map_gradient
 
 
@@ -51,7 +51,7 @@ class Deception:
         explainer: Explainer,
         model: nn.Module,
         images: Tensor,
-        target: Target | Tensor | int,
+        target: TargetLike,
         draws: Draws | int = 0,
     ) -> DeceptionResult:
         """Arguments and errors as those of an ``Explainer``."""

@@ -14,7 +14,7 @@ from assay.core.errors import AssayError
 from assay.core.layers import find, find_layout, independent, one_tensor, to_grid
 from assay.core.tables import check
 from assay.core.targets import Target
-from assay.explain.base import Explainer, as_target
+from assay.explain.base import Explainer, TargetLike, as_target
 from assay.explain.gates import Activations, Gates, Rule
 
 
@@ -51,9 +51,7 @@ class Derived(Explainer):
         return heat
 
 
-def together(
-    explainers: Sequence[Derived], model: nn.Module, images: Tensor, target: Target | Tensor | int
-) -> list[Tensor]:
+def together(explainers: Sequence[Derived], model: nn.Module, images: Tensor, target: TargetLike) -> list[Tensor]:
     """The heatmaps of several explainers, each as its own call gives them, from shared passes.
 
     One forward pass serves all, and one backward pass all that follow the same rule. What one of them raises, the
@@ -68,8 +66,8 @@ def together(
     target = as_target(target, images)
     if len(images) == 0:
         return [images.new_zeros(0, *images.shape[2:], dtype=torch.float32) for _ in explainers]
-    with evaluating(model), matched(model, images):
-        heats = _read(explainers, model, images, target)
+    with evaluating(model) as borrowed, matched(borrowed, images):
+        heats = _read(explainers, borrowed, images, target)
     return [heat.detach().float() for heat in heats]
 
 

@@ -14,7 +14,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.tables import check
 from assay.core.targets import Logit, Margin, Probability, Target, chosen_of, logits_of
-from assay.explain.base import Explainer, as_target
+from assay.explain.base import Explainer, TargetLike, as_target
 from assay.explain.variants import Baseline, Segments, baseline_of, grid_scores, read_all, scores, segments_of, spans
 
 
@@ -53,7 +53,7 @@ class Occlusion(Explainer):
         covering = down.sum(0)[:, None] * across.sum(0)
         return torch.einsum("nij,ih,jw->nhw", drops, down, across) / covering
 
-    def positions(self, model: nn.Module, images: Tensor, target: Target | Tensor | int) -> Positions:
+    def positions(self, model: nn.Module, images: Tensor, target: TargetLike) -> Positions:
         """The class's probability and the predicted class per position of the square (Zeiler & Fergus, fig. 7d, e).
 
         Arguments and errors as for a heatmap, of a class: a target that is none raises ``NotApplicable``.

@@ -11,7 +11,7 @@ from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.tables import check
 from assay.core.targets import Target
-from assay.explain.base import Explainer, as_target
+from assay.explain.base import Explainer, TargetLike, as_target
 
 Need = Literal["masks", "parts", "without", "shortcut", "redrawn", "explainer"]
 
@@ -46,7 +46,7 @@ class Metric(ABC):
         self,
         model: nn.Module,
         images: Tensor,
-        target: Target | Tensor | int,
+        target: TargetLike,
         heat: Tensor,
         *,
         masks: Tensor | None = None,
@@ -60,7 +60,7 @@ class Metric(ABC):
         """One score per image, (N,) float32; NaN where it is undefined, as for a heatmap that is not finite.
 
         ``heat`` is (N, H, W); the shapes of what else a metric ``needs`` stand in ``Extra``. The target is scored
-        exactly as given; plain classes, (N,) or one int, mean ``Logit``. Raises ``AssayError`` for settings and
+        exactly as given; plain classes, (N,) or one int, mean ``Label``. Raises ``AssayError`` for settings and
         arguments that are none, and when something in ``needs`` is missing or has a wrong shape.
         """
         check(self)
@@ -78,11 +78,11 @@ class Metric(ABC):
         target, streams = as_target(target, images), as_draws(draws, images)
         if len(images) == 0:
             return heat.new_zeros(0, dtype=torch.float32)
-        with evaluating(model), matched(model, images):
+        with evaluating(model) as borrowed, matched(borrowed, images):
             whole = heat.isfinite().flatten(1).all(1)
             tame = torch.where(whole[:, None, None], heat, 0).float()
             ready = cast(Extra, {**extra, "explainer": explainer})
-            values = self.run(model, images, target, tame, ready, streams)
+            values = self.run(borrowed, images, target, tame, ready, streams)
         return values.detach().float().masked_fill(~whole, torch.nan)
 
     @classmethod

@@ -66,6 +66,7 @@ METRICS = {
 FLAGS = {
     "batch-dependent": "An image's logits change with the images beside it: attacks in batches attack something else.",
     "boundary": "The outcome lies within float noise of the decision boundary and may differ on another machine.",
+    "flat-loss": "The answer never moved on the attack's way: it may be stored or rounded, and robustness an illusion.",
     "gradient-in-forward": "The model turns gradients on inside its forward pass, so what an attack differentiates is "
     "not what it thinks.",
     "incomplete": "The loss still moved by more than a twentieth of its range in the last ten steps: more steps would "
@@ -77,8 +78,10 @@ FLAGS = {
     "silent-success": "The attack passed an image that fools within its budget and returned another: it is stronger "
     "than its numbers.",
     "unchanged": "The attack returned an image that it should fool as it was.",
-    "zero-gradient": "Most gradients were exactly zero, so an attack that follows them went nowhere: robustness may be "
-    "an illusion.",
+    "wrong-gradient": "A small step along the gradient changes the answer by another amount than the gradient says, so "
+    "an attack that follows it is led astray: robustness may be an illusion.",
+    "zero-gradient": "Most gradients were exactly zero or no numbers, so an attack that follows them went nowhere: "
+    "robustness may be an illusion.",
     **{check.flag: check.words for check in CHECKS if check.flag},
 }
 SHARES = MetricRule(metric=("robust_accuracy", "*_rate"), images=1, absolute=0.02, pooled=0.02)

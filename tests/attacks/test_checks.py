@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -176,3 +177,78 @@ def test_rows_are_told_apart_in_any_batching() -> None:
     silent = ["silent-success" in row for row in flags(Sound(), Shuffled())]
     assert not any(silent[:4])
     assert sum(silent[4:]) >= 9
+
+
+class _Altered(torch.autograd.Function):
+    """The images as they are; their gradient times a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None
+
+
+class Damped(Sound):
+    """Its gradient is a quarter of what it should be."""
+
+    factor = 0.25
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(_Altered.apply(images, self.factor))
+
+
+class Reversed(Damped):
+    factor = -1.0
+
+
+class Unnumbered(Damped):
+    factor = float("nan")
+
+
+class Memory(Sound):
+    """Answers as for the stored image where one is near, with the gradient of the image itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stored = near_grey(16)
+        distance, nearest = torch.cdist(images.detach().flatten(1), stored.flatten(1), p=float("inf")).min(1)
+        known = torch.where((distance < 0.06).view(-1, 1, 1, 1), stored[nearest], images.detach())
+        return super().forward(images + (known - images).detach())
+
+
+class Straight(Sound):
+    """Eight levels of grey, passed straight through on the way back; the images of the test lie on levels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + ((images * 8).round() / 8 - images).detach())
+
+
+class Constant(nn.Module):
+    """The same answer to everything."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.tensor([1.0, 0.0, -1.0]) + 0 * images.flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (Damped, {"wrong-gradient"}),
+        (Reversed, {"wrong-gradient"}),
+        (Unnumbered, {"zero-gradient", "flat-loss"}),
+        (Memory, {"wrong-gradient", "flat-loss"}),
+        (Straight, {"wrong-gradient", "flat-loss"}),
+        (Constant, {"zero-gradient", "flat-loss"}),
+    ],
+)
+def test_a_masked_model_is_flagged(model: Callable[[], nn.Module], expected: set[str]) -> None:
+    images = (near_grey(16) * 8).round() / 8 if model is Straight else near_grey(16)
+    net = model().eval()
+    with torch.no_grad():
+        labels = net(images).argmax(1)
+    found = evaluate(PGD(eps=0.05, steps=10), net, images, labels).flags
+    assert all(expected <= set(row) for row in found if "silent-success" not in row)
+    assert len(found) == 16

@@ -57,7 +57,7 @@ def test_a_sound_attack_has_no_flags() -> None:
     assert broken(lambda x: (x + 0.01).clamp(0, 1)) == ()
 
 
-def test_infinite_logits_are_flagged() -> None:
+def test_an_image_without_an_answer_counts_as_fooled_and_is_flagged() -> None:
     class Overflows(Affine):
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images) / 0.0
@@ -65,7 +65,8 @@ def test_infinite_logits_are_flagged() -> None:
     images = near_grey(3)
     outcome = evaluate(PGD(eps=0.1, steps=2), Overflows(3), images, torch.zeros(3, dtype=torch.int64))
     assert all("non-finite-logits" in flags for flags in outcome.flags)
-    assert not outcome.success.any()
+    assert outcome.success.all()
+    assert outcome.valid.all()
 
 
 def test_a_randomised_model_is_flagged() -> None:

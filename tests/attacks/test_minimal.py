@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from assay.attacks import ALMA, DDN, FMN, SigmaZero, Targeted, evaluate
 from assay.attacks.balls import ORDERS, Ball, distance
 from assay.attacks.base import Attack
-from assay.attacks.checks import NOISE
 from assay.attacks.minimal import _p2_slope
 from assay.core.errors import AssayError
 from tests.attacks.models import Affine, near_grey
@@ -121,7 +120,7 @@ def test_wanted_classes_are_reached(attack: Attack) -> None:
     short = replace(attack, steps=50)  # type: ignore[type-var]
     outcome = evaluate(short, model, images, Targeted(order[:, -3]))
     assert outcome.success.all()
-    assert (outcome.goal.margin(outcome.logits) < -NOISE * outcome.logits.abs().amax(1)).all()
+    assert (outcome.goal.margin(outcome.logits) < -outcome.goal.noise(outcome.logits)).all()
 
 
 @pytest.mark.parametrize("attack", EVERY, ids=repr)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks import EAD, LBFGS, CarliniWagner, Targeted, evaluate
 from assay.attacks.base import Attack
-from assay.attacks.checks import NOISE
+from assay.attacks.goals import NOISE
 from assay.attacks.gradient import Slope
 from assay.attacks.penalty import Weight
 from assay.core.errors import AssayError

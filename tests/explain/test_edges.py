@@ -53,7 +53,8 @@ class Frozen(Pooled):
     ("wrong", "message"),
     [
         (None, "must be a Target, a class or a tensor of classes, not NoneType"),
-        ([1, 2, 3, 0], "not list"),
+        ([1, 2, 3], r"of shape \(4,\), one per image, not torch.int64 \(3,\)"),
+        (["a"], "the target must be a Target"),
         (Logit(torch.arange(3)), "holds data for 3 images, not for 4"),
         (Logit(0) - Logit(torch.arange(3)), "holds data for 3 images, not for 4"),
         (99, "class 99 is not among the network's, 0 to 4"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-REPEATS = 6
+REPEATS = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
