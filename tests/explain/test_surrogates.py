@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.errors import AssayError, NotApplicable
+from assay.core.targets import Logit
 from assay.explain import LIME, DeepLift, IntegratedGradients, KernelSHAP, surrogates
 from assay.explain.surrogates import _Surrogate
 from assay.explain.variants import baseline_of, segments_of
@@ -51,7 +52,7 @@ def test_lime_is_a_weighted_ridge_regression() -> None:
     seen: list[Tensor] = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     heat = LIME(segments="grid", count=4, samples=60, width=0.4, ridge=2.0, baseline="zero")(
-        model, x, torch.tensor([0])
+        model, x, Logit(0)
     )
     variants = torch.cat(seen).double()
     labels = segments_of(x, "grid", 4)[0]

@@ -59,7 +59,7 @@ def test_the_hand_worked_example() -> None:
             (gradient,) = torch.autograd.grad(hooked(x).sum(), x)
         assert gradient.flatten().tolist() == [-2, -1]
     for explainer in (GuidedBackprop(), Deconvnet()):
-        assert explainer(model, h, torch.tensor([0])).tolist() == [[[2]]]  # the largest absolute value over channels
+        assert explainer(model, h, Logit(0)).tolist() == [[[2]]]  # the largest absolute value over channels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert captum.attr.GuidedBackprop(model).attribute(h, target=0).flatten().tolist() == [0, 0]
