@@ -14,6 +14,14 @@ class NotApplicable(AssayError):
     """A method that has no meaning on this model or data: a skipped row, not a failure."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows; its type where it says nothing."""
+    try:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+    except Exception:  # of an error that cannot say itself
+        return type(error).__name__
+
+
 def unknown(kind: str, name: str, options: Iterable[str]) -> AssayError:
     """The error for a name that is not in ``options``, nearest names first."""
     names = list(options)

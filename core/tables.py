@@ -195,3 +195,23 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+MEMBER = re.compile(  # how what stands behind a plus begins, where it is no part of a path
+    r"""(?:zoo|py|hf[-_]hub|local-dir):                            # a source
+    |   [\w. -]+(?:@[\w.-]+)?=                                     # a name with its checkpoint
+    |   (?!.*\.(?:pth?|th|tar|ckpt|bin|safetensors)$)[\w. -]+(?:@[\w.-]+)?$  # a name alone
+    """,
+    re.VERBOSE,
+)
+
+
+def members(spec: str) -> list[str]:
+    """The model specs that a plus joins in ``spec``; a plus inside a path joins none."""
+    parts: list[str] = []
+    for text in spec.split("+"):
+        if parts and not MEMBER.match(text):
+            parts[-1] += f"+{text}"
+        else:
+            parts.append(text)
+    return parts

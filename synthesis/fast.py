@@ -21,6 +21,7 @@ from assay.synthesis.base import Art, Callback, FromImages
 
 SLIGHT = 1e-5  # added to variances
 NOISE = 8  # channels of it
+DEEPEST = 256  # blocks of a network that is loaded
 LOGITS = 4.0  # for one unit of a picture: the logit's slope at mid-grey
 
 
@@ -173,8 +174,15 @@ def load(path: Path) -> StyleNet:
         card, weights = json.loads(card_path.read_text(encoding="utf-8")), path.read_bytes()
         if card["kind"] != "style" or hashlib.sha256(weights).hexdigest() != card["sha256"]:
             raise AssayError(f"{path} is not the style network that {card_path.name} describes; train it again")
-        network = StyleNet(card["styles"], card["width"], card["blocks"])
-        network.load_state_dict(safetensors.torch.load(weights))
-    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
-        raise AssayError(f"{path} is no style network: {error}") from error
+        if not all(isinstance(style, str) for style in card["styles"]) or card["blocks"] > DEEPEST:
+            raise AssayError(f"{path}: its card has names of styles, and at most {DEEPEST} blocks")
+        with torch.device("meta"):  # a card alone takes no memory
+            network = StyleNet(card["styles"], card["width"], card["blocks"])
+        tensors = {key: value.float() for key, value in safetensors.torch.load(weights).items()}
+        network.load_state_dict(tensors, assign=True)
+    except AssayError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise AssayError(f"{path} is no style network: {reason}") from error
     return network.eval()

@@ -84,7 +84,7 @@ def _in_double(model: nn.Module, inputs: Tensor, stock: Inventory) -> list[str]:
         is_own(type(module)) or "forward" in vars(module) or any(vars(module).get(name) for name in HOOKS)
         for module in model.modules()
     )
-    with suppress(Exception):  # what cannot be copied, or has single precision built in
+    with suppress(Exception, SystemExit):  # what cannot be copied, or has single precision built in
         twin = copy.deepcopy(model, {id(tensor): _wide(tensor) for tensor in stock.tensors}).double()
         with _InDouble():
             return _answers(twin, inputs, step=COARSE if stock.inexact else FINE, slope=custom, repeat=custom)
@@ -98,7 +98,7 @@ def _as_it_is(model: nn.Module, inputs: Tensor) -> list[str]:
     try:
         with suppress(Exception):
             model = copy.deepcopy(model)
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             return _answers(model, inputs, step=COARSE, slope=False, repeat=True)
     finally:
         torch.set_num_threads(threads)
@@ -109,7 +109,7 @@ def _answers(model: nn.Module, inputs: Tensor, *, step: float, slope: bool, repe
     """Outputs, and the gradient of a sum of them by the inputs, rounded; nothing where a repetition differs."""
     lines = []
     if slope:
-        with suppress(Exception):  # a model without gradients
+        with suppress(Exception, SystemExit):  # a model without gradients
             images = inputs.clone().requires_grad_()
             outputs = _outputs(model, images)
             total = (outputs.nan_to_num(0, 0, 0).flatten() * _uniform("slope", (outputs.numel(),))).sum()

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from assay.bench.models.cards import read_card
+from assay.bench.models.checkpoints import fill, read
 from assay.bench.models.digest import digest_of
 from assay.bench.models.specs import call
-from assay.bench.models.subject import first_line
-from assay.bench.models.weights import ZOO, fill, read_card
+from assay.bench.models.weights import ZOO
 from assay.bench.zoo.generator import Generator
-from assay.core.errors import AssayError, unknown
+from assay.core.errors import AssayError, first_line, unknown
 
 WEIGHTS = ZOO / "generators"
 
@@ -41,7 +41,7 @@ class ImageGenerator(nn.Module):
     def _measure(self) -> tuple[int, int, int]:
         try:
             images = self(torch.zeros(1, self.latent))
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise AssayError(f"{self.name} fails on codes (1, {self.latent}): {reason}") from error
         if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1 or images.shape[1] not in (1, 3):
@@ -66,11 +66,11 @@ def load(spec: str) -> ImageGenerator:
             )
         return ImageGenerator(network, name=spec)
     path = WEIGHTS / f"{spec}.safetensors"
-    if not path.is_file():
+    if spec not in names():
         raise unknown("generator", spec, [*names(), "py:package.module:function"])
-    card = read_card(path)
+    card = read_card(path, ("latent", "settings"))
     body = Generator(card["latent"], **card["settings"])
-    fill(body, {key: value.float() for key, value in safetensors.torch.load_file(path).items()}, str(path))
+    fill(body, {key: value.float() for key, value in read(path).state.items()}, str(path))
     return ImageGenerator(body, name=spec, card=card)
 
 

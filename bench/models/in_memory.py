@@ -17,9 +17,9 @@ from assay.bench.data import SOURCES
 from assay.bench.data.base import DataSet, Example, Size, pixels_sha256
 from assay.bench.models.digest import digest_of
 from assay.bench.models.specs import IN_MEMORY as MODELS
-from assay.bench.models.subject import Subject, first_line
+from assay.bench.models.subject import Subject
 from assay.core.borrow import check_images
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, first_line
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

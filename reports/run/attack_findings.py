@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from assay.core import tables
 from assay.reports.run import labels
 from assay.reports.run.cross_attack_checks import FAILED, NOT_TESTED, PASSED
 from assay.reports.run.intervals import Estimate
@@ -32,7 +33,7 @@ def listed(words: list[str]) -> str:
 
 def members(source: str) -> list[str]:
     """The models of a source: one, or those of an ensemble."""
-    return source.split("+")
+    return tables.members(source)
 
 
 def doubts(checks: pd.DataFrame | None, label: Mapping[str, str]) -> str:

@@ -149,7 +149,9 @@ def test_normalisation_doubled(scenes: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_another_normalisation_on_the_card(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = models.read_card
-    monkeypatch.setattr("assay.bench.models.weights.read_card", lambda path: {**original(path), "std": [0.5, 0.5, 0.5]})
+    monkeypatch.setattr(
+        "assay.bench.models.weights.read_card", lambda *args: {**original(*args), "std": [0.5, 0.5, 0.5]}
+    )
     verdict = again(scenes, tmp_path / "run", options=replace(SCENES, models=("zoo:linear",)))
     assert verdict.changes[0].line.startswith("zoo:linear: its std is [0.5, 0.5, 0.5], was [0.25, 0.25, 0.25] (digest")
 

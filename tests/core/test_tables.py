@@ -6,7 +6,7 @@ import pytest
 
 from assay.attacks import ATTACKS
 from assay.core.errors import AssayError
-from assay.core.tables import Table, build, parse_call
+from assay.core.tables import Table, build, members, parse_call
 from assay.explain import EXPLAINERS
 from assay.explain.metrics import METRICS
 from assay.synthesis import SYNTHESES
@@ -109,3 +109,20 @@ def test_a_table_imports_only_what_is_asked_for() -> None:
     table = Table("thing", {"there": "fractions:Fraction", "missing": "no.such.module:Class"})
     assert list(table) == ["there", "missing"]
     assert table["there"].__name__ == "Fraction"
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        ["zoo:resnet", "zoo:vit"],
+        ["resnet50.a1_in1k", "vit_small_patch16_224@main", "my net"],
+        ["resnet50=a.pth", "py:a.b:c", "hf-hub:a/b", "local-dir:a"],
+        ["zoo:c++/linear.safetensors"],
+        ["resnet50=c++/w.pth", "zoo:vit"],
+        ["resnet50=a+b.safetensors"],
+        ["local-dir:a+b/c", "resnet50"],
+        ["zoo:resnet+"],
+    ],
+)
+def test_a_plus_joins_models_but_no_parts_of_a_path(specs: list[str]) -> None:
+    assert members("+".join(specs)) == specs
