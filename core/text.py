@@ -46,6 +46,14 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
+def is_folder(path: str | Path) -> bool:
+    """As ``is_file``, of a folder."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 def read_text(path: Path) -> str:
     """What a file in UTF-8 holds, but for a byte-order mark. Raises ``AssayError`` where it cannot be read."""
     try:

@@ -1,5 +1,6 @@
 """What a run keeps on disk: whole shards, written beside and renamed, so that existence means done."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ class Store:
     def open(self) -> None:
         """Make the folders, and clear what a killed process left half written."""
         with writing(self.run):
+            if storable(str(self.run)) != str(self.run):
+                raise OSError(errno.EILSEQ, "its name is not UTF-8")
             for folder in ("cells", "failed", "art"):
                 (self.run / folder).mkdir(parents=True, exist_ok=True)
             for left in [*self.run.glob("*.part"), *self.run.glob("*/*.part")]:

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assay.core.errors import AssayError
+from assay.core.text import is_file
 from assay.reports.gate.art import Key, Picture
 from assay.reports.run import schema1
 
@@ -32,7 +33,7 @@ TEXT = (*CELL, "metric", "image", "status", "flags")
 
 def exists(folder: Path) -> bool:
     """Whether the folder holds a baseline."""
-    return (folder / INDEX).is_file()
+    return is_file(folder / INDEX)
 
 
 def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dict[Key, Picture]) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from assay.core.errors import AssayError
+from assay.core.text import is_file, is_folder
 from assay.reports.gate import art, baseline, proofs
 from assay.reports.gate.art import Cell, Key, Picture
 from assay.reports.gate.baseline import CELL, OLD, ROWS
@@ -55,7 +56,7 @@ def load(path: Path) -> Distilled:
     if baseline.exists(path):
         facts, rows, pictures = baseline.read(path)
         return _checked(Distilled(path=path, facts=facts, rows=rows, pictures=pictures, side=baseline.SIDE))
-    if path.is_dir() and not (path / "run.json").is_file():
+    if is_folder(path) and not is_file(path / "run.json"):
         raise AssayError(f"{path} is neither a run nor a baseline: it has no run.json and no {baseline.INDEX}")
     return distil(load_run(path))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from assay.core.errors import AssayError
+from assay.core.text import is_file, is_folder
 from assay.reports.run import labels, schema1
 from assay.reports.run.records import COSTS, ROW, SCHEMA, TEXT, Cell, Info, Method, Metric
 
@@ -83,8 +84,8 @@ def where(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
 def load(run: Path) -> Run:
     """Read RUN. Raises ``AssayError`` where there is no run, or a listed file cannot be read."""
     run = Path(run)
-    if not run.is_dir():
-        raise AssayError(f"no run at {run}: there is no such folder")
+    if not is_folder(run):
+        raise AssayError(f"no run at {run}: {'it is a file' if is_file(run) else 'there is no such folder'}")
     info = read_info(run / "run.json")
     frames, missing = [], []
     for cell in info.cells:
