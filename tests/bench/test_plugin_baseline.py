@@ -302,7 +302,7 @@ RERUNS = """
 from _pytest.runner import runtestprotocol
 
 def pytest_runtest_protocol(item, nextitem):  # as pytest-rerunfailures does it
-    reports = runtestprotocol(item, nextitem=item, log=False)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
     for report in reports:
         report.outcome = "rerun" if report.failed else report.outcome
     for report in reports + runtestprotocol(item, nextitem=nextitem, log=False):
