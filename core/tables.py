@@ -205,11 +205,16 @@ def _fits(value: object, hint: Any) -> bool:
             return False
         items = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         return len(value) == len(items) and all(map(_fits, value, items))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        key, item = arguments
+        return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
     if hint is float:
         return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True
+    return isinstance(value, hint) if isinstance(hint, type) and hint is not Any else True
 
 
 def _describe(hint: Any) -> str:

@@ -70,7 +70,7 @@ def run(
     written.
     """
     if jobs is not None and not 1 <= jobs <= MOST_JOBS:
-        raise AssayError(f"jobs={brief(jobs)} must be 1 to {MOST_JOBS}; one per core unless given")
+        raise AssayError(f"jobs={brief(jobs)} must be at least 1, {MOST_JOBS} at most; one per core unless given")
     setup = setup or Setup()
     loading.forget()  # files may have changed since an earlier run of this process
     wishes = plan(options)
