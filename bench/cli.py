@@ -27,6 +27,8 @@ COMMANDS = {  # name: where it is, and what stands beside it in the help
     "train": ("train:app", "Train zoo models, a generator, or a network that paints in styles."),
 }
 
+MOST_WORDS = 2000  # in a command; the time to read them grows with their square
+
 app = App(
     name="assay",
     version=version,
@@ -46,6 +48,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
     try:
         if words := [word for word in tokens if "\0" in word]:
             raise AssayError(f"{brief(words[0])} holds a NUL, which no name does")
+        if len(tokens) > MOST_WORDS:
+            raise AssayError(
+                f"{len(tokens)} words are too many; {MOST_WORDS} at most: a file (--config) takes long lists"
+            )
         _describe(tokens)
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(status, Iterator):

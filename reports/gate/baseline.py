@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from assay.core.errors import AssayError
-from assay.core.text import is_file
+from assay.core.text import is_file, is_folder
 from assay.reports.gate.art import Key, Picture
 from assay.reports.run import schema1
 from assay.reports.run.reader import UNREADABLE
@@ -45,9 +45,9 @@ def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dic
 
     Raises ``AssayError`` for a run's folder, and for one that holds anything but a baseline.
     """
-    if (folder / "run.json").exists():
+    if is_file(folder / "run.json"):
         raise AssayError(f"{folder} is a run; write the baseline into a folder of its own")
-    if folder.is_dir() and any(folder.iterdir()) and not exists(folder):
+    if is_folder(folder) and any(folder.iterdir()) and not exists(folder):
         raise AssayError(f"{folder} holds something else than a baseline; name an empty folder with --out")
     stored: dict[str, Any] = {}
     index = []

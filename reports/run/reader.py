@@ -127,7 +127,7 @@ def read_info(path: Path) -> Info:
             stored = json.loads(to_json(stored))  # without halves of letters, which no file can be written with
             info = Info.from_json(schema1.migrate(stored) if schema == 1 else stored)
             for cell in info.cells:
-                if not re.fullmatch(r"[0-9A-Za-z_-]+", cell.id):
+                if not re.fullmatch(r"[0-9A-Za-z_-]{1,99}", cell.id):
                     raise ValueError(f"{cell.id!r} is not a cell's id")
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise AssayError(f"cannot read {path}: {error}") from None
