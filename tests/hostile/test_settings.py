@@ -176,7 +176,7 @@ def test_text_of_any_letters_is_read_or_refused() -> None:
     """A fuzzer: methods of each table, with letters put in, taken out and doubled."""
     rng = random.Random(20)
     pictures()
-    for _ in range(60):
+    for _ in range(40):
         option, name = rng.choice(list(KINDS.items()))
         text = list(f"{name}(steps=2, eps=[1/255, 0.5], goal=a.b, layer='x')")
         for _ in range(rng.randrange(1, 6)):
