@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import textwrap
+import typing
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from assay.bench.runs.engine import ENGINES, Engine, Report
 from assay.bench.runs.engine import run as measure
 from assay.bench.runs.settings import make_options, make_setup, override, read_settings
 from assay.core.errors import AssayError, unknown
-from assay.core.tables import Table
+from assay.core.tables import Table, check_types
 from assay.reports.run.reader import Run
 
 Models = str | Subject | Sequence[str | Subject] | Mapping[str, nn.Module]
@@ -104,6 +105,8 @@ def run(
     with the tables. ``progress(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong
     wish; what fails while measuring is a warning, and in the table ``failures``.
     """
+    given = {"preset": preset, "config": config, "out": out, "jobs": jobs, "batch_size": batch_size, "device": device}
+    check_types("run", typing.get_type_hints(run), {**given, "report": report})
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     base = read_settings(preset, None if config is None else Path(config))

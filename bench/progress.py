@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from assay.core.text import visible
+
 if TYPE_CHECKING:
     from assay.bench.runs.engine import Finished
 
@@ -34,7 +36,7 @@ class _Bar:
         self._bar.update(self._task, description=text, completed=count, total=total)
 
     def line(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, soft_wrap=True)
 
 
 class CellProgress(_Bar):

@@ -1,6 +1,7 @@
 """``assay train`` and ``assay train style``."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from assay.bench.progress import TrainingProgress
 from assay.bench.training import generator
 from assay.bench.training import style as style_network
 from assay.bench.training.zoo import recipe_of, train, variant
+from assay.bench.writing import writing
 from assay.bench.zoo.recipes import RECIPES
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, brief
 
 app = App(name="train")
 
@@ -57,8 +59,10 @@ def zoo(
     """
     if epochs is not None and epochs < 1:
         raise AssayError(f"--epochs {epochs} must be 1 or more")
+    if seed is not None and abs(seed) >= 2**63:
+        raise AssayError(f"--seed {brief(seed)} is no number of 64 bits")
     if names == ("generator",) and (adversary, trades, name) == (None, None, None):
-        with TrainingProgress() as progress:
+        with _folders(out / "generators", cache), TrainingProgress() as progress:
             card = generator.train(out / "generators", cache=cache, epochs=epochs, seed=seed, progress=progress.batch)
         shares = ", ".join(f"{judge} {share:.1%}" for judge, share in card["kept"].items())
         yield f"{out / 'generators' / 'scenes'}.safetensors: class of redrawn scenes kept for {shares}"
@@ -71,9 +75,18 @@ def zoo(
     elif name is not None:
         raise AssayError("--name is for a model trained with --adversary or --trades")
     for model, recipe in recipes.items():
-        with TrainingProgress() as progress:
+        with _folders(out, cache), TrainingProgress() as progress:
             card = train(model, out, cache=cache, recipe=recipe, epochs=epochs, seed=seed, progress=progress.batch)
         yield f"{out / model}.safetensors: {_accuracies(card)}"
+
+
+@contextmanager
+def _folders(out: Path, cache: Path) -> Iterator[None]:
+    """Both can be written before hours of training begin."""
+    with writing(cache):
+        pass
+    with writing(out):
+        yield
 
 
 def _accuracies(card: dict[str, Any]) -> str:

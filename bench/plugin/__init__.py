@@ -65,6 +65,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that is tried again, as pytest-rerunfailures does, begins without what its earlier try measured."""
+    names = {measurement.name for measurement in item.stash.get(MEASUREMENTS, [])}
+    item.user_properties[:] = [each for each in item.user_properties if each[0] not in names]
+    item.stash[MEASUREMENTS] = []
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """A test that passed fails where a value fell or is no longer measured, with one line for each."""

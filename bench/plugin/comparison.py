@@ -131,10 +131,12 @@ class Baseline:
         self.outcomes.update({self.test(item): "deselected" for item in items})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        test = getattr(report, "assay_test", report.nodeid)
         if report.when == "call" or report.outcome != "passed":
-            self.outcomes[getattr(report, "assay_test", report.nodeid)] = report.outcome
+            self.outcomes[test] = report.outcome
         if report.when == "call" and (report.passed or not self.update):
-            self.measurements += [Measurement.from_json(record) for record in getattr(report, "assay", ())]
+            others = [each for each in self.measurements if each.test != test]  # a test may be tried again
+            self.measurements = others + [Measurement.from_json(record) for record in getattr(report, "assay", ())]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(session.config, "workerinput") or session.config.option.collectonly:

@@ -22,10 +22,11 @@ from assay.bench.measurements.ask import RunOptions
 from assay.bench.runs.describe import describe
 from assay.bench.runs.plan import plan
 from assay.bench.runs.store import Store, StoreError, read_rows
-from assay.core.errors import AssayError, NotApplicable
+from assay.core.errors import AssayError, NotApplicable, brief
 
 Engine = Literal["local", "processes"]
 ENGINES: tuple[Engine, ...] = ("local", "processes")
+MOST_JOBS = 1000
 ALONE = "measured-alone"  # the flag of rows whose cells could not share passes, though they should
 
 
@@ -68,8 +69,8 @@ def run(
     process's unless given. Raises ``AssayError`` for a wrong wish before anything runs, and for a folder that cannot be
     written.
     """
-    if jobs is not None and jobs < 1:
-        raise AssayError(f"jobs={jobs} must be at least 1")
+    if jobs is not None and not 1 <= jobs <= MOST_JOBS:
+        raise AssayError(f"jobs={brief(jobs)} must be at least 1, {MOST_JOBS} at most; one per core unless given")
     setup = setup or Setup()
     loading.forget()  # files may have changed since an earlier run of this process
     wishes = plan(options)
@@ -101,7 +102,7 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
     for cell in cells:
         groups.setdefault(cell.shares or cell.id, []).append(cell)
     if engine == "local" or jobs == 1:
-        with _threads(jobs):
+        with _threads(min(jobs, cores)):
             for group in groups.values():
                 yield from _finish(group, out, setup)
         return

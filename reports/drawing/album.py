@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from assay.reports.run.reader import Run
+from assay.reports.run.reader import UNREADABLE, Run
 from assay.reports.run.records import Cell
 
 TILE = 108  # CSS pixels: the width of one picture on the page
@@ -67,7 +67,7 @@ class Album:
                 continue
             try:
                 record = read(run, cell, self)
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            except UNREADABLE as error:
                 reason = f"{cell.model}, {cell.data}: {type(error).__name__}: {error}"
                 self.unreadable.append(reason.splitlines()[0])
                 continue
@@ -90,7 +90,7 @@ def has_art(run: Run, cell: Cell, file: str) -> bool:
 def art(run: Run, cell: Cell, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays in a file of a cell's art, and its ``meta.json``."""
     folder = run.path / "art" / cell.id
-    with np.load(folder / file, allow_pickle=False) as stored:
+    with (folder / file).open("rb") as raw, np.load(raw, allow_pickle=False) as stored:
         arrays = dict(stored)
     return arrays, json.loads((folder / "meta.json").read_text(encoding="utf-8"))
 

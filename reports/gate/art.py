@@ -2,8 +2,6 @@
 
 import fnmatch
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,6 @@ from assay.reports.kinds import kind_of
 from assay.reports.kinds.base import Arrays
 
 Array = NDArray[Any]
-UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error)
 
 SORTS = {
     "image": "images as the model sees them",
@@ -84,7 +81,7 @@ def pictures(folder: Path, cell: Cell) -> Iterator[tuple[Key, Picture]]:
     for file in dict.fromkeys(each.file for each in arrays):
         if not (folder / file).is_file():
             continue  # a cell that found nothing to show keeps no arrays
-        with np.load(folder / file, allow_pickle=False) as content:
+        with (folder / file).open("rb") as raw, np.load(raw, allow_pickle=False) as content:
             for name in sorted(content.files):
                 rule = arrays_of(cell.kind, name, file)
                 if rule is None:

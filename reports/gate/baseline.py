@@ -6,17 +6,19 @@ each distinct picture once, by the hash of its content.
 
 import hashlib
 import json
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from assay.core.errors import AssayError
+from assay.core.text import is_file, is_folder
 from assay.reports.gate.art import Key, Picture
 from assay.reports.run import schema1
+from assay.reports.run.reader import UNREADABLE
+from assay.reports.run.records import MODEL, Info
 
 SCHEMA = 2
 INDEX = "baseline.json"
@@ -25,6 +27,9 @@ PICTURES = "pictures.npz"
 SIDE = 32  # pixels
 SORTS = ("image", "heat", "attacked", "drawn", "made", "surface", "filter", "proof", "proof-attack")
 OLD = ("model", "data", "kind", "method")  # the columns of a cell in a baseline of schema 1
+METRIC = ("direction", "unit", "statistic", "interval")
+FACTS = ("schema", "created", "preset", "seed", "code", "packages", "hardware")
+STATES = ("done", "skipped", "failed", "missing")
 CELL = (*OLD, "source", "variant")
 ROWS = (*CELL, "metric", "image", "label", "value", "status", "flags")
 TEXT = (*CELL, "metric", "image", "status", "flags")
@@ -32,7 +37,7 @@ TEXT = (*CELL, "metric", "image", "status", "flags")
 
 def exists(folder: Path) -> bool:
     """Whether the folder holds a baseline."""
-    return (folder / INDEX).is_file()
+    return is_file(folder / INDEX)
 
 
 def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dict[Key, Picture]) -> Path:
@@ -40,9 +45,9 @@ def write(folder: Path, facts: dict[str, Any], rows: pd.DataFrame, pictures: dic
 
     Raises ``AssayError`` for a run's folder, and for one that holds anything but a baseline.
     """
-    if (folder / "run.json").exists():
+    if is_file(folder / "run.json"):
         raise AssayError(f"{folder} is a run; write the baseline into a folder of its own")
-    if folder.is_dir() and any(folder.iterdir()) and not exists(folder):
+    if is_folder(folder) and any(folder.iterdir()) and not exists(folder):
         raise AssayError(f"{folder} holds something else than a baseline; name an empty folder with --out")
     stored: dict[str, Any] = {}
     index = []
@@ -71,29 +76,38 @@ def read(folder: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[Key, Picture]
     """Facts, rows and pictures. Raises ``AssayError`` where the folder cannot be read or is of another version."""
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if facts.get("baseline") not in (1, SCHEMA) or facts.get("side") != SIDE:
-            raise AssayError(f"{folder} was written by another version; make it again: assay baseline RUN --out DIR")
-        rows = pd.read_parquet(folder / IMAGES)
-        if facts["baseline"] == 1:
-            facts, rows = schema1.baseline(facts, rows.astype(dict.fromkeys(OLD, "str")))
-        rows = rows[[*ROWS]].astype(dict.fromkeys(TEXT, "str"))
-        with np.load(folder / PICTURES, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        pictures = {
-            Key(*entry[:6]): Picture(str(entry[6]), arrays[entry[8]], tuple(entry[7]))
-            for entry in facts.pop("pictures")
-        }
-    except AssayError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        pa.ArrowInvalid,
-    ) as error:
-        raise AssayError(f"cannot read the baseline {folder}: {str(error).splitlines()[0]}") from error
+        is_known = facts.get("baseline") in (1, SCHEMA) and facts.get("side") == SIDE
+        if is_known:
+            facts, rows, pictures = _contents(folder, facts)
+    except UNREADABLE as error:
+        raise AssayError(f"cannot read the baseline {folder}: {str(error).partition(chr(10))[0]}") from error
+    if not is_known:
+        raise AssayError(f"{folder} was written by another version; make it again: assay baseline RUN --out DIR")
     return facts, rows, pictures
+
+
+def _contents(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], pd.DataFrame, dict[Key, Picture]]:
+    rows = pd.read_parquet(folder / IMAGES)
+    if facts["baseline"] == 1:
+        facts, rows = schema1.baseline(facts, rows.astype(dict.fromkeys(OLD, "str")))
+    rows = rows[[*ROWS]].astype({**dict.fromkeys(TEXT, "str"), "value": "float32", "label": "int32"})
+    with (folder / PICTURES).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    pictures = {
+        Key(*map(str, entry[:6])): Picture(str(entry[6]), arrays[entry[8]], tuple(map(int, entry[7])))
+        for entry in facts["pictures"]
+    }
+    return _whole(facts), rows, pictures
+
+
+def _whole(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with all that a check reads. Raises ``ValueError``, ``TypeError`` or ``LookupError`` for another shape."""
+    info = Info.from_json({**facts, "cells": [{"id": "", **cell} for cell in facts["cells"]]})
+    return {
+        **{name: getattr(info, name) for name in FACTS},
+        "models": {name: {**dict.fromkeys(MODEL), **about} for name, about in info.models.items()},
+        "data": {name: {"digest": None, "n": None, "classes": [], **about} for name, about in info.data.items()},
+        "metrics": {name: {key: getattr(metric, key) for key in METRIC} for name, metric in info.metrics.items()},
+        "methods": {text: method.as_json() for text, method in info.methods.items()},
+        "cells": [{**cell, "state": STATES[STATES.index(cell["state"])]} for cell in facts["cells"]],
+    }

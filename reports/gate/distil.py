@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from assay.core.errors import AssayError
+from assay.core.text import is_file, is_folder
 from assay.reports.gate import art, baseline, proofs
 from assay.reports.gate.art import Cell, Key, Picture
-from assay.reports.gate.baseline import CELL, OLD, ROWS
-from assay.reports.run.reader import SCHEMAS, Run
+from assay.reports.gate.baseline import CELL, FACTS, METRIC, OLD, ROWS
+from assay.reports.run.reader import SCHEMAS, UNREADABLE, Run
 from assay.reports.run.reader import load as load_run
 from assay.reports.run.records import Cell as Stored
 from assay.reports.run.records import Method
 
-METRIC = ("direction", "unit", "statistic", "interval")
 NORMALISATION = ("mean", "std")
 
 
@@ -55,7 +55,7 @@ def load(path: Path) -> Distilled:
     if baseline.exists(path):
         facts, rows, pictures = baseline.read(path)
         return _checked(Distilled(path=path, facts=facts, rows=rows, pictures=pictures, side=baseline.SIDE))
-    if path.is_dir() and not (path / "run.json").is_file():
+    if is_folder(path) and not is_file(path / "run.json"):
         raise AssayError(f"{path} is neither a run nor a baseline: it has no run.json and no {baseline.INDEX}")
     return distil(load_run(path))
 
@@ -68,7 +68,7 @@ def distil(run: Run) -> Distilled:
         cell = Cell(*stored.key)
         try:
             pictures.update(art.pictures(run.path / "art" / stored.id, cell))
-        except art.UNREADABLE as error:
+        except UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             unreadable.append((Key(*stored.key, "", ""), reason))
     pictures.update(proofs.read(run))
@@ -109,10 +109,7 @@ def _facts(run: Run) -> dict[str, Any]:
     info = run.info
     metrics = sorted({*info.metrics, *run.rows["metric"].unique()} - {""})
     return {
-        **{
-            name: getattr(info, name)
-            for name in ("schema", "created", "preset", "seed", "code", "packages", "hardware")
-        },
+        **{name: getattr(info, name) for name in FACTS},
         "models": {name: _model(facts) for name, facts in info.models.items()},
         "data": {
             name: {key: facts.get(key) for key in ("digest", "n", "classes")} for name, facts in info.data.items()

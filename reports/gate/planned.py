@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from assay.reports.gate.art import Cell
+from assay.reports.gate.baseline import METRIC
 from assay.reports.gate.change import NAMELESS, Change, Kind, What, Words, plural
-from assay.reports.gate.distil import METRIC, NORMALISATION, Distilled
+from assay.reports.gate.distil import NORMALISATION, Distilled
 from assay.reports.gate.tolerances import Tolerances
 from assay.reports.gate.values import split
 from assay.reports.run.records import Method

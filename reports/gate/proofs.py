@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from assay.core.errors import AssayError
-from assay.reports.gate.art import UNREADABLE, Key, Picture, thinned
+from assay.reports.gate.art import Key, Picture, thinned
 from assay.reports.kinds import all_kinds
-from assay.reports.run.reader import Run
+from assay.reports.run.reader import UNREADABLE, Run
 from assay.reports.run.records import Cell
 
 FOLDER = Path("report") / "proofs"
@@ -58,7 +58,7 @@ def read(run: Run) -> dict[Key, Picture]:
             key = entry["model"], entry["data"], entry["kind"], entry["method"]
             for name, tile in zip(names, np.split(sheet, len(names), axis=1), strict=True):
                 proofs[_key(key, name)] = _proof(name, tile)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise AssayError(f"cannot read {folder}: {error}; write it again: assay report {run.path}") from error
     return proofs
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from assay.core.errors import unknown
+
 LEVEL = 0.95
 RESAMPLES = 999
 _STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
@@ -41,6 +43,8 @@ def estimate(values: ArrayLike, statistic: str = "mean", interval: str = "bootst
     share = bool(np.isin(array, (0.0, 1.0)).all())
     if interval == "wilson" and statistic == "mean" and share:
         return wilson(int(array.sum()), n)
+    if statistic not in _STATISTICS:
+        raise unknown("statistic", statistic, _STATISTICS)
     value = float(_STATISTICS[statistic](array))
     if n < 2:
         return Estimate(value, np.nan, np.nan, n)

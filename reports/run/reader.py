@@ -2,18 +2,26 @@
 
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, brief
+from assay.core.text import is_file, is_folder, read_text, to_json
 from assay.reports.run import labels, schema1
 from assay.reports.run.records import COSTS, ROW, SCHEMA, TEXT, Cell, Info, Method, Metric
 
 SCHEMAS = (1, SCHEMA)  # that this version reads
+UNREADABLE = (  # what reading a damaged file raises
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, NotImplementedError),
+    *(OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, pa.ArrowException),
+)
 COLUMNS = (*ROW, "method")
 ORDER = ("model", "data", "kind", "method", "source", "variant", "metric", "image", "value", "status", "flags")
 
@@ -83,8 +91,8 @@ def where(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
 def load(run: Path) -> Run:
     """Read RUN. Raises ``AssayError`` where there is no run, or a listed file cannot be read."""
     run = Path(run)
-    if not run.is_dir():
-        raise AssayError(f"no run at {run}: there is no such folder")
+    if not is_folder(run):
+        raise AssayError(f"no run at {run}: {'it is a file' if is_file(run) else 'there is no such folder'}")
     info = read_info(run / "run.json")
     frames, missing = [], []
     for cell in info.cells:
@@ -94,7 +102,7 @@ def load(run: Path) -> Run:
         else:
             missing.append(cell)
     frames = [frame for frame in frames if len(frame)]
-    rows = _with_types(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS)))
+    rows = pd.concat(frames, ignore_index=True) if frames else _with_types(pd.DataFrame(columns=list(COLUMNS)))
     rows = rows.sort_values(list(ORDER), kind="stable", ignore_index=True)
     fine = rows["status"] == "ok"
     return Run(
@@ -108,39 +116,35 @@ def load(run: Path) -> Run:
 
 def read_info(path: Path) -> Info:
     """What ``path``, a ``run.json``, tells. Raises ``AssayError`` where it cannot be read."""
-    if not path.is_file():
+    if not is_file(path):
         raise AssayError(f"no run at {path.parent}: it has no run.json")
     try:
-        stored: Any = json.loads(path.read_text(encoding="utf-8"))
+        stored: Any = json.loads(read_text(path))
         if not isinstance(stored, dict):
             raise TypeError("it is not an object")
-        if stored.get("schema") not in SCHEMAS:
-            schemas = " and ".join(map(str, SCHEMAS))
-            raise AssayError(
-                f"{path} has schema {stored.get('schema')}, this version reads {schemas}; make the run again"
-            )
-        info = Info.from_json(schema1.migrate(stored) if stored.get("schema") == 1 else stored)
-        if not all(isinstance(table, dict) for table in (info.models, info.data, info.methods)):
-            raise TypeError("models, data and methods are not tables")
-        for cell in info.cells:
-            if not re.fullmatch(r"[0-9A-Za-z_-]+", cell.id):
-                raise ValueError(f"{cell.id!r} is not a cell's id")
-    except AssayError:
-        raise
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        schema = stored.get("schema")
+        if schema in SCHEMAS:
+            stored = json.loads(to_json(stored))  # without halves of letters, which no file can be written with
+            info = Info.from_json(schema1.migrate(stored) if schema == 1 else stored)
+            for cell in info.cells:
+                if not re.fullmatch(r"[0-9A-Za-z_-]{1,99}", cell.id):
+                    raise ValueError(f"{cell.id!r} is not a cell's id")
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise AssayError(f"cannot read {path}: {error}") from None
+    if schema not in SCHEMAS:
+        schemas = " and ".join(map(str, SCHEMAS))
+        raise AssayError(f"{path} has schema {brief(schema)}, this version reads {schemas}; make the run again")
     return info
 
 
 def _shard(path: Path, cell: Cell, info: Info) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise AssayError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
-    if "method" in frame:
-        frame = schema1.variants(frame, [cell], info.methods)
-    frame = frame.assign(cell=cell.id, method=cell.method).reindex(columns=list(COLUMNS))
-    return frame.astype({"value": "float64"})
+        if "method" in frame:
+            frame = schema1.variants(frame, [cell], info.methods)
+        return _with_types(frame.assign(cell=cell.id, method=cell.method).reindex(columns=list(COLUMNS)))
+    except UNREADABLE as error:
+        raise AssayError(f"cannot read {path}: {str(error).partition(chr(10))[0]}") from None
 
 
 def _with_types(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from assay.core.tables import check, check_types
+
 SCHEMA = 2
 TEXT = ("model", "data", "image", "kind", "cell", "variant", "source", "metric", "status", "flags")
 COSTS = ("forwards", "backwards", "seconds")
@@ -15,13 +17,20 @@ ROW = (  # columns of a stored row: one outcome of one image
 )
 
 
+MODEL = {"digest": str, "spec": str, "input_size": list[int], "parameters": int, "card": dict[str, Any]}
+DATA = {"digest": str, "n": int, "classes": list[Any]}
+
+
 class Record:
     """A dataclass that is stored as a JSON object; keys that it does not know are left out when it is read."""
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Raises ``AssayError`` for a value of a wrong type, ``TypeError`` or ``AttributeError`` for another shape."""
         known = {each.name for each in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{key: value for key, value in stored.items() if key in known and value is not None})
+        record = cls(**{key: value for key, value in stored.items() if key in known and value is not None})
+        check(record)
+        return record
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload, no-any-return]
@@ -112,11 +121,15 @@ class Info(Record):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """The record of a ``run.json``. Raises ``TypeError``, ``AttributeError`` or ``KeyError`` for another shape."""
+        """The record of a ``run.json``."""
         known = {
             **stored,
             "metrics": {name: Metric.from_json(each) for name, each in (stored.get("metrics") or {}).items()},
             "methods": {text: Method.from_json(each) for text, each in (stored.get("methods") or {}).items()},
             "cells": [Cell.from_json(each) for each in stored.get("cells") or []],
         }
-        return super().from_json(known)
+        info = super().from_json(known)
+        for what, hints, table in (("a model", MODEL, info.models), ("data", DATA, info.data)):
+            for facts in table.values():
+                check_types(what, hints, {key: facts[key] for key in hints if facts.get(key) is not None})
+        return info

@@ -285,3 +285,36 @@ def test_measured_again_in_one_test_is_numbered(tmp_path: Path) -> None:
 def test_the_plugin_is_found_by_pytest() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["entry-points"]["pytest11"] == {"assay": "assay.bench.plugin"}
+
+
+FLAKY = """
+from tests.bench.nets import OWN
+
+TRIES = []
+
+def test_flaky(assay_clean_accuracy):
+    TRIES.append(1)
+    for limit in (4, 5)[: 3 - len(TRIES)]:
+        assay_clean_accuracy(OWN + "convolutional", "digits", limit=limit)
+    assert len(TRIES) > 1
+"""
+RERUNS = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):  # as pytest-rerunfailures does it
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        report.outcome = "rerun" if report.failed else report.outcome
+    for report in reports + runtestprotocol(item, nextitem=nextitem, log=False):
+        item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+def test_a_test_that_is_tried_again_has_what_its_last_try_measured(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_net=FLAKY, conftest=RERUNS)
+    for option in ("--assay-update-baseline", "--assay-strict"):
+        result = pytester.runpytest_inprocess(*LOADED, "--assay-baseline", "base.json", option)
+        assert result.ret == 0
+        assert [name for _, name in read(pytester.path / "base.json")] == ["accuracy"]
+    result.stdout.fnmatch_lines(["1 values beside *: 1 the same"])
