@@ -13,7 +13,8 @@ from torch import Tensor
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.data.base import to_image
-from assay.bench.data.folder import RESAMPLING, decode, fit
+from assay.bench.data.folder import RESAMPLING, fit
+from assay.bench.data.picture_files import decode, is_file
 from assay.bench.loading import dataset
 from assay.bench.models import Subject
 from assay.bench.writing import writing
@@ -51,7 +52,7 @@ def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
 
     ``source`` is a file, or DATA#NUMBER for a picture of a data set. Raises ``AssayError`` when there is neither.
     """
-    if Path(source).is_file():
+    if is_file(source):
         channels, height, width = model.input_size
         resample = RESAMPLING[model.fit.interpolation]
         squash = model.fit.crop_mode == "squash"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from assay.bench.data.class_names import numbers
 from assay.bench.models.digest import digest_of
 from assay.core.errors import AssayError
 
@@ -61,7 +62,13 @@ class Subject(nn.Module):
         count = self._count_classes()
         if classes and len(classes) != count:
             raise AssayError(f"{name}: {len(classes)} class names for {count} logits")
-        self.classes = tuple(classes) or tuple(map(str, range(count)))
+        self.named = bool(classes)
+        self.classes = tuple(map(str, classes)) or numbers(count)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether ``classes`` are names, and not only numbers for want of any."""
+        return self.named or self.classes != numbers(len(self.classes))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body((images - self.mean) / self.std)
@@ -104,7 +111,7 @@ def ensemble(spec: str, members: Sequence[Subject]) -> Subject:
         **first.fit._asdict(),
         mean=(0.0,),
         std=(1.0,),
-        classes=first.classes,
+        classes=first.classes if first.has_names else (),
     )
 
 

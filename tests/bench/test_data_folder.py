@@ -13,7 +13,8 @@ from PIL import Image
 from timm.data import create_transform
 
 from assay.bench.data import DecodeError, Folder, load
-from assay.bench.data.folder import RESAMPLING, decode, decode_mask, fit
+from assay.bench.data.folder import RESAMPLING, fit
+from assay.bench.data.picture_files import decode, decode_mask
 from assay.core.errors import AssayError
 from tests.bench.real import mnist
 

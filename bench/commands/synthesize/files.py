@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from assay.bench.data.base import to_image
-from assay.bench.data.folder import decode
+from assay.bench.data.picture_files import decode, is_file
 from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject
@@ -78,7 +78,7 @@ def method_of(text: str, *kinds: type, **settings: Any) -> Any:
 
 def read_large(source: str, model: Subject | None, longest: int | None = None) -> tuple[Tensor, str]:
     """A picture (1, C, H, W) at its own size, or with ``longest`` pixels on its longer side, and its id."""
-    if Path(source).is_file():
+    if is_file(source):
         pixels, name = decode(Path(source)), source
     else:
         data, number = find(source)
