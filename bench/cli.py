@@ -1,5 +1,6 @@
 """The ``assay`` command. What a command needs is imported when it is called."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from assay.bench.runs.provenance import version
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, brief
+from assay.core.text import line, visible
 
 COMMANDS = {  # name: where it is, and what stands beside it in the help
     "run": ("run:run", "Measure models x data x methods, store every image's outcome, write tables and a report."),
@@ -38,15 +40,23 @@ for _name, (_where, _help) in COMMANDS.items():
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 all done, 1 some cells failed, 2 wrong usage, said in one line."""
     tokens = sys.argv[1:] if tokens is None else tokens
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack letters of names
     try:
+        if words := [word for word in tokens if "\0" in word]:
+            raise AssayError(f"{brief(words[0])} holds a NUL, which no name does")
         _describe(tokens)
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(status, Iterator):
-            for line in status:
-                print(line, flush=True)
+            for told in status:
+                print(visible(told), flush=True)
     except (CycloptsError, AssayError) as error:
-        print(f"assay: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"assay: {line(error)}", file=sys.stderr)
         sys.exit(error.status if isinstance(error, AssayError) else 2)
+    except MemoryError:
+        print("assay: too large for the memory of this machine", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,6 +1,6 @@
 """One picture: read as a model takes it, classes by name, results as files."""
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.data.base import to_image
 from assay.bench.data.folder import RESAMPLING, fit
-from assay.bench.data.picture_files import decode, is_file
+from assay.bench.data.picture_files import decode
 from assay.bench.loading import dataset
 from assay.bench.models import Subject
-from assay.bench.writing import writing
-from assay.core.errors import AssayError, unknown
+from assay.bench.writing import free_number, numbered, writing
+from assay.core.errors import AssayError, brief, unknown
+from assay.core.text import is_file, storable, to_json, write_text
 
 
 class Answer:
@@ -57,9 +58,10 @@ def read_picture(source: str, model: Subject) -> tuple[Tensor, int | None, str]:
         resample = RESAMPLING[model.fit.interpolation]
         squash = model.fit.crop_mode == "squash"
         picture = fit(decode(Path(source)), (height, width), model.fit.crop_pct, resample, squash)
-        return to_image(np.asarray(picture), channels)[None], None, source
+        return to_image(np.asarray(picture), channels)[None], None, storable(source)
     data, number = find(source)
-    example = dataset(source.rpartition("#")[0], len(data), model).example(number)
+    as_taken = dataset(source.rpartition("#")[0], len(data), model)  # one of each class in turn
+    example = as_taken.example(as_taken.rows.index(data.rows[number]))
     return example.image[None], example.label, example.id
 
 
@@ -69,19 +71,26 @@ def find(source: str) -> tuple[DataSet, int]:
     if not sign:
         raise AssayError(f"no picture at {source}; give a file, or DATA#NUMBER such as scenes#3")
     data = load_data(spec)
-    if not number.isdecimal() or int(number) >= len(data):
-        raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {number!r}")
-    return data, int(number)
+    place = index(number)
+    if place is None or place >= len(data):
+        raise AssayError(f"{spec} has pictures 0 to {len(data) - 1}, not {brief(number)}")
+    return data, place
+
+
+def index(text: str) -> int | None:
+    """The whole number that a text of digits is; None for other text, and for more digits than any index has."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def class_of(name: str, model: Subject) -> int:
-    if name.isdecimal():
-        if int(name) >= len(model.classes):
-            raise AssayError(f"{model.name} has classes 0 to {len(model.classes) - 1}, not {name}")
-        return int(name)
-    if name not in model.classes:
+    if name in model.classes:
+        return model.classes.index(name)
+    place = index(name)
+    if place is None:
         raise unknown("class", name, model.classes)
-    return model.classes.index(name)
+    if place >= len(model.classes):
+        raise AssayError(f"{model.name} has classes 0 to {len(model.classes) - 1}, not {name}")
+    return place
 
 
 def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -89,9 +98,21 @@ def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
 
 
-def save_pictures(out: Path, pictures: dict[str, NDArray[np.uint8]], result: dict[str, Any]) -> None:
-    """Write pictures as PNG and ``result.json``."""
+def save_pictures(
+    out: Path,
+    pictures: Mapping[str, NDArray[np.uint8]],
+    result: Mapping[str, Any],
+    others: Sequence[str] = (),
+) -> str:
+    """Write pictures as PNG and ``result.json``; those of another model or image stay.
+
+    Returns the number that their names have, and those of ``others`` should have; see ``free_number``.
+    """
+    files = {f"{name}.png": pixels for name, pixels in pictures.items()}
     with writing(out):
-        for name, pixels in pictures.items():
-            to_picture(pixels).save(out / f"{name}.png")
-        (out / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        whose = {key: result[key] for key in ("model", "image")}
+        number = free_number(out, whose, "result.json", (*files, *others))
+        for file, pixels in files.items():
+            to_picture(pixels).save(out / numbered(file, number))
+        write_text(out / numbered("result.json", number), to_json(result, indent=2) + "\n")
+    return number

@@ -9,15 +9,19 @@ import dataclasses
 import functools
 import importlib
 import itertools
+import math
 import numbers
 import re
-import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from assay.core.errors import AssayError, unknown
+from assay.core.errors import AssayError, brief, unknown
+
+LARGEST = 10**9  # whole number in a text: of steps, queries, samples
+MOST = 500  # methods that one text may stand for
 
 
 class Table(Mapping[str, type]):
@@ -72,24 +76,40 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     """Split ``name(a=1, b=4/255, c=word)`` into the name and its settings."""
     match = re.fullmatch(r"\s*([\w.+-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
     if match is None:
-        raise AssayError(f"cannot read {text!r}; write name or name(setting=value, ...)")
-    try:
+        raise AssayError(f"cannot read {brief(text)}; write name or name(setting=value, ...)")
+    with _reading(f"the settings of {brief(text)}; write setting=value, text with dots in quotes"):
         call = ast.parse(f"f({match[2] or ''})", mode="eval").body
-    except (SyntaxError, ValueError):
-        message = f"cannot read the settings of {text!r}; write setting=value, text with dots in quotes"
-        raise AssayError(message) from None
-    if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise AssayError(f"cannot read the settings of {text!r}; every setting needs its name")
-    return match[1], {str(keyword.arg): _literal(keyword.value, text) for keyword in call.keywords}
+        if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise AssayError(f"cannot read the settings of {brief(text)}; every setting needs its name")
+        settings: dict[str, Any] = {}
+        for keyword in call.keywords:
+            if keyword.arg in settings:
+                raise AssayError(f"{brief(text)}: {keyword.arg} is given twice")
+            settings[str(keyword.arg)] = _literal(keyword.value, text)
+    return match[1], settings
 
 
-def build(cls: type, settings: Mapping[str, Any]) -> Any:
-    """A record of ``cls``; unknown settings and values of a wrong type raise ``AssayError``."""
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Text that Python cannot parse, or that is nested too deeply, is one line."""
+    try:
+        yield
+    except AssayError:
+        raise
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
+        raise AssayError(f"cannot read {what}") from None
+
+
+def build(cls: type, settings: Mapping[str, Any], kind: str = "") -> Any:
+    """A record of ``cls``; unknown settings and values of a wrong type raise ``AssayError``.
+
+    ``kind`` is what a setting is called, where the class is nothing that a user knows.
+    """
     names = [field.name for field in dataclasses.fields(cls)]
     for key in settings:
         if key not in names:
-            raise unknown(f"setting of {cls.__name__}", key, names)
-    _check(cls, settings)
+            raise unknown(kind or f"setting of {cls.__name__}", key, names)
+    check_types("" if kind else cls.__name__, _hints(cls), settings)
     return cls(**settings)
 
 
@@ -97,15 +117,15 @@ def check(record: object) -> None:
     """Raise ``AssayError`` if a setting of a record is not of its type, as ``build`` does before it makes one."""
     cls = type(record)
     if dataclasses.is_dataclass(cls):
-        _check(cls, {field.name: getattr(record, field.name) for field in dataclasses.fields(cls)})
+        values = {field.name: getattr(record, field.name) for field in dataclasses.fields(cls)}
+        check_types(cls.__name__, _hints(cls), values)
 
 
-def _check(cls: type, settings: Mapping[str, Any]) -> None:
-    hints = _hints(cls)
-    for key, value in settings.items():
+def check_types(where: str, hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise ``AssayError`` for the first of the ``values`` that is not of the type that ``hints`` give its name."""
+    for key, value in values.items():
         if not _fits(value, hints[key]):
-            text = textwrap.shorten(repr(value), 80, placeholder=" ...")
-            raise AssayError(f"{cls.__name__}: {key}={text} is not {_describe(hints[key])}")
+            raise AssayError(f"{where}{where and ': '}{key}={brief(value)} is not {_describe(hints[key])}")
 
 
 @functools.cache
@@ -121,6 +141,8 @@ def variants(cls: type, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if many and not value:
             raise AssayError(f"{cls.__name__}: {key}=[] names no value")
         choices.append(value if many else (value,))
+    if (count := math.prod(map(len, choices))) > MOST:
+        raise AssayError(f"{cls.__name__}: the lists of its settings stand for {count} methods; {MOST} at most")
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*choices)]
 
 
@@ -132,15 +154,14 @@ def takes(cls: type, setting: str, value: object) -> bool:
 
 def number(text: str) -> float:
     """The number that ``text`` is, or the fraction: ``0.5``, ``4/255``."""
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        raise AssayError(f"cannot read {text!r}; write a number, or a fraction such as 4/255") from None
-    return _number(node, text)
+    with _reading(f"{brief(text)}; write a number, or a fraction such as 4/255"):
+        return _number(ast.parse(text.strip(), mode="eval").body, text)
 
 
 def _literal(node: ast.expr, text: str) -> Any:
     match node:
+        case ast.Constant(value=int(value)) if value > LARGEST:
+            raise AssayError(f"{brief(text)}: whole numbers go to {LARGEST}")
         case ast.Constant():
             return node.value
         case ast.Name():
@@ -152,24 +173,24 @@ def _literal(node: ast.expr, text: str) -> Any:
         case ast.BinOp(op=ast.Div()):
             below = _number(node.right, text)
             if below == 0:
-                raise AssayError(f"division by zero in {text!r}")
+                raise AssayError(f"division by zero in {brief(text)}")
             return _number(node.left, text) / below
         case ast.Tuple() | ast.List():
             return tuple(_literal(item, text) for item in node.elts)
-    raise AssayError(f"{text!r}: only numbers, fractions, words and lists of them are read")
+    raise AssayError(f"{brief(text)}: only numbers, fractions, words and lists of them are read")
 
 
 def _word(node: ast.expr, text: str) -> str:
     value = _literal(node, text) if isinstance(node, ast.Name | ast.Attribute) else None
     if not isinstance(value, str):
-        raise AssayError(f"{text!r}: only numbers, fractions, words and lists of them are read; quote other text")
+        raise AssayError(f"{brief(text)}: only numbers, fractions, words and lists of them are read; quote other text")
     return value
 
 
 def _number(node: ast.expr, text: str) -> float:
     value = _literal(node, text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AssayError(f"{text!r}: {value!r} is not a number")
+        raise AssayError(f"{brief(text)}: {brief(value)} is not a number")
     return value
 
 

@@ -13,6 +13,7 @@ from assay.bench.measurements.base import to_bytes
 from assay.bench.method_records import parse_attack
 from assay.bench.models import load
 from assay.bench.one_image import Answer, class_of, read_picture, save_pictures
+from assay.bench.writing import numbered
 
 
 def attack(
@@ -55,7 +56,7 @@ def attack(
         "adversarial": outcome.adversarial,
         "difference": (0.5 + difference * factor).clamp(0, 1),
     }
-    facts = {
+    result = {
         "model": subject.name,
         "image": image,
         "method": aim.text,
@@ -64,14 +65,16 @@ def attack(
         "before": before.as_json(),
         "after": after.as_json(),
         "difference_factor": factor,
+        **_verdict(outcome),
     }
-    save_pictures(out, {name: to_bytes(value)[0] for name, value in pictures.items()}, facts | _verdict(outcome))
+    number = save_pictures(out, {name: to_bytes(value)[0] for name, value in pictures.items()}, result)
     was_met = goal.settle(subject, picture).reached(before.probabilities[None])[0]
     told = "its goal was met before the attack" if was_met else "fooled"
     yield f"{subject.name}: {before} -> {after}: {told if outcome.success[0] else 'not fooled'}"
     linf, l2 = (outcome.distances[norm].item() for norm in ("linf", "l2"))
     yield f"distance Linf {linf * 255:.2f}/255, L2 {l2:.3f}"
-    yield f"{out}: original.png adversarial.png difference.png (x {factor:.0f}) result.json"
+    files = [numbered(file, number) for file in (*(f"{name}.png" for name in pictures), "result.json")]
+    yield f"{out}: {' '.join(files[:3])} (x {factor:.0f}) {files[3]}"
 
 
 def _verdict(outcome: Outcome) -> dict[str, object]:

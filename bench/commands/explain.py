@@ -15,6 +15,7 @@ from assay.bench.measurements.base import to_bytes
 from assay.bench.models import load
 from assay.bench.one_image import Answer, class_of, read_picture, save_pictures
 from assay.bench.positions import draw_positions
+from assay.bench.writing import numbered, writing
 from assay.core.targets import Logit
 from assay.explain import EXPLAINERS, Occlusion
 
@@ -63,14 +64,17 @@ def explain(
         "flags": flags,
     }
     overlay = (0.5 * pixels + 0.5 * colours).astype(np.uint8)
-    save_pictures(out, {"original": pixels, "heatmap": colours, "overlay": overlay}, result)
-    np.save(out / "heatmap.npy", heat.numpy())
-    files = "original.png heatmap.png overlay.png heatmap.npy result.json"
-    if isinstance(explainer, Occlusion):
-        draw_positions(explainer, subject, picture, target).savefig(out / "positions.png", dpi=110)
-        files += " positions.png"
+    pictures = {"original": pixels, "heatmap": colours, "overlay": overlay}
+    others = ["heatmap.npy", *(["positions.png"] if isinstance(explainer, Occlusion) else [])]
+    number = save_pictures(out, pictures, result, others)
+    with writing(out):
+        np.save(out / numbered("heatmap.npy", number), heat.numpy())
+        if isinstance(explainer, Occlusion):
+            figure = draw_positions(explainer, subject, picture, target)
+            figure.savefig(out / numbered("positions.png", number), dpi=110)
+    files = [f"{name}.png" for name in pictures] + ["heatmap.npy", "result.json", *others[1:]]
     yield f"{subject.name}: {answer}; explained: {subject.classes[target]}"
-    yield f"{out}: {files}" + (f" ({flags})" if flags else "")
+    yield f"{out}: {' '.join(numbered(file, number) for file in files)}" + (f" ({flags})" if flags else "")
 
 
 def _colours(heat: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from assay import reports
 from assay.bench.commands import Words
-from assay.bench.runs.store import StoreError
+from assay.bench.writing import unwritable
 from assay.reports.context import gather
 from assay.reports.export import check_figures, save_figures, save_tables
 from assay.reports.site.plots import all_plots
@@ -50,8 +50,7 @@ def export(
             if images:
                 files += save_figures(all_plots(context), folder / "figures", images, width, dpi)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise StoreError(f"cannot write to {folder}: {reason}; --out names another folder") from error
+            raise unwritable(folder, error) from error
     yield f"{folder}: {len(files)} files"
     if long:
         yield f"too long to read, so without LaTeX and Markdown unless named by --tables: {', '.join(long)}"

@@ -11,7 +11,7 @@ from assay.bench.data import SOURCES
 from assay.bench.models import ZOO, zoo_names
 from assay.bench.runs.settings import PRESETS
 from assay.bench.zoo.recipes import RECIPES
-from assay.core.errors import unknown
+from assay.core.errors import AssayError, unknown
 from assay.core.tables import Table, takes
 from assay.explain import EXPLAINERS
 from assay.explain.metrics import METRICS
@@ -29,8 +29,10 @@ TABLES: dict[str, Table] = {
 KINDS = ("models", *TABLES, "presets")
 
 
-def list_(kind: str, /) -> Iterator[str]:
+def list_(kind: str = "", /) -> Iterator[str]:
     """List what there is: models, data, attacks, explainers, metrics, syntheses or presets."""
+    if not kind:
+        raise AssayError(f"list what? {', '.join(KINDS)}")
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     for name, about in rows(kind):

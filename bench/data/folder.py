@@ -18,8 +18,9 @@ from PIL import Image
 
 from assay.bench.data.base import DataSet, DecodeError, Example, Size, lines_sha256, to_image
 from assay.bench.data.class_names import are_wnids, listed, natural_key, wnid_names
-from assay.bench.data.picture_files import checked_folder, decode, decode_mask, is_file, picture_files, suffixes
+from assay.bench.data.picture_files import checked_folder, decode, decode_mask, picture_files, suffixes
 from assay.core.errors import AssayError, unknown
+from assay.core.text import is_file
 
 SPLITS = re.compile(r"(train|training|val|valid|validation|test|testing|dev|eval)[\d_-]*", re.IGNORECASE)
 ROWS = 256  # of a picture, at a time

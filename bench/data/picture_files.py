@@ -40,30 +40,24 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
-def is_file(path: str | Path) -> bool:
-    """Whether there is a file, and no pipe or device; no name is too long or too odd to be asked."""
-    return stat.S_ISREG(_mode(path))
-
-
-def _mode(path: str | Path) -> int:
-    """What kind of thing is there; 0 where nothing can be."""
-    try:
-        return Path(path).stat().st_mode
-    except (OSError, ValueError):
-        return 0
-
-
 def checked_folder(text: str | Path) -> Path:
     """The path of a folder that is there; ``AssayError`` where there is none, or one of the system's."""
     try:
         folder = Path(text).expanduser()
     except RuntimeError as error:  # a home that nobody has
         raise AssayError(f"{text} is not a folder: {error}") from error
-    if not stat.S_ISDIR(_mode(folder)):
+    if not _is_folder(folder):
         raise AssayError(f"{folder} is not a folder")
     if SYSTEM.intersection(map(str, (folder.resolve(), *folder.resolve().parents))):
         raise AssayError(f"{folder} is the system's and holds no pictures")
     return folder
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long
+        return False
 
 
 def picture_files(folder: Path, root: Path | None = None) -> Listing:

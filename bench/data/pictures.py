@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.bench.data.picture_files import check_header, checked_folder, decode, is_file, picture_files
+from assay.bench.data.picture_files import check_header, checked_folder, decode, picture_files
 from assay.core.errors import AssayError
+from assay.core.text import is_file
 
 KEPT = 256 * 2**20  # bytes of decoded photographs
 SCIKIT_IMAGE = (

@@ -15,7 +15,7 @@ from assay.bench.data.class_names import numbers
 from assay.bench.loading import dataset, subject
 from assay.bench.method_records import Aim, parse_attacks
 from assay.bench.models import Fit, zoo_names
-from assay.core.errors import AssayError, unknown
+from assay.core.errors import AssayError, brief, unknown
 from assay.core.tables import Table, number
 from assay.explain import EXPLAINERS, Explainer
 from assay.explain.metrics import METRICS, Metric
@@ -27,7 +27,7 @@ T = TypeVar("T")
 def option(
     default: Any, about: str, *, table: Table | None = None, beside: tuple[str, ...] = (), least: int = 0, old: str = ""
 ) -> Any:
-    """A field of an options record: ``about`` says what it is, ``least`` is the smallest number.
+    """A field of an options record: ``about`` says what it is, ``least`` is the smallest number, of 64 bits at most.
 
     Methods of a ``table`` may be given as records too. What a preset gives ``beside`` other options goes where one of
     these is given. ``old`` is another spelling of it.
@@ -68,7 +68,9 @@ class RunOptions:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, int) and value < each.metadata["least"]:
-                raise AssayError(f"{each.name}={value} must be at least {each.metadata['least']}")
+                raise AssayError(f"{each.name}={brief(value)} must be at least {each.metadata['least']}")
+            if isinstance(value, int) and value >= 2**63:
+                raise AssayError(f"{each.name}={brief(value)} must be below 2 ** 63")
 
 
 class ModelFacts(NamedTuple):

@@ -22,10 +22,11 @@ from assay.bench.measurements.ask import RunOptions
 from assay.bench.runs.describe import describe
 from assay.bench.runs.plan import plan
 from assay.bench.runs.store import Store, StoreError, read_rows
-from assay.core.errors import AssayError, NotApplicable
+from assay.core.errors import AssayError, NotApplicable, brief
 
 Engine = Literal["local", "processes"]
 ENGINES: tuple[Engine, ...] = ("local", "processes")
+MOST_JOBS = 1000
 ALONE = "measured-alone"  # the flag of rows whose cells could not share passes, though they should
 
 
@@ -43,12 +44,25 @@ Report = Callable[[Finished, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Counts of a run. ``failed`` counts cells and undecodable images."""
+    """Counts of a run, and by data set what to know of how files and labels were read."""
 
     cells: int
     stored: int
     skipped: int
-    failed: int
+    failed_cells: int
+    unreadable: int  # images that cannot be decoded
+    failed_images: int  # that failed alone, in cells that did not
+    notes: Mapping[str, Sequence[str]]
+
+    @property
+    def failed(self) -> int:
+        """Cells and images."""
+        return self.failed_cells + self.unreadable + self.failed_images
+
+    def __str__(self) -> str:
+        counts = f"{self.cells} cells, {self.stored} stored before, {self.skipped} skipped, {self.failed_cells} failed"
+        unreadable = f"; {self.unreadable} images cannot be read" if self.unreadable else ""
+        return counts + unreadable + (f"; {self.failed_images} images failed alone" if self.failed_images else "")
 
 
 def run(
@@ -68,15 +82,16 @@ def run(
     process's unless given. Raises ``AssayError`` for a wrong wish before anything runs, and for a folder that cannot be
     written.
     """
-    if jobs is not None and jobs < 1:
-        raise AssayError(f"jobs={jobs} must be at least 1")
+    if jobs is not None and not 1 <= jobs <= MOST_JOBS:
+        raise AssayError(f"jobs={brief(jobs)} must be 1 to {MOST_JOBS}; one per core unless given")
     setup = setup or Setup()
     loading.forget()  # files may have changed since an earlier run of this process
     wishes = plan(options)
     store = Store(out)
     sessions = store.sessions()
     store.open()
-    store.describe(describe(wishes.ask, wishes.cells, preset, sessions, argv))
+    info = describe(wishes.ask, wishes.cells, preset, sessions, argv)
+    store.describe(info)
     waiting = [cell for cell in wishes.cells if not store.done(cell.id)]
     earlier = [Finished(cell, "stored", 0.0) for cell in wishes.cells if store.done(cell.id)]
     results: list[Finished] = []
@@ -85,12 +100,17 @@ def run(
         if report is not None:
             report(result, len(results), len(wishes.cells))
     states = Counter(result.state for result in results)
-    unreadable = sum(_failed_rows(store, cell) for cell in wishes.cells if store.done(cell.id))
+    images = Counter[bool]()  # that failed alone: of data, and of models
+    for cell in wishes.cells:
+        images[cell.model == ""] += _failed_rows(store, cell) if store.done(cell.id) else 0
     return Result(
         cells=len(wishes.cells),
         stored=states["stored"],
         skipped=states["skipped"],
-        failed=states["failed"] + unreadable,
+        failed_cells=states["failed"],
+        unreadable=images[True],
+        failed_images=images[False],
+        notes={spec: facts["notes"] for spec, facts in info.data.items() if facts["notes"]},
     )
 
 
@@ -101,7 +121,7 @@ def _dispatch(cells: Sequence[Cell], out: Path, setup: Setup, engine: Engine, jo
     for cell in cells:
         groups.setdefault(cell.shares or cell.id, []).append(cell)
     if engine == "local" or jobs == 1:
-        with _threads(jobs):
+        with _threads(min(jobs, cores)):
             for group in groups.values():
                 yield from _finish(group, out, setup)
         return

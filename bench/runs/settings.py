@@ -1,6 +1,5 @@
 """Settings as they come from presets, TOML files, the command line and Python, checked and made into records."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,8 +9,9 @@ import torch
 
 from assay.bench.measurements import Options, Setup
 from assay.bench.measurements.ask import RunOptions
-from assay.core.errors import AssayError, unknown
+from assay.core.errors import AssayError, brief, unknown
 from assay.core.tables import build
+from assay.core.text import parse_toml, read_text
 
 PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -21,15 +21,9 @@ def read_settings(preset: str | None, config: Path | None) -> dict[str, Any]:
     names = sorted(path.stem for path in PRESETS.glob("*.toml"))
     if preset is not None and preset not in names:
         raise unknown("preset", preset, names)
-    settings = {} if preset is None else tomllib.loads((PRESETS / f"{preset}.toml").read_text(encoding="utf-8"))
-    if config is not None:
-        try:
-            settings = override(settings, tomllib.loads(config.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise AssayError(f"cannot read {config}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise AssayError(f"{config} is no TOML: {error}") from error
-    return settings
+    path = PRESETS / f"{preset}.toml"
+    settings = {} if preset is None else parse_toml(read_text(path), path)
+    return settings if config is None else override(settings, parse_toml(read_text(config), config))
 
 
 def override(settings: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +41,10 @@ def override(settings: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[st
 def make_options(settings: Mapping[str, Any]) -> RunOptions:
     """The record; unknown keys and values of a wrong type raise ``AssayError`` with the near names."""
     tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    options: RunOptions = build(Options, tuples)
+    options: RunOptions = build(Options, tuples, kind="option")
+    for key, value in tuples.items():
+        if isinstance(value, tuple) and any("\0" in text for text in value if isinstance(text, str)):
+            raise AssayError(f"{key}={brief(value)} holds a NUL, which no name does")
     return options
 
 
@@ -56,9 +53,8 @@ def make_setup(batch_size: int, device: str) -> Setup:
     if batch_size < 1:
         raise AssayError(f"batch_size={batch_size} must be at least 1")
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    kind = place.partition(":")[0]
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        raise AssayError(
-            f"device {device!r} is not here; use auto, cpu" + (", cuda" if torch.cuda.is_available() else "")
-        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if place not in devices:
+        raise AssayError(f"device {brief(device)} is not here; use auto, {', '.join(devices)}")
     return Setup(batch_size=batch_size, device=place)

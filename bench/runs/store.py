@@ -1,6 +1,5 @@
 """What a run keeps on disk: whole shards, written beside and renamed, so that existence means done."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from assay.bench.writing import writing
 from assay.core.errors import AssayError
+from assay.core.text import is_file, storable, to_json
 from assay.reports.run.reader import read_info
 from assay.reports.run.records import COSTS, ROW, SCHEMA, Info
 
 
 class StoreError(AssayError):
-    """A folder that cannot be written, such as a full disk."""
+    """A run that ended before its end: the disk is full, a worker was killed."""
 
     status = 1
 
@@ -37,7 +38,7 @@ class Store:
 
     def open(self) -> None:
         """Make the folders, and clear what a killed process left half written."""
-        with _writing(self.run):
+        with writing(self.run):
             for folder in ("cells", "failed", "art"):
                 (self.run / folder).mkdir(parents=True, exist_ok=True)
             for left in [*self.run.glob("*.part"), *self.run.glob("*/*.part")]:
@@ -68,13 +69,13 @@ class Store:
 
     def describe(self, info: Info) -> None:
         """Write ``run.json``."""
-        with _writing(self.run):
-            _write_text(self.run / "run.json", json.dumps(info.as_json(), indent=2, ensure_ascii=False) + "\n")
+        with writing(self.run):
+            _write_text(self.run / "run.json", to_json(info.as_json(), indent=2) + "\n")
 
     def sessions(self) -> list[dict[str, Any]]:
         """The commands that wrote into the folder, as the ``run.json`` that is there tells them."""
         path = self.run / "run.json"
-        return list(read_info(path).sessions) if path.exists() else []
+        return list(read_info(path).sessions) if is_file(path) else []
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def _writing(run: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into one clear line."""
+    """Turn a disk that fills up into one clear line."""
     try:
         yield
     except OSError as error:
@@ -103,7 +104,8 @@ def _writing(run: Path) -> Iterator[None]:
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = pa.Table.from_pylist([{name: row.get(name) for name in ROW} for row in rows], schema=_SCHEMA)
+    texts = ({key: storable(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows)
+    table = pa.Table.from_pylist([{name: row.get(name) for name in ROW} for row in texts], schema=_SCHEMA)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         pq.write_table(table, beside)
@@ -125,4 +127,4 @@ def _keep_art(path: Path, content: Mapping[str, NDArray[Any]] | Any) -> None:
     if path.suffix == ".npz":
         np.savez_compressed(path, **content)
     else:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(to_json(content, indent=2) + "\n", encoding="utf-8")

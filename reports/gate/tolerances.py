@@ -1,7 +1,6 @@
 """How far a metric or a picture may move: rules from TOML. The last rule that matches decides."""
 
 import fnmatch
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from assay.core.errors import AssayError, unknown
 from assay.core.tables import build
+from assay.core.text import parse_toml, read_text
 from assay.reports.gate.art import SORTS, Cell
 from assay.reports.kinds import all_kinds
 
@@ -139,10 +139,7 @@ def read(path: Path | None = None) -> Tolerances:
     shipped = _with_kinds(parse(DEFAULT.read_text(encoding="utf-8"), str(DEFAULT)))
     if path is None:
         return shipped
-    try:
-        return parse(path.read_text(encoding="utf-8"), str(path), shipped)
-    except (OSError, UnicodeDecodeError) as error:
-        raise AssayError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return parse(read_text(path), str(path), shipped)
 
 
 def _with_kinds(general: Tolerances) -> Tolerances:
@@ -158,10 +155,7 @@ def _with_kinds(general: Tolerances) -> Tolerances:
 def parse(text: str, where: str = "tolerances", base: Tolerances | None = None) -> Tolerances:
     """TOML with ``[same]``, ``[flags]``, ``[[metric]]`` and ``[[picture]]``; what it gives comes after ``base``."""
     base = base or Tolerances()
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise AssayError(f"{where} is no TOML: {error}") from error
+    tables = parse_toml(text, where)
     names = ("same", "flags", "metric", "picture")
     for name in tables:
         if name not in names:
@@ -178,13 +172,16 @@ def parse(text: str, where: str = "tolerances", base: Tolerances | None = None) 
 def _rules(cls: type, tables: object, where: str, name: str) -> tuple[Any, ...]:
     if not isinstance(tables, list):
         raise AssayError(f"{where}: write [[{name}]] in two brackets: there may be several")
-    return tuple(_record(cls, table, where, f"[[{name}]] {i}") for i, table in enumerate(tables, 1))
+    places = [f"[[{name}]] {i}" for i in range(1, len(tables) + 1)]
+    return tuple(
+        _record(cls, _mapping(table, where, place), where, place) for table, place in zip(tables, places, strict=True)
+    )
 
 
 def _record(cls: type, table: Mapping[str, Any], where: str, what: str) -> Any:
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     try:
-        return build(cls, settings)
+        return build(cls, settings, kind="key")
     except AssayError as error:
         raise _at(f"{where}, {what}", error) from error
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from assay import Subject, Tables, bench, load_results, run
 from assay.attacks import FGSM, PGD

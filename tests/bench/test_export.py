@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder" / "tables" / "ranking.csv").mkdir(parents=True)  # as unwritable as a file of another's
     tokens = ["--tables", "ranking", "--figures", "none", "--out", str(tmp_path / out)]
-    assert call("export", str(small.path), *tokens) == 1
+    assert call("export", str(small.path), *tokens) == 2
     captured = capsys.readouterr().err
     assert f"cannot write to {tmp_path / out}: " in captured
     assert "--out names another folder" in captured

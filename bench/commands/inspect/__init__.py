@@ -5,7 +5,6 @@ line for each of them.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,6 +14,7 @@ from assay.bench.commands.inspect.base import Inspection, Options
 from assay.bench.models import load
 from assay.bench.writing import writing
 from assay.core.errors import AssayError, unknown
+from assay.core.text import is_file
 
 PARTS = {
     "filters": layers.filters,
@@ -34,7 +34,7 @@ def inspect(model: str, /, *what: str, options: Annotated[Options | None, Parame
     """
     options = options or Options()
     parts, others = [word for word in what if word in PARTS], [word for word in what if word not in PARTS]
-    bare = [word for word in others if "#" not in word and not Path(word).is_file()]
+    bare = [word for word in others if "#" not in word and not is_file(word)]
     if bare:
         raise unknown("part", bare[0], PARTS)
     if len(others) > 1:

@@ -43,8 +43,7 @@ def texture(
     if (record.takes == "images") != (model is not None):
         raise AssayError(f"{SYNTHESES.name_of(record)} {'needs --model' if model is None else 'takes no --model'}")
     subject = load(model) if model is not None else None
-    stems = [Path(source).stem.replace("#", "-") for source in samples]
-    for i, source in enumerate(samples):
+    for source in samples:
         image, name = read_large(source, subject)
         draws = files.draws(subject, record, [name])
         with StepProgress(name) as progress:
@@ -53,5 +52,5 @@ def texture(
         pairs = art.images[0, 0].numel() * image[0, 0].numel()  # each of them is compared
         if min(*image.shape[2:], *art.images.shape[2:]) >= 8 and pairs <= MOST_PAIRS:
             scores["seam_energy"] = seam_energy(art.images, image).tolist()
-        title = f"texture-{stems[i]}" + (f"-{i}" if stems.count(stems[i]) > 1 else "")
-        yield from files.save([title], art, scores, model=subject, method=record, sample=source)
+        stem = Path(source).stem.replace("#", "-")
+        yield from files.save([f"texture-{stem}"], art, scores, model=subject, method=record, sample=source)

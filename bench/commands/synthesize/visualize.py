@@ -11,16 +11,16 @@ from torch import Tensor
 
 from assay.bench.commands import ModelSpec, Words
 from assay.bench.commands.drawing import draw
-from assay.bench.commands.synthesize.files import FILES, Files, method_of
+from assay.bench.commands.synthesize.files import FILES, LONGEST_SIDE, Files, method_of
 from assay.bench.data import load as load_data
 from assay.bench.layer_views import depths as layer_depths
 from assay.bench.layer_views import usual_layer
 from assay.bench.loading import dataset
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject, generators, load
-from assay.bench.one_image import class_of, read_picture
+from assay.bench.one_image import class_of, index, read_picture
 from assay.bench.progress import StepProgress
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, brief
 from assay.core.layers import activations
 from assay.core.targets import Channel, LayerNorm2, Logit, Margin, Neuron, Probability, Target
 from assay.reports.drawing.layer_figures import depths as depths_figure
@@ -50,14 +50,14 @@ class Wish(NamedTuple):
     def read(cls, model: Subject, word: str) -> "Wish":
         """A class, or LAYER[:CHANNEL[:ROW:COLUMN]]."""
         layer, *numbers = word.split(":")
-        if word in model.classes or word.isdecimal():
+        if word in model.classes or index(word) is not None:
             return cls.of_class(model, class_of(word, model))
         modules = dict(model.named_modules())
         if layer not in modules and f"body.{layer}" not in modules:
-            raise AssayError(f"{word!r} is no class of {model.name} and no layer; see assay layers {model.name}")
-        if len(numbers) not in (0, 1, 3) or not all(number.isdecimal() for number in numbers):
-            raise AssayError(f"{word!r}: a unit is LAYER, LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
-        at = [int(number) for number in numbers]
+            raise AssayError(f"{brief(word)} is no class of {model.name} and no layer; see assay layers {model.name}")
+        at = [place for number in numbers if (place := index(number)) is not None]
+        if len(numbers) not in (0, 1, 3) or len(at) < len(numbers):
+            raise AssayError(f"{brief(word)}: a unit is LAYER, LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
         target = Neuron(layer, *at) if len(at) == 3 else Channel(layer, at[0]) if at else LayerNorm2(layer)
         return cls("-".join([layer, *numbers]), word, target)
 
@@ -140,8 +140,8 @@ def _check(depths: int, count: int, size: tuple[int, int] | None, start: str | N
         raise AssayError(
             "--facets says how many pictures there are and where they start; leave out --count and --start"
         )
-    if size and min(size) < 1:
-        raise AssayError(f"--size {size[0]} {size[1]} must be 1 or more")
+    if size and not 1 <= min(size) <= max(size) <= LONGEST_SIDE:
+        raise AssayError(f"--size {size[0]} {size[1]} must be 1 or more, {LONGEST_SIDE} at most")
 
 
 def _generator(record: Visualize, spec: str | None) -> generators.ImageGenerator | None:
