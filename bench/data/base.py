@@ -60,6 +60,7 @@ class DataSet(ABC):
     vacant: frozenset[int] = frozenset()  # classes without any picture
     numbering: Numbering = "own"
     notes: tuple[str, ...] = ()
+    match_key: str = ""  # ``class_names.Match.key``
 
     @classmethod
     @abstractmethod
@@ -125,9 +126,8 @@ class DataSet(ABC):
         """The same pictures with the labels and class names of a model."""
         labels = [match.places[label] for label in self.labels]
         notes = (*self.notes, *match.notes)
-        return replace(
-            self, classes=match.classes, labels=labels, notes=notes, wnids=(), vacant=frozenset(), numbering="own"
-        )
+        own: dict[str, Any] = {"wnids": (), "vacant": frozenset(), "numbering": "own"}  # as the model's
+        return replace(self, classes=match.classes, labels=labels, notes=notes, match_key=match.key, **own)
 
     def others(self, n: int) -> str | None:
         """The spec of at most ``n`` pictures of another split, where the data has one that is always there."""

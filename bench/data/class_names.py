@@ -1,5 +1,7 @@
 """Which class of a model each class of the data is: by name, by ImageNet's numbers, or by its place; never a guess."""
 
+import hashlib
+import itertools
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -33,11 +35,15 @@ class Unnamed(NamedTuple):
 
 
 class Match(NamedTuple):
-    """The model's class of each class of the data (-1: it has no pictures), the model's names, and what to say."""
+    """The model's class of each class of the data (-1: it has no pictures), the model's names, and what to say.
+
+    ``key`` tells matches apart that neither the names nor the pictures tell.
+    """
 
     places: tuple[int, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    key: str = ""
 
 
 def numbers(count: int) -> tuple[str, ...]:
@@ -100,7 +106,8 @@ def _by_name(data: "DataSet", model: Named) -> Match:
     pairs = ", ".join(f"{data.classes[k]!r} is {model.classes[places[k]]!r}" for k in folded[:3])
     more = f" and {len(folded) - 3} more" if len(folded) > 3 else ""
     note = f"class names match but for case, underscores and spaces: {pairs}{more}"
-    return Match(tuple(places), model.classes, (note,) if folded else ())
+    key = hashlib.sha256(repr(places).encode()).hexdigest()[:8] if folded or -1 in places else ""
+    return Match(tuple(places), model.classes, (note,) if folded else (), key)
 
 
 def _by_place(data: "DataSet", model: Named) -> Match:
@@ -199,8 +206,8 @@ def wnid_words(wnid: str) -> tuple[str, ...]:
 def _lemmas() -> Mapping[str, str]:
     from timm.data.imagenet_info import ImageNetInfo
 
-    lemmas: Mapping[str, str] = ImageNetInfo("imagenet-22k").label_descriptions(as_dict=True)
-    return lemmas
+    known = (ImageNetInfo(subset).label_descriptions(as_dict=True) for subset in ("imagenet-1k", "imagenet-22k"))
+    return dict(itertools.chain.from_iterable(each.items() for each in known))
 
 
 def _subset(model: Named) -> str | None:

@@ -177,6 +177,8 @@ class Ask:
             common |= {"model_digest": facts.digest, "class_digest": facts.class_digest, "fit": facts.fit}
         if limit is not None:
             common["limit"] = limit
+        if model and data:
+            common["class_digest"] += dataset(data, common["limit"], facts).match_key
         if data:
             common["data_digest"] = self.digest(data, common["limit"])
         return common

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from PIL import Image
+from timm.data import ImageNetInfo
 from timm.data.readers.reader_image_folder import find_images_and_targets
 from torch import nn
 
@@ -15,7 +16,7 @@ from assay import reports
 from assay.bench.data import DataSet, load
 from assay.bench.data.class_names import fold, match, numbers
 from assay.bench.loading import dataset
-from assay.bench.measurements import Options
+from assay.bench.measurements import Ask, Options
 from assay.bench.measurements.ask import ModelFacts
 from assay.bench.models import Fit, Subject, in_memory
 from assay.bench.models.subject import ensemble
@@ -136,6 +137,15 @@ def test_wnids_are_imagenets_where_the_model_is(tmp_path: Path) -> None:
     assert labels(data, unnamed(3)) == dict(zip(WNIDS, range(3), strict=True))
 
 
+def test_the_names_that_an_imagenet_model_has_by_itself_are_imagenets(tmp_path: Path) -> None:
+    """Where two classes are called crane, and one is in ImageNet-1k alone."""
+    names = ImageNetInfo().label_descriptions()
+    model = Model(tuple(name.split(",")[0] for name in names))
+    data = folders(tmp_path, "n02012849", "n03126707", "n04399382")
+    assert labels(data, model) == {"n02012849": 134, "n03126707": 517, "n04399382": 850}
+    assert data.classes == ("crane (n02012849)", "crane (n03126707)", "teddy")
+
+
 def test_wnids_are_names_where_the_model_has_others(tmp_path: Path) -> None:
     data = folders(tmp_path, *WNIDS)
     assert labels(data, Model(("n02012849", "n01518878", "n01484850"))) == dict(zip(WNIDS, (2, 1, 0), strict=True))
@@ -164,6 +174,19 @@ def test_names_that_look_like_numbers_are_in_the_digest(monkeypatch: pytest.Monk
         monkeypatch.setattr("assay.bench.measurements.ask.subject", lambda spec, device, subject=subject: subject)
         digests.append(ModelFacts.of("mine").class_digest)
     assert len(set(digests)) == 3
+
+
+def test_a_match_that_names_do_not_tell_is_in_the_ids(tmp_path: Path) -> None:
+    """Earlier versions took labels for indices where some names matched: such cells are measured again."""
+    data, plain = folders(tmp_path / "a", "cat", "hot_dog"), folders(tmp_path / "b", "cat", "hot dog")
+    subject = _subject("hot dog", "cat", count=2)
+    with in_memory.lending({"mine": subject}, {}):
+        ask = Ask(Options(models=("mine",), data=(data.spec, plain.spec), attacks=("fgsm",)))
+        digests = [ask.common("mine", spec)["class_digest"] for spec in (data.spec, plain.spec)]
+        names = ask.models["mine"].class_digest
+    assert digests[1] == names
+    assert digests[0].startswith(names)
+    assert digests[0] != names
 
 
 def test_a_digest_tells_what_labels_hang_on(tmp_path: Path) -> None:

@@ -53,7 +53,12 @@ def test_large_photographs_take_no_more_memory_than_one_of_them(tmp_path: Path) 
 
 def test_photographs_are_decoded_again_where_they_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    monkeypatch.setattr(shelf, "decode", lambda path: (reads.append(path), decode(path))[1])
+
+    def read(path: Path) -> Image.Image:
+        reads.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(shelf, "decode", read)
     monkeypatch.setattr(shelf, "KEPT", 2 * 3 * 8 * 12)
     root = _photographs(tmp_path, (12, 8))
     photographs = shelf.photographs(root, 8)
@@ -70,7 +75,7 @@ def test_spectra_in_batches_are_spectra_at_once() -> None:
     images = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     natural = torch.rand(7, 3, 24, 32, generator=torch.Generator().manual_seed(1)).cumsum(3) / 32
     whole = spectrum_distance(images, natural)
-    torch.testing.assert_close(spectrum_distance(images, iter(natural.split(3))), whole)
+    torch.testing.assert_close(spectrum_distance(images, iter(torch.split(natural, 3))), whole)
     power = 10 * (radial_spectrum(natural) + 1e-10).log10()
     gap = 10 * (radial_spectrum(images) + 1e-10).log10() - power.mean(0)
     torch.testing.assert_close(whole, gap.square().nanmean(1).sqrt())
