@@ -7,7 +7,7 @@ from typing import Protocol
 
 from assay.bench.data import DataSet, DecodeError, Example
 from assay.bench.data import load as load_data
-from assay.bench.data.class_names import Match, Named, match
+from assay.bench.data.class_names import Classes, Match, Named, match
 from assay.bench.models import specs
 from assay.bench.models.subject import Fit, Subject
 from assay.core.errors import AssayError
@@ -45,6 +45,11 @@ def _at_fit(spec: str, limit: int, skip: int, fit: Fit) -> DataSet:
 
 
 @lru_cache(maxsize=CAPACITY)
+def _match(spec: str, limit: int, skip: int, fit: Fit, classes: Classes) -> Match:
+    return match(_at_fit(spec, limit, skip, fit), classes)
+
+
+@lru_cache(maxsize=CAPACITY)
 def _labelled(spec: str, limit: int, skip: int, fit: Fit, match: Match) -> DataSet:
     """One object for all models of one fit and the same classes."""
     return _at_fit(spec, limit, skip, fit).labelled(match)
@@ -55,8 +60,8 @@ def dataset(spec: str, limit: int, model: Classifier, skip: int = 0) -> DataSet:
 
     ``class_names.match`` says how; raises ``AssayError`` where they do not belong together.
     """
-    data = _at_fit(spec, limit, skip, model.fit)
-    return _labelled(spec, limit, skip, model.fit, match(data, model))
+    classes = Classes(model.name, model.classes, model.has_names)
+    return _labelled(spec, limit, skip, model.fit, _match(spec, limit, skip, model.fit, classes))
 
 
 def readable(data: DataSet, needs: Collection[str] = ()) -> Iterator[Example]:
@@ -79,4 +84,5 @@ def forget() -> None:
     """Drop what is held: names do not mean what they meant before."""
     subject.cache_clear()
     _at_fit.cache_clear()
+    _match.cache_clear()
     _labelled.cache_clear()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.bench.data.class_names import Match, Unnamed, match, numbers, wnid_words
+from assay.bench.data.class_names import Classes, Match, match, numbers, wnid_words
 from assay.core.errors import AssayError, unknown
 
 Size = tuple[int, int, int]  # channels, height, width
@@ -119,7 +119,11 @@ class DataSet(ABC):
         if not 0 < crop_pct <= 1:
             raise AssayError(f"crop_pct must lie in (0, 1], not {crop_pct}")
         channels, height, width = input_size
-        data = self if num_classes is None else self.labelled(match(self, Unnamed(numbers(num_classes))))
+        data = (
+            self
+            if num_classes is None
+            else self.labelled(match(self, Classes("the model", numbers(num_classes), False)))
+        )
         return data._resize((channels, height, width), crop_pct, interpolation, crop_mode)
 
     def labelled(self, match: Match) -> Self:

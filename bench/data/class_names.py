@@ -26,12 +26,12 @@ class Named(Protocol):
     def has_names(self) -> bool: ...
 
 
-class Unnamed(NamedTuple):
-    """A model of which only the number of its classes is known."""
+class Classes(NamedTuple):
+    """All that is known of a model here."""
 
+    name: str
     classes: tuple[str, ...]
-    name: str = "the model"
-    has_names: bool = False
+    has_names: bool
 
 
 class Match(NamedTuple):
