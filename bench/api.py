@@ -18,6 +18,7 @@ from torch import nn
 from assay import reports
 from assay.bench.data import load as load_data
 from assay.bench.data.base import DataSet
+from assay.bench.data.foreign import Foreign, is_foreign
 from assay.bench.measurements import Options
 from assay.bench.models import Subject, in_memory
 from assay.bench.runs.engine import ENGINES, Engine, Report
@@ -28,7 +29,7 @@ from assay.core.tables import Table, check_types
 from assay.reports.run.reader import Run
 
 Models = str | Subject | Sequence[str | Subject] | Mapping[str, nn.Module]
-Images = DataSet | tuple[Any, ...]  # of this process
+Images = DataSet | Foreign | tuple[Any, ...]  # of this process
 Data = str | Sequence[str] | Images | Mapping[str, Images]
 IMAGES = "images"  # what data without a name go by
 
@@ -95,11 +96,11 @@ def run(
     """Measure models x data x methods, as ``assay run`` does, and give the tables.
 
     ``models`` are specs, or networks of this process: a ``Subject``, or names with modules, which take images in [0, 1]
-    at the size of the first data. ``data`` are specs ("scenes" unless given), or a ``DataSet``, ``(images, labels)`` or
-    ``(images, labels, classes)``, which go by the name "images", or names with these. ``options`` are those of ``assay
-    run``: ``attacks``, ``explainers``, ``limit`` and more, methods as texts or records (``PGD(eps=8/255)``). Without
-    ``preset`` and ``config`` only what is named is measured, explainers by deletion and insertion, and galleries only
-    for a ``report``.
+    at the size of the first data. ``data`` are specs ("scenes" unless given), or a ``DataSet``, ``(images, labels)``,
+    ``(images, labels, classes)``, a data set or loader of torch or a ``datasets.Dataset``, which go by the name
+    "images", or names with these. ``options`` are those of ``assay run``: ``attacks``, ``explainers``, ``limit`` and
+    more, methods as texts or records (``PGD(eps=8/255)``). Without ``preset`` and ``config`` only what is named is
+    measured, explainers by deletion and insertion, and galleries only for a ``report``.
 
     A folder ``out`` is resumed like one of ``assay run``; without one the run lies in a temporary folder, which goes
     with the tables. ``progress(finished, done, total)`` is called after each cell. Raises ``AssayError`` for a wrong
@@ -186,7 +187,11 @@ def _data(data: Data | None) -> tuple[list[str], dict[str, DataSet]]:
     """What to measure on by spec or name, and what the names stand for."""
     if data is None:
         return [], {}
-    if isinstance(data, DataSet) or (isinstance(data, tuple) and data and not isinstance(data[0], str)):
+    if (
+        isinstance(data, DataSet)
+        or is_foreign(data)
+        or (isinstance(data, tuple) and data and not isinstance(data[0], str))
+    ):
         data = {IMAGES: data}
     if isinstance(data, Mapping):
         pictures = {name: in_memory.data(name, images) for name, images in data.items()}

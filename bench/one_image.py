@@ -13,7 +13,8 @@ from torch import Tensor
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.data.base import to_image
-from assay.bench.data.folder import RESAMPLING, decode, fit
+from assay.bench.data.folder import RESAMPLING, fit
+from assay.bench.data.picture_files import decode
 from assay.bench.loading import dataset
 from assay.bench.models import Subject
 from assay.bench.writing import free_number, numbered, writing
@@ -82,14 +83,14 @@ def index(text: str) -> int | None:
 
 
 def class_of(name: str, model: Subject) -> int:
+    if name in model.classes:
+        return model.classes.index(name)
     place = index(name)
-    if place is not None:
-        if place >= len(model.classes):
-            raise AssayError(f"{model.name} has classes 0 to {len(model.classes) - 1}, not {name}")
-        return place
-    if name not in model.classes:
+    if place is None:
         raise unknown("class", name, model.classes)
-    return model.classes.index(name)
+    if place >= len(model.classes):
+        raise AssayError(f"{model.name} has classes 0 to {len(model.classes) - 1}, not {name}")
+    return place
 
 
 def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:

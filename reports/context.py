@@ -51,13 +51,9 @@ class Context:
 
     @cached_property
     def classes(self) -> dict[tuple[str, str], str]:
-        """The class's name of an image, by data set and id."""
-        rows = self.run.rows.dropna(subset="label").drop_duplicates(["data", "image"])
+        """The class's name of an image, by data set and id, in the order of the classes."""
         names = {spec: self.run.classes(spec) for spec in self.run.data}
-        return {
-            (data, image): labels.class_name(names.get(data, []), label)
-            for data, image, label in zip(rows["data"], rows["image"], rows["label"], strict=True)
-        }
+        return {key: labels.class_name(names.get(key[0], []), label) for key, label in self.run.labels.items()}
 
     def label(self, model: str) -> str:
         """A model's label; its name where the run does not know it."""

@@ -1,5 +1,7 @@
 """Scores of pictures that were made: natural spectrum, robustness, diversity, likeness to a wanted picture."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from assay.core.layers import activations
 from assay.core.targets import Classes, Probability
 from assay.synthesis.transforms import Jitter, Wobble
 
+TINY = 1e-10  # of a band's power
 BANDS = 16  # of spatial frequency, from one cycle a picture to half a cycle a pixel, evenly on a log scale
 
 
@@ -34,19 +37,25 @@ def radial_spectrum(images: Tensor) -> Tensor:
     return mean
 
 
-def spectrum_distance(images: Tensor, natural: Tensor) -> Tensor:
+def spectrum_distance(images: Tensor, natural: Tensor | Iterable[Tensor]) -> Tensor:
     """How far spectra (N,) are from natural ones: root mean square over frequency bands, in decibels.
 
-    Compared is the power in each band with its geometric mean over the ``natural`` images; 10 dB is ten times too much
-    or too little in every band.
+    Compared is the power in each band with its geometric mean over the ``natural`` images (M, C, H, W), which may come
+    in batches; 10 dB is ten times too much or too little in every band.
     """
-    if images.shape[2:] != natural.shape[2:]:
-        raise AssayError(f"pictures {tuple(images.shape[2:])} and images {tuple(natural.shape[2:])} differ in size")
-    tiny = 1e-10
-    decibels = 10 * (radial_spectrum(images) + tiny).log10()
-    usual = 10 * (radial_spectrum(natural) + tiny).log10()
-    gap: Tensor = (decibels - usual.mean(0)).square().nanmean(1).sqrt()
+    total, count = images.new_zeros(BANDS, dtype=torch.float64), 0
+    for batch in [natural] if isinstance(natural, Tensor) else natural:
+        if images.shape[2:] != batch.shape[2:]:
+            raise AssayError(f"pictures {tuple(images.shape[2:])} and images {tuple(batch.shape[2:])} differ in size")
+        total, count = total + _decibels(batch).sum(0, dtype=torch.float64), count + len(batch)
+    if not count:
+        raise AssayError("there is no natural image to compare spectra with")
+    gap: Tensor = (_decibels(images) - (total / count).to(images)).square().nanmean(1).sqrt()
     return gap
+
+
+def _decibels(images: Tensor) -> Tensor:
+    return 10 * (radial_spectrum(images) + TINY).log10()
 
 
 @torch.no_grad()

@@ -74,7 +74,9 @@ def run(
     plan, setup = make_options(settings), make_setup(batch_size, device)
     with CellProgress() as progress:
         result = measure(plan, folder, engine=engine, jobs=jobs, setup=setup, preset=preset, report=progress.cell)
-    print(f"{result.cells} cells, {result.stored} stored before, {result.skipped} skipped, {result.failed} failed")
+    for spec, notes in result.notes.items():
+        print(f"{spec}: {'; '.join(notes)}")
+    print(result)
     print(f"report: {reports.write(folder)}", flush=True)
     return 1 if result.failed else 0
 

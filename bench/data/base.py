@@ -7,17 +7,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.bench.data.class_names import Classes, Match, match, numbers, wnid_words
 from assay.core.errors import AssayError, unknown
 
 Size = tuple[int, int, int]  # channels, height, width
 Pixels = NDArray[np.uint8]  # (H, W, 3), or (H, W) grey
+Numbering = Literal["own", "names", "index"]
+LARGEST = 2**63 - 1  # of whole options
 
 
 class DecodeError(AssayError):
@@ -43,7 +46,8 @@ class DataSet(ABC):
 
     ``spec`` is canonical: defaults are left out and options stand in a fixed order. ``classes`` are names by label.
     ``has`` says what the examples carry beside image and label: ``masks``, ``parts``, ``without``, ``shortcut``,
-    ``redrawn``.
+    ``redrawn``. ``numbering`` is what a label's number comes from: an order that models of the data know, that of the
+    classes' names, or a model's own indices. ``notes`` say in a sentence each how files and labels were read.
     """
 
     spec: str
@@ -52,6 +56,11 @@ class DataSet(ABC):
     labels: list[int]
     rows: list[int]  # each picture's place in the source, which ``take`` keeps
     has: frozenset[str] = frozenset()
+    wnids: tuple[str, ...] = ()  # of the classes, where they are ImageNet's
+    vacant: frozenset[int] = frozenset()  # classes without any picture
+    numbering: Numbering = "own"
+    notes: tuple[str, ...] = ()
+    match_key: str = ""  # ``class_names.Match.key``
 
     @classmethod
     @abstractmethod
@@ -73,6 +82,14 @@ class DataSet(ABC):
     @abstractmethod
     def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self: ...
 
+    def aliases(self, label: int) -> tuple[str, ...]:
+        """Other names of a class, under which a model may know it."""
+        return (wnid, *wnid_words(wnid)) if self.wnids and (wnid := self.wnids[label]) else ()
+
+    def reduced(self, side: int) -> Self:
+        """The same pictures, to be looked at: photographs have a shorter side of at most so many pixels."""
+        return self
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -93,17 +110,28 @@ class DataSet(ABC):
 
         Colour becomes luminance (ITU-R 601) for a grey model, grey is repeated for a colour model. Photographs go
         through timm's evaluation transform: the shorter side becomes floor(size / ``crop_pct``) (``crop_mode`` squash:
-        both sides do), then the centre is cut out; generated pictures are never cropped. ``num_classes`` is the
-        model's: labels become its indices (ImageNet's for folders of wnids), and a number of classes that cannot
-        match is an error.
+        both sides do), then the centre is cut out; generated pictures are never cropped. ``num_classes`` is of a
+        model whose classes have no names: labels become its indices by ``class_names.match``, and a number of classes
+        that cannot match is an error.
         """
         if len(input_size) != 3 or input_size[0] not in (1, 3) or min(input_size) < 1:
             raise AssayError(f"a model's input size is (1 or 3, H, W), not {tuple(input_size)}")
         if not 0 < crop_pct <= 1:
             raise AssayError(f"crop_pct must lie in (0, 1], not {crop_pct}")
         channels, height, width = input_size
-        data = self if num_classes is None else self._for_classes(num_classes)
+        data = (
+            self
+            if num_classes is None
+            else self.labelled(match(self, Classes("the model", numbers(num_classes), False)))
+        )
         return data._resize((channels, height, width), crop_pct, interpolation, crop_mode)
+
+    def labelled(self, match: Match) -> Self:
+        """The same pictures with the labels and class names of a model."""
+        labels = [match.places[label] for label in self.labels]
+        notes = (*self.notes, *match.notes)
+        own: dict[str, Any] = {"wnids": (), "vacant": frozenset(), "numbering": "own"}  # as the model's
+        return replace(self, classes=match.classes, labels=labels, notes=notes, match_key=match.key, **own)
 
     def others(self, n: int) -> str | None:
         """The spec of at most ``n`` pictures of another split, where the data has one that is always there."""
@@ -140,13 +168,6 @@ class DataSet(ABC):
         except DecodeError:
             return "undecodable"
 
-    def _for_classes(self, num_classes: int) -> Self:
-        if num_classes != len(self.classes):
-            raise AssayError(
-                f"{self.spec} has {len(self.classes)} classes and the model {num_classes}: labels would not match"
-            )
-        return self
-
 
 def options(text: str, defaults: Mapping[str, str], kind: str) -> dict[str, str]:
     """``defaults`` overridden by ``?a=b&c=d``; unknown, repeated or empty options raise ``AssayError``."""
@@ -163,11 +184,11 @@ def options(text: str, defaults: Mapping[str, str], kind: str) -> dict[str, str]
     return {**defaults, **values}
 
 
-def whole(values: Mapping[str, str], key: str, least: int) -> int:
-    """An option as an int of at least ``least``."""
+def whole(values: Mapping[str, str], key: str, least: int, most: int = LARGEST) -> int:
+    """An option as an int from ``least`` to ``most``."""
     value = values[key]
-    if not re.fullmatch(r"\d+", value, re.ASCII) or int(value) < least:
-        raise AssayError(f"{key}={value} is not a whole number of at least {least}")
+    if not re.fullmatch(r"\d{1,19}", value, re.ASCII) or not least <= int(value) <= most:
+        raise AssayError(f"{key}={value[:40]} is not a whole number of at least {least} and at most {most}")
     return int(value)
 
 
@@ -192,8 +213,9 @@ def lines_sha256(lines: Iterable[str]) -> str:
 
 def pixels_sha256(pixels: NDArray[Any]) -> str:
     """sha256 of the type, the shape and the bytes of decoded pixels."""
-    head = f"{pixels.dtype.name} {' '.join(map(str, pixels.shape))}\n".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{pixels.dtype.name} {' '.join(map(str, pixels.shape))}\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
 
 
 def to_image(pixels: Pixels, channels: int | None = None) -> Tensor:
@@ -205,5 +227,5 @@ def to_image(pixels: Pixels, channels: int | None = None) -> Tensor:
         luminance = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
         pixels = ((luminance + 32768) >> 16).astype(np.uint8)
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
-    image = torch.from_numpy(planes.astype(np.float32, order="C")) / 255
+    image = torch.from_numpy(planes.astype(np.float32, order="C")).div_(255)
     return image.repeat(3, 1, 1) if channels == 3 and len(image) == 1 else image

@@ -4,23 +4,26 @@ import hashlib
 import math
 import os
 import re
-import warnings
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from assay.bench.data.base import DataSet, DecodeError, Example, Size, pixels_sha256, to_image
+from assay.bench.data.base import DataSet, DecodeError, Example, Size, lines_sha256, to_image
+from assay.bench.data.class_names import are_wnids, listed, natural_key, wnid_names
+from assay.bench.data.picture_files import checked_folder, decode, decode_mask, picture_files, suffixes
 from assay.core.errors import AssayError, unknown
+from assay.core.text import is_file
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
+SPLITS = re.compile(r"(train|training|val|valid|validation|test|testing|dev|eval)[\d_-]*", re.IGNORECASE)
+ROWS = 256  # of a picture, at a time
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -42,6 +45,7 @@ class Pictures(DataSet):
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     squash: bool = False
+    shorter: int | None = None  # at most so many pixels, where no model says the size
 
     @abstractmethod
     def picture(self, i: int) -> Image.Image:
@@ -59,13 +63,19 @@ class Pictures(DataSet):
         if self.size is not None:
             picture = fit(picture, self.size[1:], self.crop_pct, RESAMPLING[self.interpolation], self.squash)
             mask = mask and fit(mask, self.size[1:], self.crop_pct, Image.Resampling.NEAREST, self.squash)
+        elif self.shorter is not None:
+            picture = shrunk(picture, self.shorter, Image.Resampling.BILINEAR)
+            mask = mask and shrunk(mask, self.shorter, Image.Resampling.NEAREST)
         image = to_image(np.asarray(picture), self.size and self.size[0])
         return Example(
             self.ids[i], image, self.labels[i], None if mask is None else torch.from_numpy(np.asarray(mask) > 0)
         )
 
     def sha256(self, i: int) -> str:
-        return pixels_sha256(np.asarray(self.picture(i)))
+        return picture_sha256(self.picture(i))
+
+    def reduced(self, side: int) -> Self:
+        return replace(self, shorter=side)
 
     def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         if interpolation not in RESAMPLING:
@@ -77,13 +87,14 @@ class Pictures(DataSet):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Folder(Pictures):
-    """PATH/<class>/**/<picture>; classes are sorted by folder name, ids are paths below PATH.
+    """PATH/<class>/**/<picture>; classes stand in timm's order of folder names (2 before 10), ids are paths below PATH.
 
     A mask is PATH/masks/<class>/<stem>.png, or <stem>_mask.png beside the picture; what is not zero is the object.
-    ``has`` holds ``masks`` as soon as one picture has one; a picture without has None. Files that are no pictures
-    by their suffix, and names that begin with a dot, are passed over. Where all class folders are wnids (n01440764),
-    ``classes`` are ImageNet's names, and ``at(..., num_classes=1000)`` gives ImageNet-1k labels, also when only some
-    classes are there (likewise the 12k and 21k sets that timm knows by their number of classes).
+    ``has`` holds ``masks`` as soon as one picture has one; a picture without has None. All that Pillow opens is read,
+    but what needs another program; ``notes`` count the other files and name classes without pictures. Names that begin
+    with a dot are passed over, and folders such as train beside val are refused. Where all class folders are wnids
+    (n01440764), ``classes`` are ImageNet's names, and models of ImageNet-1k, 12k or 21k get their labels, also when
+    only some classes are there.
     """
 
     root: Path
@@ -95,27 +106,35 @@ class Folder(Pictures):
     def from_spec(cls, rest: str) -> "Folder":
         if len(rest) < 2 or rest[0] != ":":
             raise AssayError("which folder? write folder:PATH, with one folder per class in PATH")
-        root = Path(rest[1:]).expanduser()
+        root = checked_folder(rest[1:])
         folders = _class_folders(root)
-        paths, masks, labels = [], [], []
-        for label, folder in enumerate(folders):
-            for path, mask in _pictures(root, folder):
-                paths.append(path)
-                masks.append(mask)
-                labels.append(label)
-        if not paths:
-            raise AssayError(f"no pictures in the folders of {root}; known suffixes: {' '.join(sorted(SUFFIXES))}")
+        listings = [picture_files(root / folder, root) for folder in folders]
+        pairs = [_with_masks(root, folder, each.paths) for folder, each in zip(folders, listings, strict=True)]
+        vacant = frozenset(k for k, each in enumerate(pairs) if not each)
+        others = sum((each.others for each in listings), Counter[str]())
+        if len(vacant) == len(folders):
+            files = "; ".join(_notes(root, (), others))
+            raise AssayError(f"no pictures in the folders of {root}" + (f"; {files}" if files else ""))
+        full = [folder for k, folder in enumerate(folders) if k not in vacant]
+        if _splits(full) == full and any(path.is_dir() for path in (root / full[0]).iterdir()):
+            raise _split_error(root, full)
+        paths, masks = zip(*(pair for each in pairs for pair in each), strict=True)
+        wnids = tuple(folders) if are_wnids(folders) else ()
         return cls(
             spec=f"folder:{root.as_posix()}",
-            classes=_names(folders),
+            classes=wnid_names(wnids) if wnids else tuple(map(_text, folders)),
             ids=[_text(path.relative_to(root)) for path in paths],
-            labels=labels,
+            labels=[label for label, each in enumerate(pairs) for _ in each],
             rows=list(range(len(paths))),
             has=frozenset({"masks"}) if any(masks) else frozenset(),
+            wnids=wnids,
+            vacant=vacant,
+            numbering="names",
+            notes=tuple(_notes(root, [folders[k] for k in sorted(vacant)], others)),
             root=root,
             folders=tuple(folders),
-            paths=paths,
-            masks=masks,
+            paths=list(paths),
+            masks=list(masks),
         )
 
     def picture(self, i: int) -> Image.Image:
@@ -125,6 +144,17 @@ class Folder(Pictures):
         path = self.masks[self.rows[i]]
         return None if path is None else decode_mask(path)
 
+    @cached_property
+    def digest(self) -> str:
+        """Of ids, class folders and pictures; of the order of the folders too, where these do not tell it."""
+        keys = [self._label_key(i) for i in range(len(self))]
+        lines = [
+            f"{id_}\0{key}\0{self._pixels_key(i)}" for i, (id_, key) in enumerate(zip(self.ids, keys, strict=True))
+        ]
+        names = [_text(folder) for folder in self.folders]
+        plain = are_wnids(self.folders) or names == sorted(set(keys))
+        return lines_sha256(lines if plain else [*lines, "\0".join(names)])
+
     def _pixels_key(self, i: int) -> str:
         """The picture's, and its mask's bytes: both decide scores."""
         mask = self.masks[self.rows[i]]
@@ -133,45 +163,6 @@ class Folder(Pictures):
 
     def _label_key(self, i: int) -> str:
         return self.ids[i].partition("/")[0]
-
-    def _for_classes(self, num_classes: int) -> Self:
-        from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-
-        subset = infer_imagenet_subset({"num_classes": num_classes}) if _are_wnids(self.folders) else None
-        if subset is not None:
-            index = {wnid: i for i, wnid in enumerate(ImageNetInfo(subset).label_names())}
-            missing = [folder for folder in self.folders if folder not in index]
-            if missing:
-                raise AssayError(f"{self.spec}: {missing[0]} is no class of {subset}, which this model was trained on")
-            labels = [index[self._label_key(i)] for i in range(len(self))]
-            return replace(self, classes=_names(list(index)), labels=labels)
-        return super()._for_classes(num_classes)
-
-
-def decode(path: Path) -> Image.Image:
-    """A picture as RGB, turned as its EXIF orientation says; the first frame of several.
-
-    Alpha is dropped, as torchvision's loader does; 16-bit grey is scaled to 8 bits. Raises ``DecodeError`` for what
-    cannot be read to its end, and for more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
-    """
-    picture = _read(path)
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture)
-        if deep.min() < 0 or deep.max() > 65535:
-            raise DecodeError(f"{path}: grey levels beyond 16 bits")
-        picture = Image.fromarray((deep.astype(np.float64) / 257 + 0.5).astype(np.uint8))
-    if picture.mode in ("F", "LAB", "HSV"):
-        raise DecodeError(f"{path}: pictures of mode {picture.mode} are not read; save it as 8-bit RGB")
-    if picture.mode in ("P", "PA", "La", "RGBa"):
-        picture = picture.convert("RGBA")
-    return picture.convert("RGB")
-
-
-def decode_mask(path: Path) -> Image.Image:
-    """A mask as L, 255 where any channel but alpha, or the palette's index, is not zero. Raises ``DecodeError``."""
-    values = np.atleast_3d(np.asarray(_read(path)))
-    colours = 3 if values.shape[2] >= 3 else 1
-    return Image.fromarray(np.where((values[..., :colours] != 0).any(2), 255, 0).astype(np.uint8))
 
 
 def fit(
@@ -198,67 +189,68 @@ def fit(
     return picture.crop((left, top, left + width, top + height))
 
 
-def _read(path: Path) -> Image.Image:
-    """The decoded file, upright. A decoder may raise anything on a broken file: all of it is a ``DecodeError``."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                file.load()
-                return ImageOps.exif_transpose(file)
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DecodeError(f"{path} cannot be decoded: {reason}") from error
+def shrunk(picture: Image.Image, shorter: int, resample: Image.Resampling) -> Image.Image:
+    """``picture`` with a shorter side of ``shorter`` pixels; as it is where that is no less."""
+    share = shorter / min(picture.size)
+    size = round(picture.width * share), round(picture.height * share)
+    return picture.resize(size, resample) if share < 1 else picture
+
+
+def picture_sha256(picture: Image.Image) -> str:
+    """``pixels_sha256`` of a picture's pixels, some rows at a time."""
+    width, height = picture.size
+    channels = "" if picture.mode == "L" else f" {len(picture.getbands())}"
+    digest = hashlib.sha256(f"uint8 {height} {width}{channels}\n".encode())
+    for top in range(0, height, ROWS):
+        digest.update(np.ascontiguousarray(picture.crop((0, top, width, min(top + ROWS, height)))).data)
+    return digest.hexdigest()
 
 
 def _class_folders(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise AssayError(f"{root} is not a folder")
-    folders = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name != "masks" and p.name[0] != ".")
+    try:
+        folders = [path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
+    except OSError as error:
+        raise AssayError(f"{root} cannot be listed: {error.strerror}") from error
+    if "masks" in folders and any(path.suffix.lower() in suffixes() for path in (root / "masks").iterdir()):
+        raise AssayError(f"{root / 'masks'} holds pictures itself; masks lie in masks/CLASS, and no class is called so")
+    folders = sorted(set(folders) - {"masks"}, key=lambda name: (natural_key(name), name))
     if not folders:
         raise AssayError(f"{root} holds no class folders; put the pictures into one folder per class")
-    if SPLIT_NAMES.issuperset(folders) and any(p.is_dir() for p in (root / folders[0]).iterdir()):
-        raise AssayError(
-            f"{root} holds splits ({', '.join(folders)}), not classes; name one: folder:{root / folders[-1]}"
-        )
+    if len(_splits(folders)) > 1:
+        raise _split_error(root, folders)
     return folders
 
 
-def _pictures(root: Path, folder: str) -> list[tuple[Path, Path | None]]:
-    """The pictures of a class with their masks, sorted; a link to a folder is followed once."""
-    files: list[Path] = []
-    walked: set[str] = set()
-    for at, inner, names in os.walk(root / folder, followlinks=True):
-        real = os.path.realpath(at)
-        inner[:] = [] if real in walked else sorted(name for name in inner if name[0] != ".")
-        if real not in walked:
-            files += [Path(at, name) for name in names if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
-        walked.add(real)
+def _splits(folders: Collection[str]) -> list[str]:
+    return [name for name in folders if SPLITS.fullmatch(name)]
+
+
+def _split_error(root: Path, folders: Collection[str]) -> AssayError:
+    splits = _splits(folders)
+    one = next((name for name in splits if not name.lower().startswith("train")), splits[0])
+    return AssayError(f"{root} holds splits ({', '.join(splits)}), not classes; name one: folder:{root / one}")
+
+
+def _with_masks(root: Path, folder: str, files: list[Path]) -> list[tuple[Path, Path | None]]:
+    """The pictures of a class with their masks."""
     beside = {path: path.with_name(f"{path.stem}_mask.png") for path in files}
     masks = set(beside.values())
-    return [(path, _mask_of(root, folder, path, beside[path])) for path in sorted(files) if path not in masks]
+    return [(path, _mask_of(root, folder, path, beside[path])) for path in files if path not in masks]
 
 
 def _mask_of(root: Path, folder: str, path: Path, beside: Path) -> Path | None:
     below = path.relative_to(root / folder).with_suffix(".png")
-    return next((mask for mask in (root / "masks" / folder / below, beside) if mask.is_file()), None)
+    return next((mask for mask in (root / "masks" / folder / below, beside) if is_file(mask)), None)
 
 
-def _are_wnids(folders: Collection[str]) -> bool:
-    return all(re.fullmatch(r"n\d{8}", folder, re.ASCII) for folder in folders)
-
-
-def _names(folders: list[str]) -> tuple[str, ...]:
-    """Class names: ImageNet's first word for wnids, with the wnid behind where two classes share it."""
-    if not _are_wnids(folders):
-        return tuple(map(_text, folders))
-    from timm.data.imagenet_info import ImageNetInfo
-
-    lemmas = ImageNetInfo("imagenet-22k").label_descriptions(as_dict=True)
-    names = {wnid: str(lemmas.get(wnid, wnid)).partition(",")[0] for wnid in folders}
-    counts = Counter(names.values())
-    return tuple(name if counts[name] == 1 else f"{name} ({wnid})" for wnid, name in names.items())
+def _notes(root: Path, vacant: Collection[str], others: Counter[str]) -> Iterator[str]:
+    """What was passed over."""
+    if vacant:
+        yield f"classes without pictures: {listed(list(vacant))}"
+    if others:
+        yield f"files of kinds that are not read: {', '.join(f'{n} {kind}' for kind, n in sorted(others.items()))}"
+    if loose := sum(path.suffix.lower() in suffixes() and path.name[0] != "." for path in root.iterdir()):
+        yield f"pictures beside the class folders, which are of no class: {loose}"
 
 
 def _text(path: Path | str) -> str:

@@ -26,6 +26,7 @@ from assay.bench.data.base import (
 )
 from assay.core.errors import AssayError
 
+MOST = 1_000_000  # scenes
 MOST_PARTS = 5  # body, mark and up to three distractors
 DIGITS_TRAIN = 1297  # of 1797; the other 500 are the test split
 
@@ -48,7 +49,7 @@ class Scenes(DataSet):
     def from_spec(cls, rest: str) -> "Scenes":
         defaults = {"split": "test", "n": "1000", "seed": "0", "shortcut": "none"}
         values = options(rest, defaults, "scenes")
-        n, seed = whole(values, "n", 1), whole(values, "seed", 0)
+        n, seed = whole(values, "n", 1, MOST), whole(values, "seed", 0)
         split = one_of(values, "split", scenes.SPLITS)
         shortcut = cast(scenes.Shortcut, one_of(values, "shortcut", ("none", "agrees", "lies")))
         return cls(

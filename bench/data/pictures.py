@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.bench.data.folder import SUFFIXES, decode
+from assay.bench.data.picture_files import check_header, checked_folder, decode, picture_files
 from assay.core.errors import AssayError
+from assay.core.text import is_file
 
+KEPT = 256 * 2**20  # bytes of decoded photographs
 SCIKIT_IMAGE = (
     "astronaut.png",
     "chelsea.png",
@@ -25,12 +28,44 @@ SCIKIT_IMAGE = (
 SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 
 
-def photographs(folder: Path | None = None, side: int | None = None) -> list[Tensor]:
-    """(3, H, W) in [0, 1], of every picture in ``folder`` and below, or of the shipped ones; shorter sides ``side``.
+class Photographs(Sequence[Tensor]):
+    """Pictures (3, H, W) in [0, 1] by their files, decoded when asked for; the last ``KEPT`` bytes are kept."""
 
-    Decoded in the order of their paths. Raises ``AssayError`` for a folder without pictures.
+    def __init__(self, paths: Sequence[Path], shorter: int | None = None) -> None:
+        self.paths, self.shorter = paths, shorter
+        self._pixels: dict[int, Tensor] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, i: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Photographs": ...
+    def __getitem__(self, i: int | slice) -> "Tensor | Photographs":
+        """Raises ``DecodeError``."""
+        if isinstance(i, slice):
+            return Photographs(self.paths[i], self.shorter)
+        pixels = self._pixels.pop(i, None)
+        if pixels is None:
+            pixels = _pixels(self.paths[i], self.shorter)
+            self._size += pixels.nbytes
+        self._pixels[i] = pixels
+        while self._size > KEPT and len(self._pixels) > 1:
+            self._size -= self._pixels.pop(next(iter(self._pixels))).nbytes
+        return pixels.float() / 255
+
+
+def photographs(folder: Path | None = None, side: int | None = None) -> Photographs:
+    """Every picture in ``folder`` and below, in the order of their paths, or the shipped ones; shorter sides ``side``.
+
+    Raises ``AssayError`` for a folder without pictures, and ``DecodeError`` for a file that is none.
     """
-    return [read(path, side) for path in (package_photographs() if folder is None else _below(folder))]
+    paths = package_photographs() if folder is None else _below(folder)
+    for path in paths:
+        check_header(path)
+    return Photographs(paths, side)
 
 
 def package_photographs() -> list[Path]:
@@ -51,31 +86,36 @@ def scikit_image(name: str, channels: int, longer: int | None = None) -> Tensor:
 
 def read(path: Path, shorter: int | None = None, longer: int | None = None) -> Tensor:
     """A picture file as (3, H, W) in [0, 1], its shorter or its longer side that many pixels if told."""
-    if not path.is_file():
+    if not is_file(path):
         raise AssayError(f"no picture {path}")
+    return _pixels(path, shorter, longer).float() / 255
+
+
+def _pixels(path: Path, shorter: int | None = None, longer: int | None = None) -> Tensor:
     picture = decode(path)
     share = shorter / min(picture.size) if shorter else longer / max(picture.size) if longer else 1.0
     if share != 1:
         size = (max(round(picture.width * share), 1), max(round(picture.height * share), 1))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def _below(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    try:
+        paths, others = picture_files(checked_folder(folder))
+    except AssayError as error:
+        raise AssayError(f"no pictures in {folder}: {error}") from error
     if not paths:
-        raise AssayError(f"no pictures in {folder}; known suffixes: {' '.join(sorted(SUFFIXES))}")
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(others.items()))
+        raise AssayError(f"no pictures in {folder}" + (f"; files of kinds that are not read: {kinds}" if kinds else ""))
     return paths
 
 
-def thumbnails(images: Sequence[Tensor], largest: int = 96) -> NDArray[np.uint8]:
-    """The middle squares (N, S, S, C) uint8 of images (C, H, W) in [0, 1]; S is the first one's, or ``largest``."""
-    side = min(largest, *images[0].shape[1:])
-    squares = []
-    for image in images:
-        inner = min(image.shape[1:])
-        top, left = ((length - inner) // 2 for length in image.shape[1:])
-        square = image[None, :, top : top + inner, left : left + inner]
-        squares.append(F.interpolate(square, (side, side), mode="bilinear", antialias=True)[0])
-    tiles: NDArray[np.uint8] = (255 * torch.stack(squares).clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()
-    return tiles
+def thumbnail(image: Tensor, side: int) -> NDArray[np.uint8]:
+    """The middle square (S, S, C) uint8 of an image (C, H, W) in [0, 1]."""
+    inner = min(image.shape[1:])
+    top, left = ((length - inner) // 2 for length in image.shape[1:])
+    square = image[None, :, top : top + inner, left : left + inner]
+    small = F.interpolate(square, (side, side), mode="bilinear", antialias=True)[0]
+    tile: NDArray[np.uint8] = (255 * small.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
+    return tile

@@ -52,7 +52,7 @@ class Torchvision(Pictures):
         if not values["root"]:
             raise AssayError(f"where is it? write torchvision:{name}?root=PATH; nothing is downloaded")
         data = _open(name, kind, values["root"], values["split"])
-        labels = _labels(data)
+        labels = labels_of(data)
         if not labels or min(labels) < 0:
             raise AssayError(f"torchvision:{name} split {values['split']} has no labels")
         return cls(
@@ -61,6 +61,7 @@ class Torchvision(Pictures):
             ids=[f"{values['split']}-{i:05d}" for i in range(len(labels))],
             labels=labels,
             rows=list(range(len(labels))),
+            wnids=tuple(getattr(data, "wnids", ())),
             data=data,
         )
 
@@ -94,7 +95,7 @@ def _open(name: str, kind: _Kind, root: str, split: str) -> Any:
         raise AssayError(f"torchvision finds no {name} in {root} (nothing is downloaded): {reason}") from error
 
 
-def _labels(data: Any) -> list[int]:
+def labels_of(data: Any) -> list[int]:
     """Labels without decoding pictures where torchvision keeps them apart, under whatever name."""
     for name in ("targets", "labels", "_labels", "y"):
         values = np.asarray(getattr(data, name, ()))

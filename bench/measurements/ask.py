@@ -11,6 +11,7 @@ from assay.attacks import ATTACKS
 from assay.attacks.judge import NORMS
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
+from assay.bench.data.class_names import numbers
 from assay.bench.loading import dataset, subject
 from assay.bench.method_records import Aim, parse_attacks
 from assay.bench.models import Fit, zoo_names
@@ -78,6 +79,7 @@ class ModelFacts(NamedTuple):
     name: str  # its spec
     digest: str
     classes: tuple[str, ...]
+    has_names: bool  # else the classes are only counted
     fit: Fit
     parameters: int
     card: dict[str, Any]
@@ -86,12 +88,13 @@ class ModelFacts(NamedTuple):
     def of(cls, spec: str) -> "ModelFacts":
         model = subject(spec, "cpu")
         count = sum(parameter.numel() for parameter in model.parameters())
-        return cls(spec, model.digest, model.classes, model.fit, count, model.card)
+        return cls(spec, model.digest, model.classes, model.has_names, model.fit, count, model.card)
 
     @property
     def class_digest(self) -> str:
-        """Of the class names in their order."""
-        return hashlib.sha256("\0".join(self.classes).encode()).hexdigest()[:16]
+        """Of the class names in their order, and of their being names where they look like numbers."""
+        numbered = self.has_names and self.classes == numbers(len(self.classes))
+        return hashlib.sha256("\0".join((*self.classes, *["named"][:numbered])).encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
         """As ``run.json`` has it."""
@@ -174,6 +177,8 @@ class Ask:
             common |= {"model_digest": facts.digest, "class_digest": facts.class_digest, "fit": facts.fit}
         if limit is not None:
             common["limit"] = limit
+        if model and data:
+            common["class_digest"] += dataset(data, common["limit"], facts).match_key
         if data:
             common["data_digest"] = self.digest(data, common["limit"])
         return common
@@ -196,11 +201,11 @@ class Ask:
     def peers(self, model: str) -> tuple[Judge, ...]:
         """The other models of the run that know the same classes at the same size."""
         own = self.models[model]
-        same = (own.classes, own.fit.input_size)
+        same = (own.classes, own.has_names, own.fit.input_size)
         return tuple(
             (spec, facts.digest)
             for spec, facts in self.models.items()
-            if spec != model and (facts.classes, facts.fit.input_size) == same
+            if spec != model and (facts.classes, facts.has_names, facts.fit.input_size) == same
         )
 
     def check(self) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.bench.data import Example
-from assay.bench.loading import dataset, planned_subject, readable
+from assay.bench.loading import dataset, in_batches, planned_subject, readable
 from assay.bench.method_records import identity
 from assay.bench.models import Fit, Subject
 from assay.core.borrow import counting, now
@@ -168,7 +168,7 @@ class Cell(ABC):
     def batches(self, setup: Setup, needs: Collection[str] = ()) -> Iterator[Batch]:
         """The images at the model's size; those that cannot be decoded are left to the data's own cell."""
         examples = readable(dataset(self.data, self.limit, self.subject(setup)), needs)
-        while batch := [example for _, example in zip(range(setup.batch_size), examples, strict=False)]:
+        for batch in in_batches(examples, setup.batch_size):
             yield Batch.of(batch, setup.device)
 
     @torch.no_grad()

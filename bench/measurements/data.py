@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from assay.bench.data import DecodeError
 from assay.bench.data import load as load_data
-from assay.bench.data.pictures import thumbnails
+from assay.bench.data.pictures import thumbnail
 from assay.bench.measurements.ask import Ask
 from assay.bench.measurements.base import Cell, Measured, Setup
 from assay.bench.method_records import metric_name
 from assay.reports.run.records import Method
 
 THUMBNAILS = 200  # images that the report can show
+LARGEST = 96  # pixels: their side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +45,22 @@ class DataCell(Cell):
         return {"unmet": self.unmet}
 
     def measure(self, setup: Setup) -> Measured:
-        data = load_data(self.data).take(self.limit)
+        data = load_data(self.data).take(self.limit).reduced(LARGEST)
         rows = [self.row(metric, status="skipped", flags=f"the data has no {need}") for metric, need in self.unmet]
-        small: dict[str, Tensor] = {}
+        tiles: dict[str, NDArray[np.uint8]] = {}
+        side = 0
         for i, image in enumerate(data.ids):
             try:
                 example = data.example(i, data.has & {"masks"})
                 rows.append(self.row("decoded", 1.0, image=image, label=data.labels[i]))
-                if len(small) < THUMBNAILS:
-                    small[image] = example.image
+                side = side or min(LARGEST, *example.image.shape[1:])
+                if len(tiles) < THUMBNAILS:
+                    tiles[image] = thumbnail(example.image, side)
             except DecodeError as error:
                 rows.append(self.row("decoded", image=image, label=data.labels[i], status="failed", flags=str(error)))
-        if not small:
+        if not tiles:
             return Measured(rows)
-        art = {"pictures.npz": {"images": thumbnails(list(small.values()))}, "meta.json": {"images": list(small)}}
+        art = {"pictures.npz": {"images": np.stack(list(tiles.values()))}, "meta.json": {"images": list(tiles)}}
         return Measured(rows, art)
 
 

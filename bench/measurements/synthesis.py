@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.bench.loading import dataset, planned_subject, readable
+from assay.bench.loading import dataset, in_batches, planned_subject, readable
 from assay.bench.measurements.ask import Ask, Judge
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, floats, meter, to_bytes
+from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, floats, meter, to_bytes
 from assay.bench.method_records import describe
 from assay.bench.models import Subject, generators
 from assay.core.targets import Logit, Margin, Probability
@@ -64,11 +64,13 @@ class ClassPictureCell(Cell):
             own = Probability(classes)(model, pictures.images)
             others = [planned_subject(*judge, setup.device)(pictures.images).softmax(1) for judge in self.judges]
         data = dataset(self.natural[0], self.limit, model)
-        natural = torch.stack([example.image for example in readable(data)]).to(setup.device)
+        batches = in_batches(readable(data), setup.batch_size)
         values = {
             "own_probability": own,
             "moved_probability": robust_probability(model, pictures.images, classes),
-            "spectrum_distance": spectrum_distance(pictures.images, natural),
+            "spectrum_distance": spectrum_distance(
+                pictures.images, (Batch.of(each, setup.device).images for each in batches)
+            ),
         }
         if others:
             values["other_probability"] = torch.stack([p.gather(1, classes[:, None])[:, 0] for p in others]).mean(0)

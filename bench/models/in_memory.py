@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from assay.bench import loading
 from assay.bench.data import IN_MEMORY as DATA
-from assay.bench.data import SOURCES
+from assay.bench.data import SOURCES, foreign
 from assay.bench.data.base import DataSet, Example, Size, pixels_sha256
+from assay.bench.data.foreign import is_foreign
 from assay.bench.models.digest import digest_of
 from assay.bench.models.specs import IN_MEMORY as MODELS
 from assay.bench.models.subject import Subject
@@ -27,7 +28,7 @@ class Pictures(DataSet):
     """Pictures in memory, ``images`` (N, C, H, W) float32 in [0, 1] by ``rows``; labels without names are indices."""
 
     images: Tensor
-    has_names: bool
+    keys: tuple[str, ...]  # classes, by row
 
     @classmethod
     def from_spec(cls, rest: str) -> "Pictures":
@@ -39,12 +40,8 @@ class Pictures(DataSet):
     def sha256(self, i: int) -> str:
         return pixels_sha256(self.images[self.rows[i]].numpy())
 
-    def _for_classes(self, num_classes: int) -> Self:
-        if self.has_names:
-            return super()._for_classes(num_classes)
-        if max(self.labels) >= num_classes:
-            raise AssayError(f"{self.spec} has label {max(self.labels)}, the model classes 0 to {num_classes - 1}")
-        return replace(self, classes=tuple(map(str, range(num_classes))))
+    def _label_key(self, i: int) -> str:
+        return self.keys[self.rows[i]]
 
     def _resize(self, size: Size, crop_pct: float, interpolation: str, crop_mode: str) -> Self:
         if tuple(self.images.shape[1:]) != size:
@@ -100,13 +97,19 @@ def subject(
 
 
 def data(name: str, source: Any) -> DataSet:
-    """A data set, or one of ``(images, labels)`` or ``(images, labels, classes)``."""
+    """A data set, or one of ``(images, labels)``, ``(images, labels, classes)`` or what another library has."""
     if isinstance(source, DataSet):
         return source
+    if is_foreign(source):
+        contents = foreign.read(name, source)
+        return pictures(name, *contents) if isinstance(contents, foreign.Stack) else contents
     if not isinstance(source, tuple | list) or len(source) not in (2, 3):
         what = f"{len(source)} parts" if isinstance(source, tuple | list) else type(source).__name__
         spec = "; a spec is its own name" if isinstance(source, str) else ""
-        raise AssayError(f"{name}: data are a DataSet, (images, labels) or (images, labels, classes), not {what}{spec}")
+        raise AssayError(
+            f"{name}: data are a DataSet, (images, labels) or (images, labels, classes), or a data set of torch or "
+            f"Hugging Face, not {what}{spec}"
+        )
     return pictures(name, *source)
 
 
@@ -134,9 +137,22 @@ def pictures(name: str, images: Any, labels: Any, classes: Sequence[str] = ()) -
         ids=[f"{i:06d}" for i in range(len(tensor))],
         labels=numbers.tolist(),
         rows=list(range(len(tensor))),
+        vacant=frozenset(range(len(names))) - set(numbers.tolist()),
+        numbering="own" if classes else "index",
         images=tensor.float(),
-        has_names=bool(classes),
+        keys=tuple(names[label] for label in numbers.tolist()),
     )
+
+
+def with_classes(source: DataSet, classes: tuple[str, ...]) -> DataSet:
+    """The data set, whose labels are indices of ``classes`` where it has no names for them."""
+    if source.numbering != "index":
+        return source
+    low, high = min(source.labels), max(source.labels)
+    if high >= len(classes):
+        raise AssayError(f"{source.spec}: labels run from {low} to {high}, classes are 0 to {len(classes) - 1}")
+    vacant = frozenset(range(len(classes))) - set(source.labels)
+    return replace(source, classes=classes, vacant=vacant, numbering="own")
 
 
 def size_of(source: DataSet) -> Size:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from assay.bench.data.class_names import numbers
 from assay.bench.models.digest import digest_of
 from assay.core.errors import AssayError, first_line
 
@@ -77,7 +78,13 @@ class Subject(nn.Module):
         names = _class_names(name, classes)
         if names and len(names) != count:
             raise AssayError(f"{name}: {len(names)} class names for {count} logits")
-        self.classes = names or tuple(map(str, range(count)))
+        self.named = bool(names)
+        self.classes = names or numbers(count)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether ``classes`` are names, and not only numbers for want of any."""
+        return self.named or self.classes != numbers(len(self.classes))
 
     def forward(self, images: Tensor) -> Tensor:
         normal = (images - self.mean) / self.std
@@ -127,7 +134,7 @@ def ensemble(spec: str, members: Sequence[Subject]) -> Subject:
         **first.fit._asdict(),
         mean=(0.0,),
         std=(1.0,),
-        classes=first.classes,
+        classes=first.classes if first.has_names else (),
     )
 
 

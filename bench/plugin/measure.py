@@ -14,6 +14,7 @@ from assay.attacks.base import Attack
 from assay.bench.data import DataSet
 from assay.bench.data import load as load_data
 from assay.bench.data.base import lines_sha256
+from assay.bench.data.foreign import Foreign
 from assay.bench.loading import subject as load_subject
 from assay.bench.measurements import Cell, Setup
 from assay.bench.measurements.attack import AttackCell, Pool
@@ -34,7 +35,7 @@ LIMIT = 100  # images of a data set that a spec names
 TRAINING_IMAGES = 200  # other images that a universal attack learns from
 NETWORK, IMAGES = "network", "images"  # the names that a test's own go by
 
-Data = str | DataSet | tuple[Any, ...]
+Data = str | DataSet | Foreign | tuple[Any, ...]
 
 
 class How(TypedDict, total=False):
@@ -185,8 +186,7 @@ def _bench(model: str | nn.Module, data: Data, how: How) -> Iterator[_Bench]:
         mean, std = how.get("mean", (0.0,)), how.get("std", (1.0,))
         subject = networks[NETWORK] = in_memory.subject(NETWORK, model, input_size=size, mean=mean, std=std)
     if not isinstance(data, str):
-        with_classes = data if isinstance(data, DataSet) or len(data) > 2 else (*data, subject.classes)
-        source = images[IMAGES] = in_memory.data(IMAGES, with_classes)
+        source = images[IMAGES] = in_memory.with_classes(source, subject.classes)
     limit = how.get("limit", min(LIMIT, len(source)) if isinstance(data, str) else len(source))
     source = source.take(limit)
     common = {

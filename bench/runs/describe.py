@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from assay.bench.loading import dataset
 from assay.bench.measurements import Ask, Cell
 from assay.bench.method_records import describe as describe_method
 from assay.bench.method_records import describe_metric, metric_name
@@ -43,8 +44,16 @@ def describe(
         packages=provenance.packages(),
         hardware=provenance.hardware(),
         models={spec: facts.as_json() for spec, facts in ask.models.items()},
-        data={spec: {"digest": d.digest, "n": len(d), "classes": list(d.classes)} for spec, d in ask.data.items()},
+        data={spec: _data(ask, spec) for spec in ask.data},
         metrics={name: each for kind in kinds for name, each in kind_of(kind).metrics.items()} | scores,
         methods={method.text: method for method in methods},
         cells=[cell.record for cell in cells],
     )
+
+
+def _data(ask: Ask, spec: str) -> dict[str, Any]:
+    """Of a data set, with what to know of how its files and labels were read for each model."""
+    data = ask.data[spec]
+    fitted = (dataset(spec, ask.options.limit, facts) for facts in ask.models.values())
+    notes = dict.fromkeys(note for each in fitted for note in each.notes)
+    return {"digest": data.digest, "n": len(data), "classes": list(data.classes), "notes": list(notes)}

@@ -44,12 +44,25 @@ Report = Callable[[Finished, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Counts of a run. ``failed`` counts cells and undecodable images."""
+    """Counts of a run, and by data set what to know of how files and labels were read."""
 
     cells: int
     stored: int
     skipped: int
-    failed: int
+    failed_cells: int
+    unreadable: int  # images that cannot be decoded
+    failed_images: int  # that failed alone, in cells that did not
+    notes: Mapping[str, Sequence[str]]
+
+    @property
+    def failed(self) -> int:
+        """Cells and images."""
+        return self.failed_cells + self.unreadable + self.failed_images
+
+    def __str__(self) -> str:
+        counts = f"{self.cells} cells, {self.stored} stored before, {self.skipped} skipped, {self.failed_cells} failed"
+        unreadable = f"; {self.unreadable} images cannot be read" if self.unreadable else ""
+        return counts + unreadable + (f"; {self.failed_images} images failed alone" if self.failed_images else "")
 
 
 def run(
@@ -77,7 +90,8 @@ def run(
     store = Store(out)
     sessions = store.sessions()
     store.open()
-    store.describe(describe(wishes.ask, wishes.cells, preset, sessions, argv))
+    info = describe(wishes.ask, wishes.cells, preset, sessions, argv)
+    store.describe(info)
     waiting = [cell for cell in wishes.cells if not store.done(cell.id)]
     earlier = [Finished(cell, "stored", 0.0) for cell in wishes.cells if store.done(cell.id)]
     results: list[Finished] = []
@@ -86,12 +100,17 @@ def run(
         if report is not None:
             report(result, len(results), len(wishes.cells))
     states = Counter(result.state for result in results)
-    unreadable = sum(_failed_rows(store, cell) for cell in wishes.cells if store.done(cell.id))
+    images = Counter[bool]()  # that failed alone: of data, and of models
+    for cell in wishes.cells:
+        images[cell.model == ""] += _failed_rows(store, cell) if store.done(cell.id) else 0
     return Result(
         cells=len(wishes.cells),
         stored=states["stored"],
         skipped=states["skipped"],
-        failed=states["failed"] + unreadable,
+        failed_cells=states["failed"],
+        unreadable=images[True],
+        failed_images=images[False],
+        notes={spec: facts["notes"] for spec, facts in info.data.items() if facts["notes"]},
     )
 
 

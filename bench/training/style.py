@@ -81,7 +81,7 @@ class _Fit(Training):
     """The training of the network; ``what`` is the part of the card that tells one training from another."""
 
     def __init__(
-        self, styles: Sequence[Path], subject: Subject, pictures: list[Tensor], recipe: StyleRecipe, path: Path,
+        self, styles: Sequence[Path], subject: Subject, pictures: Sequence[Tensor], recipe: StyleRecipe, path: Path,
         content: Path | None,
     ) -> None:  # fmt: skip
         self.subject, self.pictures, self.recipe = subject, pictures, recipe

@@ -10,7 +10,7 @@ from assay.reports.drawing.grids import method_grid
 from assay.reports.drawing.theme import Plot
 from assay.reports.gate.tolerances import MetricRule
 from assay.reports.kinds.base import Block, Kind, Part, Section, Tables, metric, plots, records
-from assay.reports.kinds.clean import right
+from assay.reports.kinds.clean import right, with_classes
 from assay.reports.kinds.data import Tile, tile
 from assay.reports.run import labels, ranking
 from assay.reports.run.cross_attack_checks import CHECKS, FAILED, contradictions
@@ -187,20 +187,14 @@ def _easiest(context: Context, model: str, data: str) -> list[Tile]:
 def _by_class(context: Context, model: str, data: str) -> list[tuple[object, ...]]:
     """Class, images, and how many of them are right: without an attack, and in the worst case of the ranking."""
     run = context.run
-    clean = run.select("clean", "accuracy", data=data, model=model).dropna(subset="label")
+    clean = with_classes(context, data, run.select("clean", "accuracy", data=data, model=model))
     rank = context.table("ranking", data, model=model).dropna(subset="eps")
     under = where(survivors(run, data), model=model)
     under = where(under, norm=rank["norm"].iloc[0], eps=rank["eps"].iloc[0]) if len(rank) else under.iloc[:0]
     worst = under.groupby("image")["value"].min()
-    classes = run.classes(data)
     return [
-        (
-            labels.class_name(classes, int(str(label))),
-            len(group),
-            right(group["value"]),
-            right(worst.reindex(group["image"])),
-        )
-        for label, group in clean.groupby("label")
+        (name, len(group), right(group["value"]), right(worst.reindex(group["image"])))
+        for name, group in clean.groupby("class", observed=True)
     ]
 
 

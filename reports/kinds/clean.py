@@ -8,7 +8,6 @@ from assay.reports.context import Context
 from assay.reports.gate.tolerances import MetricRule
 from assay.reports.kinds.base import Block, Kind, Part, metric
 from assay.reports.kinds.data import tile
-from assay.reports.run import labels
 from assay.reports.run.intervals import Estimate, wilson
 from assay.reports.run.reader import where
 
@@ -21,17 +20,25 @@ def right(values: "pd.Series[float]") -> Estimate:
     return wilson(int(values.sum()), len(values))
 
 
+def with_classes(context: Context, data: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows on a data set with the names of their images' classes, which sort as the data number them."""
+    names = {image: name for (spec, image), name in context.classes.items() if spec == data}
+    classes = pd.Categorical([names.get(image) for image in rows["image"]], list(dict.fromkeys(names.values())))
+    return rows.assign(**{"class": classes})
+
+
 def _by_class(context: Context, data: str) -> list[Part]:
     """Clean accuracy of every model on every class."""
     rows = context.run.select("clean", "accuracy", data=data)
     if not len(rows):
         return []
-    counts = rows.groupby("label")["image"].nunique()
-    heads = [(labels.class_name(context.run.classes(data), label), int(counts[label])) for label in counts.index]
+    rows = with_classes(context, data, rows)
+    counts = rows.groupby("class", observed=True)["image"].nunique()
+    heads = [(str(name), int(count)) for name, count in counts.items()]
     lines = []
     for model in context.ordered(rows["model"]):
         own = where(rows, model=model)
-        cells = [right(where(own, label=label)["value"]) for label in counts.index]
+        cells = [right(where(own, **{"class": name})["value"]) for name, _ in heads]
         lines.append((model, right(own["value"]), cells))
     return [Part("classes", "Accuracy by class", "", [Block("class_matrix", {"heads": heads, "lines": lines})])]
 

@@ -1,5 +1,6 @@
 """Methods, models and data sets in few words."""
 
+import itertools
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -9,6 +10,7 @@ from dataclasses import replace
 from assay.reports.run.records import Method
 
 TURNS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)))
+LONGEST = 48  # letters of a label
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -54,7 +56,7 @@ def class_name(classes: Sequence[str], label: int) -> str:
 
 
 def models(names: Iterable[str]) -> dict[str, str]:
-    """Model names without a module or a weights path where that leaves them distinct; long ones shortened."""
+    """Model names without a module or a weights path; with what differs of it where that leaves them alike."""
     names = list(dict.fromkeys(names))
     brief = [re.sub(r"^py:.*:|=.*$", "", name, flags=re.DOTALL) or name for name in names]
     return {name: visible(label) for name, label in _distinct(names, [_clip(label, 28) for label in brief]).items()}
@@ -71,10 +73,10 @@ _LONG_PATH = re.compile(r"^(folder:).*[/\\](?=[^/\\])|(?<=[?&]root=)[^&]*[/\\](?
 
 
 def data(specs: Iterable[str]) -> dict[str, str]:
-    """Data specs with a folder's path cut down to its last name where that leaves them distinct."""
+    """Data specs with a folder's path cut down to its last name; with what differs where that leaves them alike."""
     specs = list(dict.fromkeys(specs))
     brief = [re.sub(_LONG_PATH, lambda match: (match[1] or "") + "…/", spec.rstrip("/\\")) or spec for spec in specs]
-    return {spec: visible(label) for spec, label in _distinct(specs, brief).items()}
+    return {spec: visible(label) for spec, label in _distinct(specs, [_clip(label, 60) for label in brief]).items()}
 
 
 def _short(method: Method, group: list[Method], always: Collection[str]) -> str:
@@ -110,5 +112,35 @@ def _clip(text: str, length: int) -> str:
 
 
 def _distinct(full: list[str], brief: list[str]) -> dict[str, str]:
-    count = Counter(brief)
-    return {name: label if count[label] == 1 else name for name, label in zip(full, brief, strict=True)}
+    """Brief labels; of names that share one the whole name or, where that is long, what tells them apart."""
+    groups = defaultdict[str, list[str]](list)
+    for name, label in zip(full, brief, strict=True):
+        groups[label].append(name)
+    long = {label: [name for name in group if len(name) > LONGEST] for label, group in groups.items()}
+    words = {label: _differences(long[label]) for label, group in groups.items() if len(group) > 1}
+    labels = {
+        name: name if len(name) <= LONGEST else f"{_clip(label, 20)} {_clip(words[label][name], 26)}".strip()
+        for name, label in zip(full, brief, strict=True)
+        if label in words
+    }
+    result = {name: labels.get(name, label) for name, label in zip(full, brief, strict=True)}
+    count, seen = Counter(result.values()), Counter[str]()
+    for name, label in result.items():
+        seen[label] += 1
+        if count[label] > 1:
+            result[name] = f"{label} ({seen[label]})"
+    return result
+
+
+def _differences(names: Sequence[str]) -> dict[str, str]:
+    """What of each name stands between the parts of a path that all share, at its start and at its end."""
+    parts = [re.split(r"[/\\:=+]", name) for name in names]
+    start = _shared(parts)
+    rest = [each[start:] for each in parts]
+    end = _shared([each[::-1] for each in rest])
+    return {name: "/".join(each[: len(each) - end]) for name, each in zip(names, rest, strict=True)}
+
+
+def _shared(parts: Iterable[Sequence[str]]) -> int:
+    """How many first parts all have in common."""
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ class Run:
     def classes(self, data: str) -> list[str]:
         """Names of the classes of a data set; none where the run does not know them."""
         return [str(name) for name in self.info.data.get(data, {}).get("classes") or []]
+
+    @cached_property
+    def labels(self) -> dict[tuple[str, str], int]:
+        """The class of an image among those of its data, by data set and id, in the order of the classes.
+
+        Rows of a model have its own number for it: what the data's rows tell comes first.
+        """
+        rows = self.rows.dropna(subset="label")
+        rows = rows[rows["label"] >= 0].sort_values(["model", "label"], kind="stable")
+        rows = rows.drop_duplicates(["data", "image"]).sort_values("label", kind="stable")
+        keys = zip(rows["data"], rows["image"], strict=True)
+        return dict(zip(keys, map(int, rows["label"]), strict=True))
 
     def cells(self, kind: str) -> list[Cell]:
         """The listed cells of one kind, by model, data set and method."""

@@ -17,6 +17,7 @@ def pages(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
         known = context.run.info.data.get(data, {})
         facts = {"Spec": data, "Images": known.get("n"), "Classes": len(context.run.classes(data)) or None}
         facts["Digest"] = known.get("digest")
+        facts["Files and labels"] = "; ".join(known.get("notes") or []) or None
         yield (
             context.files.data[data],
             {

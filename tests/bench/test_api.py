@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from assay import Subject, Tables, bench, load_results, run
 from assay.attacks import FGSM, PGD
@@ -259,10 +258,6 @@ def named() -> Subject:
     return Subject(Plain(), name="mine", input_size=(1, 8, 8), mean=(0.0,), std=(1.0,))
 
 
-def batches() -> DataLoader[tuple[Tensor, ...]]:
-    return DataLoader(TensorDataset(*digits()))
-
-
 @pytest.mark.parametrize(
     ("said", "models", "data"),
     [
@@ -275,8 +270,7 @@ def batches() -> DataLoader[tuple[Tensor, ...]]:
         ("models are specs, or names with what they stand for, not int", 5, "digits"),
         ("models are given, but none is in them", [], "digits"),
         ("names of models are texts, not 5", {5: Plain()}, "digits"),
-        ("not DataLoader", SPEC, batches()),
-        ("mine: data are a DataSet, (images, labels) or (images, labels, ", SPEC, {"mine": batches()}),
+        ("mine: data are a DataSet, (images, labels) or (images, labels, ", SPEC, {"mine": 5}),
         ("not str; a spec is its own name", SPEC, {"mine": "digits"}),
         ("not 1 parts", SPEC, (torch.zeros(1, 1, 8, 8),)),
         ("not a list with Tensor", SPEC, [*digits()]),

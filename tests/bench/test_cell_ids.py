@@ -155,7 +155,7 @@ def test_a_model_is_in_the_ids_of_what_it_measures(monkeypatch: pytest.MonkeyPat
 NAMES = tuple("abcdefghij")
 
 
-@pytest.mark.parametrize("classes", [NAMES[::-1], ("k", *NAMES[1:]), ()], ids=["reordered", "renamed", "dropped"])
+@pytest.mark.parametrize("classes", [NAMES[::-1], (*NAMES[:-1], "k"), ()], ids=["reordered", "renamed", "dropped"])
 def test_names_of_classes_are_in_the_ids_of_what_the_model_measures(classes: tuple[str, ...]) -> None:
     network, facts = linear()
     data = load_data("digits").take(4)

@@ -13,7 +13,9 @@ from PIL import Image
 from timm.data import create_transform
 
 from assay.bench.data import DecodeError, Folder, load
-from assay.bench.data.folder import RESAMPLING, decode, decode_mask, fit
+from assay.bench.data.base import pixels_sha256
+from assay.bench.data.folder import RESAMPLING, fit, picture_sha256
+from assay.bench.data.picture_files import decode, decode_mask
 from assay.core.errors import AssayError
 from tests.bench.real import mnist
 
@@ -72,6 +74,88 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     _save(tmp_path / "splits" / "val" / "dog" / "a.png")
     with pytest.raises(AssayError, match=r"holds splits \(train, val\).*folder:.*splits/val"):
         load(f"folder:{tmp_path / 'splits'}")
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        (("Train/dog/a.png", "Test/dog/a.png"), r"splits \(Test, Train\).*folder:.*Test"),
+        (("train/dog/a.png", "val/dog/a.png", "annotations/a.xml"), r"splits \(train, val\).*folder:.*val"),
+        (("train2017/a.png", "val2017/a.png"), r"splits \(train2017, val2017\).*folder:.*val2017"),
+        (("train/dog/a.png", "annotations/a.xml"), r"splits \(train\).*folder:.*train"),
+        (("Validation/dog/a.png",), r"splits \(Validation\)"),
+        (("dog/a.png", "masks/a.png"), "masks holds pictures itself; masks lie in masks/CLASS"),
+    ],
+)
+def test_splits_and_loose_masks_are_no_classes(tmp_path: Path, layout: tuple[str, ...], told: str) -> None:
+    for name in layout:
+        if name.endswith(".png"):
+            _save(tmp_path / name)
+        else:
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text("<x/>")
+    with pytest.raises(AssayError, match=told):
+        load(f"folder:{tmp_path}")
+
+
+def test_a_train_is_a_class_among_others(tmp_path: Path) -> None:
+    for name in ("bus", "car", "train"):
+        _save(tmp_path / name / "a.png")
+    assert _folder(tmp_path).classes == ("bus", "car", "train")
+
+
+def test_what_pillow_opens_is_read_and_the_rest_is_told(tmp_path: Path) -> None:
+    for suffix in (".avif", ".jfif", ".jp2", ".JPE", ".tga", ".webp", ".qoi"):
+        _save(tmp_path / "dog" / f"a{suffix}")
+    for name in ("dog/b.heic", "dog/c.HEIC", "dog/notes.txt", "dog/noend", "dog/d.eps", "cat/e.heic", "dog/._a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    _save(tmp_path / "loose.png")
+    data = _folder(tmp_path)
+    assert [Path(id_).suffix for id_ in data.ids] == [".JPE", ".avif", ".jfif", ".jp2", ".qoi", ".tga", ".webp"]
+    assert all(data.example(i).image.shape == (3, 20, 30) for i in range(len(data)))
+    assert data.vacant == {0}
+    assert data.notes == (
+        "classes without pictures: 'cat'",
+        "files of kinds that are not read: 1 .eps, 3 .heic, 1 .txt, 1 without a suffix",
+        "pictures beside the class folders, which are of no class: 1",
+    )
+    (tmp_path / "dog" / "d.eps").rename(tmp_path / "dog" / "d.png")
+    with pytest.raises(DecodeError, match=r"d\.png cannot be decoded: cannot identify"):  # no program is run for it
+        decode(tmp_path / "dog" / "d.png")
+
+
+def test_a_digest_is_of_all_rows_of_a_picture(tmp_path: Path) -> None:
+    for shape in ((1, 1), (256, 3), (257, 2), (700, 5)):
+        path = _save(tmp_path / "dog" / "a.png", _pixels(*shape))
+        assert _folder(tmp_path).sha256(0) == pixels_sha256(np.asarray(Image.open(path)))
+    assert picture_sha256(Image.new("L", (3, 300), 7)) == pixels_sha256(np.full((300, 3), 7, np.uint8))
+
+
+def test_reduced_pictures_are_small_and_keep_their_masks(tmp_path: Path) -> None:
+    _save(tmp_path / "dog" / "a.png", _pixels(400, 300))
+    _save(tmp_path / "masks" / "dog" / "a.png", np.pad(np.ones((200, 300), np.uint8), ((200, 0), (0, 0))))
+    _save(tmp_path / "dog" / "b.png", _pixels(20, 900))
+    large, narrow = _folder(tmp_path).reduced(96)[0], _folder(tmp_path).reduced(96)[1]
+    assert (large.image.shape, narrow.image.shape) == ((3, 128, 96), (3, 20, 900))
+    assert large.mask is not None
+    assert torch.equal(large.mask, torch.arange(128)[:, None].expand(128, 96) >= 64)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links")
+def test_pipes_and_links_upwards_end(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    _save(root / "cat" / "a.png")
+    _save(root / "dog" / "b.png")
+    (root / "cat" / "up").symlink_to(root)
+    (root / "dog" / "top").symlink_to("/")
+    os.mkfifo(root / "dog" / "pipe.png")
+    (root / "dog" / "zero.png").symlink_to("/dev/zero")
+    data = _folder(root)
+    assert data.ids == ["cat/a.png", "dog/b.png", "dog/pipe.png", "dog/zero.png"]
+    for i in (2, 3):
+        with pytest.raises(DecodeError, match="is no regular file"):
+            data.example(i)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of arbitrary bytes")

@@ -125,7 +125,7 @@ def test_wrong_wishes_are_one_line() -> None:
     images, labels = digits()
     calls: dict[str, Callable[[], object]] = {
         "normalisation belongs in the model": lambda: clean_accuracy(network, (images * 2, labels)),
-        "not DataLoader": lambda: clean_accuracy(network, DataLoader(TensorDataset(images))),  # type: ignore[arg-type]
+        "an item is .image, label": lambda: clean_accuracy(network, DataLoader(TensorDataset(images))),
         "one an image": lambda: clean_accuracy(network, (images, labels[:3])),
         "labels run from 3 to 12, classes are 0 to 9": lambda: clean_accuracy(network, (images, labels + 3)),
         "draws images from nothing": lambda: robust_accuracy(network, (images, labels), "cppn-fooling"),

@@ -76,6 +76,21 @@ def test_short_names_never_collide() -> None:
     assert len(set(short(methods).values())) == 3
 
 
+def test_long_names_are_told_apart_by_what_differs() -> None:
+    """Figures lose their axes with a label of 130 letters."""
+    base = "/home/jane/experiments/2026-11-30_finetune_flowers/lr=0.001,wd=0.05,aug=rand-m9-mstd0.5"
+    folds = [f"resnet50={base}/fold{k}/checkpoint_best.pth" for k in (1, 2)]
+    assert list(labels.models(folds).values()) == ["resnet50 fold1", "resnet50 fold2"]
+    alike = [f"a={'x' * 100}{sign}{'y' * 100}" for sign in "3456"]
+    assert next(iter(labels.models(alike).values())) == f"a {'x' * 13}…{'y' * 12} (1)"
+    data = [f"folder:{base}/{name}/val" for name in ("cats", "dogs")] + ["folder:/a/val"]
+    assert list(labels.data(data).values()) == ["folder:…/val cats", "folder:…/val dogs", "folder:/a/val"]
+    data.append(f"folder:/a/{'b' * 200}")
+    for found in (labels.models([*folds, *alike]), labels.data(data)):
+        assert len(set(found.values())) == len(found)
+        assert max(map(len, found.values())) <= 60
+
+
 def test_models_and_data() -> None:
     models = ["zoo:resnet", "py:subjects:mobilenetv2_100", "ghostnet_100=w/a.pth", "resnet18=a.pth", "resnet18=b.pth"]
     assert list(labels.models(models).values()) == [

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from assay.bench.data.base import to_image
-from assay.bench.data.folder import decode
+from assay.bench.data.picture_files import decode
 from assay.bench.measurements import draws_for
 from assay.bench.measurements.base import to_bytes
 from assay.bench.models import Subject
