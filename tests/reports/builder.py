@@ -222,7 +222,8 @@ class Builder:
         if "transfer" in self.kinds:
             for source in self.sources:
                 travel = 1.0 if model in source.split("+") else rng.uniform(0.2, 0.8)
-                rows = [{**row, "model": model} for row in self._rows(made.transferred(margin, travel))]
+                reach = travel * (schema1.method(self.attacks[0]).eps or 4 / 255)
+                rows = [{**row, "model": model} for row in self._rows(made.transferred(margin, reach))]
                 self.transfers.setdefault((source, data), []).extend(rows)
         if "landscape" in self.kinds:
             self._landscape(run, model, data, float(np.median(margin)), rng)
