@@ -133,7 +133,8 @@ class Builder:
             for data in self.data:
                 self._model(run, m, model, data)
         for (source, data), rows in self.transfers.items():
-            method = f"{self.attacks[0]} from {source}"
+            attack = next((each for each in self.attacks if f"(eps={4 / 255!r}" in each), self.attacks[0])
+            method = f"{attack} from {source}"
             self.add(run, "transfer", source, data, method, [{**row, "method": method} for row in rows])
         order = np.random.default_rng(self.shuffle).permutation(len(self.cells))
         cells = [self.cells[i] for i in order] if self.shuffle else self.cells
@@ -222,8 +223,7 @@ class Builder:
         if "transfer" in self.kinds:
             for source in self.sources:
                 travel = 1.0 if model in source.split("+") else rng.uniform(0.2, 0.8)
-                reach = travel * (schema1.method(self.attacks[0]).eps or 4 / 255)
-                rows = [{**row, "model": model} for row in self._rows(made.transferred(margin, reach))]
+                rows = [{**row, "model": model} for row in self._rows(made.transferred(margin, travel))]
                 self.transfers.setdefault((source, data), []).extend(rows)
         if "landscape" in self.kinds:
             self._landscape(run, model, data, float(np.median(margin)), rng)

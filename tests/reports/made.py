@@ -97,10 +97,10 @@ def attack(method: str, margin: Array, rng: np.random.Generator) -> dict[str, Ar
     return values
 
 
-def transferred(margin: Array, reach: float) -> dict[str, Array]:
-    """What images made on another model do to one, where so much of the attack's radius arrives."""
+def transferred(margin: Array, travel: float) -> dict[str, Array]:
+    """What images made on another model do to one, where ``travel`` of the attack's strength arrives."""
     right = margin > 0
-    fooled = right & (margin < reach)
+    fooled = right & (margin < 4 / 255 * travel)
     return {"fooling_rate": np.where(right, fooled, np.nan), "robust_accuracy": (right & ~fooled).astype(float)}
 
 
