@@ -16,7 +16,7 @@ from assay.attacks.universal import Universal
 from assay.bench.data import load as load_data
 from assay.bench.loading import dataset, readable
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, meter
+from assay.bench.measurements.base import Batch, Cell, Cost, Measured, Row, Setup, draws_for, meter, predicted
 from assay.bench.method_records import Aim
 from assay.core.draws import Draws
 from assay.core.errors import NotApplicable
@@ -156,9 +156,11 @@ class AttackCell(AimedCell):
 
 
 def _values(outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
-    """Metrics per image, by the judge's verdict: what it did not accept leaves the prediction as it was."""
-    clean = outcome.clean_logits.argmax(1)
-    adversarial = outcome.logits.argmax(1).where(outcome.valid, clean)
+    """Metrics per image, by the judge's verdict: an image that it did not accept leaves the prediction as it was.
+
+    Where the model has no answer, it is wrong, and fooled under attack.
+    """
+    clean, adversarial = predictions(outcome.clean_logits, outcome.logits, outcome.valid)
     values = {name: rate(clean, adversarial, labels) for name, rate in RATES.items() if name != "targeted_rate"}
     open_ = _open(outcome, labels)
     if isinstance(outcome.goal, Targeted):
@@ -169,6 +171,12 @@ def _values(outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
         values[f"distance_{norm}"] = outcome.distances[norm].where(outcome.success & open_, torch.nan)
     values["ssim"] = outcome.ssim.where(outcome.success & open_, torch.nan)
     return values
+
+
+def predictions(clean: Tensor, adversarial: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes (N,) before and after an attack by logits (N, K); as before where its image was not ``valid``."""
+    before, after = predicted(clean), predicted(adversarial)
+    return before, after.where(valid | (after < 0), before)
 
 
 def _queries(attack: Attack, outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
@@ -188,7 +196,7 @@ def _queries(attack: Attack, outcome: Outcome, labels: Tensor) -> dict[str, Tens
 
 def _open(outcome: Outcome, labels: Tensor) -> Tensor:
     """Which images had not reached the goal before; for an untargeted one, which the model had right."""
-    clean = outcome.clean_logits.argmax(1)
+    clean = predicted(outcome.clean_logits)
     return clean != outcome.goal.classes if isinstance(outcome.goal, Targeted) else clean == labels
 
 

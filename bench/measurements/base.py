@@ -6,6 +6,7 @@ A cell is a picklable record of one method on one model and data set. Everything
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -149,17 +150,18 @@ class Cell(ABC):
     ) -> Iterator[Row]:
         """A row for each image and metric. ``values`` are (N,) by metric, ``flags`` one an image, ``more`` in all rows.
 
-        An image flagged with ``NON_FINITE`` has failed and has no values.
+        Of an image flagged with ``NON_FINITE`` what has no value has failed.
         """
         own = {**self.row(), **cost, **more}
         classes = [-1] * len(ids) if labels is None else torch.as_tensor(labels).tolist()
         for i, (image, label) in enumerate(zip(ids, classes, strict=True)):
             doubts = flags[i] if flags else ""
             no_answer = NON_FINITE in doubts
-            state = {"flags": doubts, "status": "failed" if no_answer else "ok"}
-            image_row = {**own, "image": image, "label": label, **state}
-            for metric, value in values.items():
-                yield {**image_row, "metric": metric, "value": float("nan") if no_answer else float(value[i])}
+            image_row = {**own, "image": image, "label": label, "flags": doubts}
+            for metric, column in values.items():
+                value = float(column[i])
+                status = "failed" if no_answer and math.isnan(value) else "ok"
+                yield {**image_row, "metric": metric, "value": value, "status": status}
 
     def subject(self, setup: Setup) -> Subject:
         """The model, which must be the one that was planned with."""
@@ -186,7 +188,7 @@ class Cell(ABC):
         examples: list[Example] = []
         spare: list[Example] = []
         for batch in self.batches(setup):
-            right = (model(batch.images).argmax(1) == batch.labels).tolist()
+            right = (predicted(model(batch.images)) == batch.labels).tolist()
             for example, is_right in zip(batch.examples, right, strict=True):
                 (examples if is_right else spare).append(example)
             if len(examples) >= count:
@@ -216,9 +218,18 @@ def meter(model: nn.Module | None, count: int, device: torch.device | str) -> It
     cost["seconds"] = (now(clock) - start) / count
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """The class of the largest of ``logits`` (N, K), (N,); -1, which is no label, where they name none.
+
+    They do not where one is NaN, nor where the largest is infinite; a class that is masked with minus infinity does no
+    harm.
+    """
+    return logits.argmax(1).where(logits.amax(1).isfinite(), -1)
+
+
 def finite_flags(*logits: Tensor) -> list[str]:
-    """``NON_FINITE`` for each image one of whose logits (N, K) is not a number, else nothing."""
-    whole = torch.stack([each.isfinite().all(1) for each in logits]).all(0)
+    """``NON_FINITE`` for each image for which some of ``logits`` (N, K) name no class, else nothing."""
+    whole = torch.stack([predicted(each) >= 0 for each in logits]).all(0)
     return ["" if is_whole else NON_FINITE for is_whole in whole.tolist()]
 
 

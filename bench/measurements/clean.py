@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, finite_flags, predicted
 from assay.reports.run.records import Method
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanCell(Cell):
-    """Whether each image is right, and how sure the model is."""
+    """Whether each image is right, and how sure the model is; an image without an answer is wrong."""
 
     kind = "clean"
 
@@ -26,7 +26,7 @@ class CleanCell(Cell):
     def measure(self, setup: Setup) -> Measured:
         rows: list[Row] = []
         for batch, logits, cost in self.answers(setup):
-            values = {"accuracy": (logits.argmax(1) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
+            values = {"accuracy": (predicted(logits) == batch.labels).float(), "confidence": logits.softmax(1).amax(1)}
             rows += self.per_image(batch.ids, batch.labels, values, cost, finite_flags(logits))
         return Measured(rows)
 

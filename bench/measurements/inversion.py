@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assay.attacks.rates import ssim
 from assay.bench.layer_views import depths, plain
 from assay.bench.measurements.ask import Ask
-from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, meter, to_bytes
+from assay.bench.measurements.base import Cell, Measured, Row, Setup, draws_for, meter, predicted, to_bytes
 from assay.bench.method_records import describe
 from assay.bench.models import Subject
 from assay.core.layers import activations
@@ -98,13 +98,14 @@ class InversionCell(ReconstructionCell):
 def inversion_scores(model: nn.Module, images: Tensor, layer: str, inversions: Tensor) -> dict[str, Tensor]:
     """Of pictures made from codes: relative distance of the codes (N,), PSNR, SSIM, and whether the class is kept."""
     distance = inversions.new_zeros(len(inversions))
+    kept, own = predicted(model(inversions)), predicted(model(images))
     if layer != INPUT:
         distance = CodeDistance(layer, activations(model, images, layer))(model, inversions)
     return {
         "inversion_error": distance,
         "inversion_psnr": psnr(inversions, images).clamp(max=100),
         "inversion_ssim": ssim(images, inversions),
-        "inversion_class": (model(inversions).argmax(1) == model(images).argmax(1)).float(),
+        "inversion_class": ((kept == own) & (kept >= 0)).float(),
     }
 
 

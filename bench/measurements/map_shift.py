@@ -14,7 +14,18 @@ from torch import Tensor, nn
 from assay.attacks import PGD, RandomNoise
 from assay.attacks.base import Attack
 from assay.bench.measurements.ask import Ask, option
-from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, draws_for, floats, meter, to_bytes
+from assay.bench.measurements.base import (
+    Batch,
+    Cell,
+    Measured,
+    Row,
+    Setup,
+    draws_for,
+    floats,
+    meter,
+    predicted,
+    to_bytes,
+)
 from assay.bench.method_records import describe, identity
 from assay.core.targets import Logit
 from assay.explain import EXPLAINERS
@@ -109,7 +120,7 @@ class MapShiftCell(Cell):
         streams = [draws_for(self.seed, self.model_digest, repr(attack), batch.ids) for attack in self.attacks]
         noise, pgd = (a(model, images, batch.labels, s) for a, s in zip(self.attacks, streams, strict=True))
         with torch.no_grad():
-            before, after = (model(x).argmax(1) for x in (images, pgd))
+            before, after = (predicted(model(x)) for x in (images, pgd))
         noise_heat, pgd_heat = (self.explainer(model, x, target, self.draws(batch.ids)) for x in (noise, pgd))
         # attack on map
         deception = self.deception(self.explainer, model, images, target, self.draws(batch.ids))

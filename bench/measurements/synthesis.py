@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.bench.loading import dataset, in_batches, planned_subject, readable
 from assay.bench.measurements.ask import Ask, Judge
-from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, floats, meter, to_bytes
+from assay.bench.measurements.base import Batch, Cell, Measured, Row, Setup, floats, meter, predicted, to_bytes
 from assay.bench.method_records import describe
 from assay.bench.models import Subject, generators
 from assay.core.targets import Logit, Margin, Probability
@@ -73,8 +73,10 @@ class ClassPictureCell(Cell):
             ),
         }
         if others:
-            values["other_probability"] = torch.stack([p.gather(1, classes[:, None])[:, 0] for p in others]).mean(0)
-            values["other_agreement"] = torch.stack([(p.argmax(1) == classes).float() for p in others]).mean(0)
+            values["other_probability"] = torch.stack([p.gather(1, classes[:, None])[:, 0] for p in others]).nanmean(0)
+            seen = [predicted(p) for p in others]
+            agreement = [(classes == each).float().where(each >= 0, torch.nan) for each in seen]
+            values["other_agreement"] = torch.stack(agreement).nanmean(0)
         rows: list[Row] = list(self.per_image(names, self.classes, values, cost, pictures.flags))
         meta = {
             "classes": [model.classes[k] for k in self.classes],

@@ -12,7 +12,7 @@ from assay.attacks.judge import Outcome
 from assay.attacks.rates import fooling_rate, robust_accuracy, targeted_rate
 from assay.bench.loading import planned_subject
 from assay.bench.measurements.ask import Ask, Judge, option
-from assay.bench.measurements.attack import AimedCell
+from assay.bench.measurements.attack import AimedCell, predictions
 from assay.bench.measurements.base import Batch, Measured, Row, Setup, finite_flags
 from assay.core.errors import AssayError
 
@@ -57,7 +57,7 @@ class TransferCell(AimedCell):
             share = {name: value / len(self.victims) for name, value in cost.items()}
             for spec, digest in self.victims:
                 clean, adversarial = self._logits(spec, digest, batch, outcome, setup)
-                before, after = clean.argmax(1), adversarial.argmax(1).where(outcome.valid, clean.argmax(1))
+                before, after = predictions(clean, adversarial, outcome.valid)
                 values = {
                     "fooling_rate": fooling_rate(before, after, batch.labels),
                     "robust_accuracy": robust_accuracy(before, after, batch.labels),

@@ -32,10 +32,10 @@ def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     radii = rows.groupby("norm")["eps"].nunique()
     few = min(2, radii.max()) if len(radii) else 0
     for norm in (n for n in labels.NORMS if n in radii and radii[n] >= (2 if n in with_curves else few)):
-        points = _points(run, where(rows, norm=norm), attacks, clean)
+        points = _points(run, data, where(rows, norm=norm), attacks, clean)
         if len(points):
             plots.append(_curves(points, norm, marks, f"{prefix}-curves-{norm}"))
-    table = _table(rows, attacks, clean, marks, methods)
+    table = _table(run, data, attacks, clean, marks, methods)
     if table.shape[1] > 1:
         how = (
             "A number is the share of images, in percent, that the model still gets right; read along a row for what "
@@ -51,7 +51,7 @@ def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     return plots
 
 
-def _points(run: Run, rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame) -> pd.DataFrame:
+def _points(run: Run, data: str, rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataFrame) -> pd.DataFrame:
     """``panel, model, eps, value, low, high``; every panel starts with the clean accuracy at 0."""
     robust = where(attacks, metric="robust_accuracy").dropna(subset="value").drop(columns=["norm", "eps"])
     places = rows.drop_duplicates(["model", "method"])[["model", "method", "eps", "family"]]
@@ -60,14 +60,10 @@ def _points(run: Run, rows: pd.DataFrame, attacks: pd.DataFrame, clean: pd.DataF
     families = [family for family in radii.index if radii[family] > 1] or list(radii.index)
     kin = (labels.family(run.method(method)) for method in rows["method"].unique())
     title = labels.short(method for method in kin if method.text in families)
-    several = rows.groupby("eps")["family"].nunique().max() > 1
-    worst = [
-        (WORST, model, eps, *ranking.worst_case(group)[:3])
-        for (model, eps), group in rows.groupby(["model", "eps"])
-        if several
-    ]
-    robust = robust[robust["family"].isin(families[: PANELS - bool(worst)])]
-    frames = (robust.assign(panel=robust["family"].map(title))[POINT], pd.DataFrame(worst, columns=POINT))
+    several = bool(rows.groupby("eps")["family"].nunique().max() > 1)
+    worst = where(ranking.worst_cases(run, data), norm=rows["norm"].iloc[0]).assign(panel=WORST)[POINT]
+    robust = robust[robust["family"].isin(families[: PANELS - several])]
+    frames = (robust.assign(panel=robust["family"].map(title))[POINT], worst if several else worst.iloc[:0])
     points = pd.concat([frame for frame in frames if len(frame)])
     start = clean.dropna(subset="value").assign(eps=0.0)[["model", "eps", "value", "low", "high"]]
     starts = [
@@ -129,7 +125,8 @@ def _lines(ax: Axes, points: pd.DataFrame, models: Sequence[str], marks: dict[st
 
 
 def _table(
-    rows: pd.DataFrame,
+    run: Run,
+    data: str,
     attacks: pd.DataFrame,
     clean: pd.DataFrame,
     marks: dict[str, Identity],
@@ -141,11 +138,10 @@ def _table(
     columns = {"clean": clean.set_index("model")["value"]}
     for method in sorted((m for m in methods.values() if m.text in label and m.bounded and m.eps), key=_order):
         columns[label[method.text]] = where(robust, method=method.text).set_index("model")["value"]
-    limit = ranking.budget(rows)
-    at = ranking.within(rows, limit)
-    if limit and at["method"].nunique() > 1:
-        worst = {str(model): ranking.worst_case(group).value for model, group in at.groupby("model")}
-        columns[f"{WORST} {labels.ball(*limit)}"] = pd.Series(worst, dtype="float64")
+    limit = ranking.limit_of(run, data)
+    if limit and len(ranking.balls(run, data)[limit]) > 1:
+        worst = where(ranking.worst_cases(run, data), **limit._asdict()).set_index("model")["value"]
+        columns[f"{WORST} {labels.ball(*limit)}"] = worst
     table = pd.DataFrame(columns)
     table = table.sort_values([table.columns[-1], "clean"], ascending=False, kind="stable")
     return table.rename(index={model: mark.label for model, mark in marks.items()})

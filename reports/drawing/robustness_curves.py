@@ -9,28 +9,25 @@ from assay.reports.context import Context
 from assay.reports.drawing.charts import BANDS, MEAN, Scale, heat_map
 from assay.reports.drawing.theme import Identity, Look, Plot, canvas, percents
 from assay.reports.run import labels, ranking
-from assay.reports.run.outcomes import WORST, survivors
+from assay.reports.run.outcomes import WORST
 from assay.reports.run.reader import where
 
 
 def figures(context: Context, data: str, prefix: str) -> list[Plot]:
     """One figure a norm in which attacks looked for the smallest change."""
-    curves, under = context.table("curves", data), survivors(context.run, data)
-    plots = []
-    for norm in (norm for norm in labels.NORMS if norm in set(curves["norm"])):
-        groups = where(under, norm=norm).groupby(["model", "eps"])
-        points = pd.DataFrame(
-            [(model, eps, *ranking.worst_case(group)[:3]) for (model, eps), group in groups],
-            columns=["model", "eps", "value", "low", "high"],
-        )
-        plots.append(_curve(context, where(curves, norm=norm), points, norm, f"{prefix}-radius-{norm}"))
-    return plots
+    curves, points = context.table("curves", data), ranking.worst_cases(context.run, data)
+    whole = set(where(curves, method=WORST)["norm"])
+    return [
+        _curve(context, where(curves, norm=norm), where(points, norm=norm), norm, f"{prefix}-radius-{norm}")
+        for norm in (norm for norm in labels.NORMS if norm in whole)
+    ]
 
 
 def optimality(context: Context, data: str, prefix: str) -> list[Plot]:
     """How close each attack comes to the best known distances, models by attacks; alone, an attack is its own best."""
     rows = context.table("optimality", data)
     rows = rows[rows["attacks"] > 1].dropna(subset="optimality")
+    rows = rows[rows["attacks"] == rows.groupby("norm")["attacks"].transform("max")]  # models that met all
     if not len(rows):
         return []
     order = [norm for norm in labels.NORMS if norm in set(rows["norm"])]
@@ -57,7 +54,7 @@ def _with_norm(brief: str, norm: str) -> str:
 
 
 def _curve(context: Context, rows: pd.DataFrame, points: pd.DataFrame, norm: str, name: str) -> Plot:
-    marks, models = context.marks, context.ordered(rows["model"])
+    marks, models = context.marks, context.ordered(where(rows, method=WORST)["model"])
     methods = [str(method) for method in rows["method"].unique() if method != WORST]
     several = len(methods) > 1
     strongest = {model: _strongest(where(rows, model=model)) for model in models} if several else {}

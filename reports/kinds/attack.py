@@ -1,6 +1,7 @@
 """What attacks do to models: curves, tables and checks."""
 
 import math
+from functools import cache
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from assay.reports.kinds.base import Block, Kind, Part, Section, Tables, metric,
 from assay.reports.kinds.clean import right, with_classes
 from assay.reports.kinds.data import Tile, tile
 from assay.reports.run import labels, ranking
+from assay.reports.run.attack_coverage import complete, coverage
 from assay.reports.run.cross_attack_checks import CHECKS, FAILED, contradictions
 from assay.reports.run.curves import curves, optimality_table
 from assay.reports.run.outcomes import outcomes, survivors
@@ -64,6 +66,8 @@ METRICS = {
     },
 }
 FLAGS = {
+    "attack-failed": "An attack went wrong on this model, which so has met fewer than others: it is not compared under "
+    "what it has not met.",
     "batch-dependent": "An image's logits change with the images beside it: attacks in batches attack something else.",
     "boundary": "The outcome lies within float noise of the decision boundary and may differ on another machine.",
     "flat-loss": "The answer never moved on the attack's way: it may be stored or rounded, and robustness an illusion.",
@@ -104,8 +108,14 @@ TOLERANCES = (
 def _tables(run: Run, _: pd.DataFrame) -> Tables:
     images = outcomes(run)
     methods = run.methods(images["method"])
+
+    @cache
+    def models(data: str, norm: str) -> list[str]:
+        free = run.methods(where(coverage(run), data=data, kind="attack")["method"])
+        return complete(run, data, [text for text, method in free.items() if method.minimal and method.norm == norm])
+
     return {
-        "curves": curves(images, methods),
+        "curves": curves(images, methods, lambda model, data, norm: model in models(data, norm)),
         "optimality": optimality_table(images, methods),
         "checks": contradictions(run)[0],
     }
@@ -132,8 +142,7 @@ def _hardest(context: Context, data: str) -> list[Part]:
     clean = run.select("clean", "accuracy", data=data)
     wrong = (clean["value"] == 0).groupby(clean["image"]).sum()
     models = clean.groupby("image")["model"].nunique()
-    attacks = survivors(run, data)
-    attacks = ranking.within(attacks, ranking.budget(attacks))
+    attacks = ranking.within(survivors(run, data), ranking.limit_of(run, data))
     falls = attacks.groupby(["image", "model"])["value"].min() == 0
     correct = clean[clean["value"] == 1].set_index(["image", "model"]).index
     fooled = falls[falls.index.isin(correct)].groupby("image").sum()

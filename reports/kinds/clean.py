@@ -65,7 +65,8 @@ KIND = Kind(
         "confidence": metric("none", "probability", "probability of the predicted class"),
     },
     flags={
-        "non-finite-logits": "The model answered with values that are not numbers.",
+        "non-finite-logits": "The model answered with values that are not numbers: wrong on the image, and fooled by "
+        "an attack.",
         "not-repeatable": "The model answers differently when asked again, so one answer says little.",
     },
     label="clean images",

@@ -1,17 +1,19 @@
 """What curves, transfer and checks say, in plain sentences."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 
 import pandas as pd
 
 from assay.core import tables
-from assay.reports.run import labels
+from assay.reports.run import attack_coverage, labels, ranking
 from assay.reports.run.cross_attack_checks import FAILED, NOT_TESTED, PASSED
 from assay.reports.run.intervals import Estimate
 from assay.reports.run.outcomes import WORST
-from assay.reports.run.reader import Run, where
+from assay.reports.run.reader import NON_FINITE, Run, where
 
+REASON = 80  # letters of why an attack failed
 FEW = 10  # images below which a model's own share says little
 
 
@@ -36,9 +38,60 @@ def members(source: str) -> list[str]:
     return tables.members(source)
 
 
-def doubts(checks: pd.DataFrame | None, label: Mapping[str, str]) -> str:
-    """Which models failed which checks."""
-    failures = where(checks, state=FAILED) if checks is not None else pd.DataFrame()
+def apart(run: Run, rows: pd.DataFrame, label: Mapping[str, str]) -> str:
+    """Which models of the ranking's ``rows`` have no place, and why."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows[_lacking(rows)].to_dict("records"):
+        attacks = ranking.balls(run, row["data"]).get(ranking.Budget(row["norm"], row["eps"]), [])
+        gaps = where(attack_coverage.gaps(run, row["data"], attacks), model=row["model"])
+        reasons.setdefault(_reason(run, gaps), []).append(label[row["model"]])
+    texts = [f"{listed(who)} ({why})" for why, who in reasons.items()]
+    return f"Models are compared under the same attacks, so these have no place: {'; '.join(texts)}." if texts else ""
+
+
+def _lacking(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """The rows of models that have not met all attacks that models are compared under."""
+    return rows["unmet"] != ""
+
+
+def _reason(run: Run, gaps: pd.DataFrame) -> str:
+    """What a model has not met, in words."""
+    brief = run.short(gaps.loc[gaps["kind"] == "attack", "method"], always=("norm", "eps"))
+    words = {"failed": "failed", "skipped": "had no meaning", "missing": "did not run yet"}
+    parts = []
+    for (state, reason), group in gaps.groupby(["state", "reason"], sort=False):
+        names = listed([brief.get(method, "images as they are") for method in group["method"]])
+        why = textwrap.shorten(str(reason), REASON, placeholder=" …")
+        parts.append(f"{names} {words[str(state)]}" + (f": {why}" if why else ""))
+    return ", ".join(parts)
+
+
+def unanswered(run: Run, data: str, label: Mapping[str, str]) -> str:
+    """Which models gave no answer to how many images."""
+    rows = pd.concat([run.select("clean", "accuracy", data=data), run.select("attack", "robust_accuracy", data=data)])
+    n = run.select("clean", "accuracy", data=data).groupby("model")["image"].nunique()
+    rows = rows[rows["flags"].str.contains(NON_FINITE, regex=False)]
+    clean = where(rows, kind="clean").groupby("model")["image"].nunique()
+    ever = rows.groupby("model")["image"].nunique()
+    parts = []
+    for model in (model for model in label if model in ever.index):
+        whole = f" of {n[model]}" if model in n.index else ""
+        under = f" and {ever[model]} under attack" if ever[model] > clean.get(model, 0) else ""
+        parts.append(f"{label[model]} (on {clean.get(model, 0)}{whole} images{under})")
+    if not parts:
+        return ""
+    return (
+        f"{listed(parts)} answer{'' if len(parts) > 1 else 's'} with values that are no numbers. Such an image counts "
+        "as wrong, and as fooled under attack."
+    )
+
+
+def doubts(checks: pd.DataFrame | None, rows: pd.DataFrame, label: Mapping[str, str]) -> str:
+    """Which models that have a robust accuracy in the ranking's ``rows`` failed which checks."""
+    if checks is None:
+        return ""
+    failures = where(checks, state=FAILED)
+    failures = failures[~failures["model"].isin(rows.loc[_lacking(rows), "model"])]
     if not len(failures):
         return ""
     models = [model for model in label if model in set(failures["model"])]
@@ -66,8 +119,11 @@ def radii(curves: pd.DataFrame | None, checks: pd.DataFrame | None, label: Mappi
     """The radius at which half of what a model had right is lost, and whether budgeted attacks agree."""
     if curves is None or not len(curves):
         return ""
-    norm = next(norm for norm in labels.NORMS if norm in set(curves["norm"]))
-    worst = where(curves, norm=norm, method=WORST)
+    whole = where(curves, method=WORST)
+    norm = next((norm for norm in labels.NORMS if norm in set(whole["norm"])), None)
+    if norm is None:
+        return ""
+    worst = where(whole, norm=norm)
     half = {}
     for model, group in worst.groupby("model"):
         falls = group.loc[group["robust_accuracy"] <= group["robust_accuracy"].max() / 2, "eps"]
@@ -76,6 +132,8 @@ def radii(curves: pd.DataFrame | None, checks: pd.DataFrame | None, label: Mappi
     if (right >= FEW).any():
         half = {model: radius for model, radius in half.items() if right[model] >= FEW}
     order = sorted((model for model in label if model in half), key=lambda model: half[model])
+    if not order:
+        return ""
     first, last = order[0], order[-1]
     text = f"To lose half of what it gets right, {label[first]} takes {_change(norm, half[first])}"
     if len(order) > 1:

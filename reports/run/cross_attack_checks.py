@@ -4,88 +4,30 @@ Each check looks at the outcomes of one model on one data set. What it finds bec
 where it failed, a flag of the attacks that should have been stronger.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import pandas as pd
 
-from assay.reports.run import labels
+from assay.reports.run import attack_coverage, glossary, labels
+from assay.reports.run.attack_coverage import MISSING, coverage
+from assay.reports.run.attack_pool import FAILED, LITTLE, NOT_TESTED, PASSED, SLACK, Evidence, Pool, pool_of
 from assay.reports.run.curves import robust_at
-from assay.reports.run.flags import raised
+from assay.reports.run.flags import name_of, raised
 from assay.reports.run.intervals import overlap, wilson
-from assay.reports.run.outcomes import outcomes
 from assay.reports.run.reader import Run, where
 from assay.reports.run.records import Method
 
-PASSED, FAILED, NOT_TESTED = "passed", "failed", "not tested"
-SLACK = 0.01  # of the images: one that two attacks happen to disagree on is no contradiction
-LITTLE = 0.05  # of the images: a longer run may change them, an attack may go astray on them
-ASTRAY = ("zero-gradient", "silent-success", "incomplete")  # of MODEL_CHECKS, those that concern single attacks
-COLUMNS = ["model", "data", "check", "state", "images", "detail"]
+ASTRAY = ("zero-gradient", "silent-success", "incomplete", "flat-loss")  # that concern single attacks
+STILL = 1e-6  # of a probability: what another batch split can change
+WIDE = 0.5  # the Linf radius within which every image can become plain grey
+NEAR = 0.75  # of a radius: what lies within needs no more than an attack of that radius has
+ALL_RAN = "every attack ran"
+COLUMNS = ["model", "data", "check", "flag", "state", "images", "detail"]
+__all__ = ["CHECKS", "FAILED", "NOT_TESTED", "PASSED", "contradictions"]
 Flags = dict[tuple[str, str, str, str], dict[str, int]]  # of a cell (model, data, kind, method): images against it
-
-
-@dataclass(slots=True)
-class Evidence:
-    """What one check says: images against it, and how many of them against each attack."""
-
-    images: int = 0
-    total: int = 0  # images looked at; none means that nothing could be compared
-    slack: float = SLACK
-    detail: str = ""
-    flags: dict[str, int] = field(default_factory=dict)
-
-    def against(self, count: int, total: int, methods: Iterable[str], detail: str) -> None:
-        """Take in one comparison of ``total`` images, ``count`` of which contradict the ``methods``."""
-        self.total = max(self.total, total)
-        if count > self.slack * total:
-            self.flags |= {method: max(count, self.flags.get(method, 0)) for method in methods}
-            if count > self.images:
-                self.images, self.detail = count, detail
-
-    @property
-    def state(self) -> str:
-        if not self.total:
-            return NOT_TESTED
-        return FAILED if self.images else PASSED
-
-
-class Pool(NamedTuple):
-    """The attacks on one model and data set: methods, short names, and images by attacks."""
-
-    methods: dict[str, Method]
-    brief: dict[str, str]
-    fooled: pd.DataFrame  # 1.0, 0.0, NaN where the attack failed or had nothing to do
-    distance: pd.DataFrame
-
-    def within(self, *, aimed: bool = True) -> list[list[str]]:
-        """Attacks in one ball with one goal."""
-        groups: dict[tuple[object, ...], list[str]] = {}
-        for text, method in self.methods.items():
-            if method.bounded and not method.universal and (aimed or not method.goal):
-                groups.setdefault((method.norm, method.eps, method.goal), []).append(text)
-        return list(groups.values())
-
-    def minimal(self, norm: str) -> list[str]:
-        """Attacks that look for the smallest change in a norm."""
-        return [text for text, method in self.methods.items() if method.minimal and method.norm == norm]
-
-    def gradient(self, methods: Iterable[str]) -> list[str]:
-        """Those that follow gradients."""
-        return [method for method in methods if self.methods[method].access == "gradient"]
-
-    def black_box(self, methods: Iterable[str]) -> list[str]:
-        """Those that ask for scores or decisions alone."""
-        return [method for method in methods if self.methods[method].access in ("score", "decision")]
-
-    def missed(self, stronger: Iterable[str], weaker: Iterable[str]) -> tuple[int, int]:
-        """Images that one of ``weaker`` fooled and none of ``stronger`` did, and how many all of them met."""
-        both = self.fooled[[*stronger, *weaker]].dropna()
-        images = both[list(weaker)].any(axis=1) & ~both[list(stronger)].any(axis=1)
-        return int(images.sum()), len(both)
 
 
 class Check(NamedTuple):
@@ -103,31 +45,42 @@ def contradictions(run: Run) -> tuple[pd.DataFrame, Flags]:
     records: list[tuple[object, ...]] = []
     flags: Flags = {}
     on_images = raised(run.select("attack"), ["model", "data", "method", "image"])
+    on_images = on_images.assign(flag=on_images["flag"].map(name_of))
+    tried = where(coverage(run), kind="attack")
+    tried = tried[tried["state"] != MISSING]
     for model, data in ((model, data) for data in run.data for model in run.models):
-        rows = where(outcomes(run), model=model, data=data)
-        if not len(rows):
+        if not len(where(tried, model=model, data=data)):
             continue
-        attacks = pool(rows, run.methods(rows["method"]))
+        attacks, on_model = pool_of(run, model, data), where(on_images, model=model, data=data)
         for check in CHECKS:
             evidence = check.compare(attacks)
-            records.append((model, data, check.name, evidence.state, evidence.images, evidence.detail))
+            records.append((model, data, check.name, check.flag, *evidence.verdict))
             for method, count in evidence.flags.items():
                 flags.setdefault((model, data, "attack", method), {})[check.flag] = count
-        on_model = where(on_images, model=model, data=data)
-        measured = rows[rows["method"].isin([text for text, method in attacks.methods.items() if method.norm])]
-        for flag, question in MODEL_CHECKS.items():
-            described = any(method.about or method.name != method.class_name for method in attacks.methods.values())
-            evidence = flagged(on_model, flag, measured, attacks.brief, described)
-            records.append((model, data, question, evidence.state, evidence.images, evidence.detail))
+        records.append((model, data, ALL_RAN, "attack-failed", *failures(run, model, data).verdict))
+        for flag, question in questions(run, set(on_images["flag"])).items():
+            records.append((model, data, question, flag, *flagged(on_model, flag, attacks).verdict))
     return pd.DataFrame(records, columns=COLUMNS), flags
 
 
-def pool(rows: pd.DataFrame, methods: dict[str, Method]) -> Pool:
-    """The outcomes of one model on one data set as a pool."""
-    fooled = rows["fooled"].astype("float64").where(rows["started"])
-    wide = rows.assign(fooled=fooled, distance=rows["distance"].where(rows["started"]))
-    tables = (wide.pivot(index="image", columns="method", values=column) for column in ("fooled", "distance"))
-    return Pool(methods, labels.short(methods.values(), always=("norm", "eps")), *tables)
+def questions(run: Run, flags: set[str]) -> dict[str, str]:
+    """What each flag of an image asks of a model; one that nothing describes is asked as well."""
+    unknown = sorted(flags - set(glossary.flags(run)))
+    return MODEL_CHECKS | {flag: f"nothing is flagged {flag}" for flag in unknown}
+
+
+def failures(run: Run, model: str, data: str) -> Evidence:
+    """Whether an attack failed on the model, which then met fewer than others: on all images."""
+    rows = where(coverage(run), model=model, data=data, kind="attack")
+    failed = where(rows, state=attack_coverage.FAILED)
+    n = int(run.info.data.get(data, {}).get("n") or 1)
+    evidence = Evidence(total=n)
+    if len(failed):
+        brief = run.short(rows["method"], always=("norm", "eps"))
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        detail = f"{brief[failed['method'].iloc[0]]}{more} failed: {failed['reason'].iloc[0]}"
+        evidence.against(n, n, (), detail)
+    return evidence
 
 
 def single_step(attacks: Pool) -> Evidence:
@@ -144,11 +97,14 @@ def single_step(attacks: Pool) -> Evidence:
 
 
 def black_box(attacks: Pool) -> Evidence:
-    """Some attack with gradients fools what an attack without them fools, or finds a change as small."""
+    """Some attack with gradients fools what an attack without them fools, or finds a change as small.
+
+    Where none has the black box's radius, those of the next larger one should do as well.
+    """
     evidence = Evidence()
-    for methods in attacks.within():
-        white = attacks.gradient(methods)
-        for rival in attacks.black_box(methods) if white else ():
+    for rival in attacks.black_box(method for methods in attacks.within() for method in methods):
+        white = _as_wide(attacks, attacks.methods[rival])
+        if white:
             count, total = attacks.missed(white, [rival])
             weak = [method for method in white if not attacks.methods[method].single] or white
             evidence.against(count, total, weak, _words(attacks, "every gradient attack", count, total, rival))
@@ -159,6 +115,51 @@ def black_box(attacks: Pool) -> Evidence:
             count = int((both[rival] < (1 - LITTLE) * both[white].min(axis=1)).sum())
             text = f"{attacks.brief[rival]} found a smaller {labels.NORMS[norm]} change than every gradient attack"
             evidence.against(count, len(both), white, f"{text} on {count} of {len(both)} images")
+    for rival, white in _near_rivals(attacks):
+        radius = attacks.methods[white[0]].eps or 0
+        both = attacks.fooled[white].join(attacks.distance[rival], how="inner").dropna()
+        count = int(((both[rival] <= NEAR * radius) & ~both[white].any(axis=1)).sum())
+        text = f"{attacks.brief[rival]} fooled {count} of {len(both)} images well within {attacks.brief[white[0]]}"
+        evidence.against(count if count > LITTLE * len(both) else 0, len(both), white, f"{text}, which missed them")
+    return evidence
+
+
+def transfer(attacks: Pool) -> Evidence:
+    """Some attack with gradients fools what images made on another model fool, in the same ball."""
+    evidence = Evidence()
+    for column, method in attacks.strangers.items():
+        white = [rival for rival in _as_wide(attacks, method) if not attacks.methods[rival].single]
+        if white:
+            both = attacks.fooled[white].join(attacks.transferred[column], how="inner").dropna()
+            count = int(((both[column] == 1) & ~both[white].any(axis=1)).sum())
+            text = f"every gradient attack missed {count} of {len(both)} images that {column} fooled"
+            evidence.against(count, len(both), white, text)
+    return evidence
+
+
+def answers(attacks: Pool) -> Evidence:
+    """An attack that follows gradients and does not fool moves the model's confidence, unless that is saturated."""
+    evidence = Evidence(slack=LITTLE)
+    for method in attacks.gradient(method for methods in attacks.within() for method in methods):
+        if method in attacks.shift and attacks.methods[method].eps:
+            started = attacks.fooled[method].dropna()
+            shift = attacks.shift[method].reindex(started.index).dropna()
+            count = int(((shift <= STILL) & (started[shift.index] == 0)).sum())
+            text = f"{attacks.brief[method]} left the model's confidence as it was on {count} of {len(started)} images"
+            evidence.against(count, len(started) if len(shift) else 0, [method], text)
+    return evidence
+
+
+def unlimited(attacks: Pool) -> Evidence:
+    """Some attack that may change an image as much as it needs fools it."""
+    evidence = Evidence(slack=LITTLE)
+    free = [method for norm in ("linf", "l2", "l1") for method in attacks.minimal(norm)]
+    wide = [method for methods in attacks.within(aimed=False) for method in attacks.gradient(methods)]
+    free += [m for m in wide if attacks.methods[m].norm == "linf" and (attacks.methods[m].eps or 0) >= WIDE]
+    if free:
+        both = attacks.fooled[free].dropna(how="all")
+        count = int((~(both == 1).any(axis=1)).sum())
+        evidence.against(count, len(both), free, f"no attack fooled {count} of {len(both)} images by any change")
     return evidence
 
 
@@ -227,7 +228,25 @@ def curve(attacks: Pool) -> Evidence:
             text = f"within {labels.ball(norm, radius)} the smallest distances leave {on_curve} of {n} images, "
             weak = free if on_curve > at_point else real
             evidence.against(apart, n, weak, f"{text}the attacks with that budget {at_point}")
+            _far_apart(attacks, evidence, attacks.gradient(free), attacks.gradient(real), radius)
     return evidence
+
+
+def _far_apart(attacks: Pool, evidence: Evidence, free: list[str], real: list[str], radius: float) -> None:
+    """Take in the images whose smallest change is over twice the radius that fools, or under half of one that fails."""
+    if not free or not real:
+        return
+    both = attacks.distance[free].min(axis=1, skipna=False).to_frame("curve")
+    both["point"] = attacks.fooled[real].max(axis=1, skipna=False)
+    both = both.dropna()
+    far = int(((both["point"] == 1) & (both["curve"] > 2 * radius)).sum())
+    near = int(((both["point"] == 0) & (both["curve"] < radius / 2)).sum())
+    for count, weak, text in (
+        (far, free, "over twice the radius at which attacks with a budget fool"),
+        (near, real, "under half the radius at which attacks with a budget fail"),
+    ):
+        detail = f"the smallest distance is {text} on {count} of {len(both)} images"
+        evidence.against(count if count > LITTLE * len(both) else 0, len(both), weak, detail)
 
 
 def gradient_free(attacks: Pool) -> Evidence:
@@ -240,16 +259,15 @@ def decision_based(attacks: Pool) -> Evidence:
     return _present(attacks, ("decision",))
 
 
-def flagged(
-    on_images: pd.DataFrame, flag: str, outcomes: pd.DataFrame, brief: dict[str, str], described: bool
-) -> Evidence:
+def flagged(on_images: pd.DataFrame, flag: str, attacks: Pool) -> Evidence:
     """Whether a flag was raised on too many images of one model; runs that describe no attack looked for fewer."""
-    evidence = Evidence(slack=LITTLE if flag in ASTRAY else SLACK)
-    totals = outcomes.groupby("method")["image"].nunique()
+    evidence = Evidence(slack=SLACK if flag in MODEL_CHECKS and flag not in ASTRAY else LITTLE)
+    described = any(method.about or method.name != method.class_name for method in attacks.methods.values())
     counts = where(on_images, flag=flag).groupby("method")["image"].nunique()
-    for method, total in totals.items() if described or len(counts) else ():
+    for method, total in attacks.total.items() if described or len(counts) else ():
         count = int(counts.get(method, 0))
-        evidence.against(count, int(total), (), f"{brief[str(method)]}: {count} of {total} images")
+        if attacks.methods[method].norm:
+            evidence.against(count, total, (), f"{attacks.brief[method]}: {count} of {total} images")
     return evidence
 
 
@@ -266,6 +284,27 @@ CHECKS = (
         "An attack without gradients fooled this many images that no attack with gradients did: the model's gradients "
         "mislead.",
         black_box,
+    ),
+    Check(
+        "gradients beat strangers",
+        "weaker-than-transfer",
+        "Images made on another model fooled this many images that no attack with gradients did: the model's gradients "
+        "mislead.",
+        transfer,
+    ),
+    Check(
+        "answers move with the image",
+        "answers-equal",
+        "The model was exactly as sure of this many images after the attack as before: it answers for images that it "
+        "knows, or the attack did nothing.",
+        answers,
+    ),
+    Check(
+        "enough change fools",
+        "never-fooled",
+        "No attack fooled this many images however much it might change them, which nothing withstands: the attacks "
+        "do not work here.",
+        unlimited,
     ),
     Check(
         "attacks beat noise",
@@ -301,11 +340,36 @@ MODEL_CHECKS = {
     "gradient-in-forward": "no gradients inside the forward pass",
     "batch-dependent": "images do not depend on their neighbours",
     "zero-gradient": "gradients are not zero",
+    "wrong-gradient": "gradients tell how answers change",
+    "flat-loss": "the loss moves",
     "silent-success": "attacks return what they found",
     "incomplete": "attacks came to rest",
     "non-finite": "attacks return numbers",
     "over-budget": "attacks keep their budget",
+    "non-finite-logits": "every image has an answer",
 }
+
+
+def _as_wide(attacks: Pool, rival: Method) -> list[str]:
+    """Attacks with gradients in the rival's ball; else those of many steps in the next larger one."""
+    white = attacks.gradient(
+        text
+        for text, method in attacks.methods.items()
+        if method.bounded and not method.universal and (method.norm, method.goal) == (rival.norm, rival.goal)
+    )
+    sizes = {method: attacks.methods[method].eps or 0 for method in white}
+    if rival.eps in sizes.values():
+        return [method for method in white if sizes[method] == rival.eps]
+    larger = [m for m in white if sizes[m] > (rival.eps or 0) and not attacks.methods[m].single]
+    return [method for method in larger if sizes[method] == min(map(sizes.__getitem__, larger))]
+
+
+def _near_rivals(attacks: Pool) -> Iterator[tuple[str, list[str]]]:
+    """Each black box that looks for the smallest change, with the attacks with gradients in a ball of its norm."""
+    for methods in attacks.within(aimed=False):
+        white = [method for method in attacks.gradient(methods) if not attacks.methods[method].single]
+        for rival in attacks.black_box(attacks.minimal(attacks.methods[methods[0]].norm)) if white else ():
+            yield rival, white
 
 
 def _families(attacks: Pool, bounded: bool) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """Robust accuracy against the radius, and how close attacks come to the smallest change that is known."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,22 @@ OPTIMALITY = ["model", "data", "norm", "method", "optimality", "area", "best_are
 Array = NDArray[np.float64]
 
 
-def curves(outcomes: pd.DataFrame, methods: dict[str, Method]) -> pd.DataFrame:
+def curves(
+    outcomes: pd.DataFrame,
+    methods: dict[str, Method],
+    whole: Callable[[str, str, str], bool] = lambda model, data, norm: True,
+) -> pd.DataFrame:
     """A step for each distance at which an image falls, for each attack without a budget and for their worst case.
 
     Robust accuracy at a radius is the share of all images that were right and whose distance is larger; at 0 it is the
-    clean accuracy. The worst case takes each image's smallest distance, over images on which no attack failed.
+    clean accuracy. The worst case takes each image's smallest distance; only models that are ``whole``, which met all
+    attacks of the norm, have one.
     """
     records = []
     for (model, data, norm), distances in by_norm(outcomes, methods, minimal=True):
-        worst = (WORST, distances.dropna().min(axis=1))
-        columns = [*((method, distances[method].dropna()) for method in distances), worst]
+        distances = distances.fillna(0.0)
+        worst = [(WORST, distances.min(axis=1))] if whole(model, data, norm) else []
+        columns = [*((str(method), distances[method]) for method in distances), *worst]
         for method, column in columns:
             records += [
                 (model, data, norm, radius, method, *share) for radius, *share in steps(column.to_numpy(np.float64))

@@ -7,14 +7,15 @@ from typing import NamedTuple
 import pandas as pd
 from scipy import stats
 
-from assay.reports.run import labels, ranking
-from assay.reports.run.attack_findings import doubts, listed, percent, radii, transfer, trust
+from assay.reports.run import attack_coverage, labels, ranking
+from assay.reports.run.attack_findings import apart, doubts, listed, percent, radii, transfer, trust, unanswered
 from assay.reports.run.explainer_statistics import pooled
 from assay.reports.run.intervals import Estimate, overlap
 from assay.reports.run.outcomes import survivors
 from assay.reports.run.reader import Run, where
 
 Labels = Mapping[str, str]  # of models, in their order
+APART, UNANSWERED, DOUBT = "Not compared", "No answer", "Do not trust"  # topics that warn
 
 
 class Finding(NamedTuple):
@@ -29,10 +30,12 @@ def findings(run: Run, tables: Mapping[str, pd.DataFrame], data: str, label: Lab
     on_data = {name: where(table, data=data) for name, table in tables.items() if "data" in table}
     rows, checks = on_data["ranking"], on_data.get("checks")
     answers = [
-        Finding("Do not trust", doubts(checks, label)),
+        Finding(APART, apart(run, rows, label)),
+        Finding(UNANSWERED, unanswered(run, data, label)),
+        Finding(DOUBT, doubts(checks, rows, label)),
         Finding("Accuracy", _clean(rows, label)),
         Finding("Robustness", _robust(rows, label)),
-        Finding("Every radius", radii(on_data.get("curves"), checks, label)),
+        Finding("Every radius", radii(on_data.get("curves"), checks, _sound(rows, label))),
         Finding("Transfer", transfer(run, on_data.get("transfer"), label)),
         Finding("Direction or size", _noise(run, rows, data, label)),
         Finding("Explanations", _explanations(run, rows, data)),
@@ -67,16 +70,18 @@ def _clean(rows: pd.DataFrame, label: Labels) -> str:
 
 
 def _robust(rows: pd.DataFrame, label: Labels) -> str:
-    robust = estimates(rows, "robust_accuracy", "robust")
-    if not robust:
+    every = estimates(rows, "robust_accuracy", "robust")
+    if not every:
         return ""
+    robust = {model: estimate for model, estimate in every.items() if model in _sound(rows, label)} or every
     attacks = int(rows["attacks"].max())
     limit = labels.ball(str(rows["norm"].iloc[0]), float(rows["eps"].iloc[0]))
     under = f"Within {limit}, " + (f"under the worst of {attacks} attacks for each image, " if attacks > 1 else "")
     order = sorted(robust, key=lambda model: -robust[model].value)
     first, rest = order[0], order[1:]
+    scope = "" if len(rows) == len(robust) else " without a failed check"
     if robust[first].value == 0:
-        return under + ("no model keeps" if rest else f"{label[first]} does not keep") + " a single image."
+        return under + (f"no model{scope} keeps" if rest else f"{label[first]} does not keep") + " a single image."
     level = [model for model in rest if overlap(robust[model], robust[first])]
     behind = [model for model in rest if model not in level]
     text = f"{under}{label[first]} keeps {percent(robust[first])} of the images"
@@ -84,23 +89,30 @@ def _robust(rows: pd.DataFrame, label: Labels) -> str:
         names = listed([f"{label[model]} ({percent(robust[model])})" for model in level])
         text += f"; {names} overlap{'' if len(level) > 1 else 's'} with it, so their order is open"
     if behind:
-        who = "every other model" if len(behind) > 1 else label[behind[0]]
+        who = f"every other model{scope}" if len(behind) > 1 else label[behind[0]]
         text += f"; {who} keeps {'at most ' if len(behind) > 1 else ''}{percent(robust[behind[0]])}"
     return text + "."
+
+
+def _sound(rows: pd.DataFrame, label: Labels) -> Labels:
+    """The models of the ranking's rows against which nothing speaks; all where there is none."""
+    sound = set(rows.loc[(rows["flags"] == "") & (rows["unmet"] == ""), "model"])
+    return {model: text for model, text in label.items() if model in sound} or label
 
 
 def _noise(run: Run, rows: pd.DataFrame, data: str, label: Labels) -> str:
     attacks = survivors(run, data)
     methods = run.methods(attacks["method"])
     quiet = attacks["method"].map({text: method.access == "none" for text, method in methods.items()}).astype(bool)
-    limit = ranking.budget(attacks[quiet])
+    limit = ranking.limit_of(run, data, ("none",))
     if limit is None:
         return ""
     at = ranking.within(attacks, limit)
     quiet = quiet[at.index]
     clean = rows.set_index("model")["clean_accuracy"]
     by_noise = (clean - at[quiet].groupby("model")["value"].mean()).dropna()
-    smallest = at[~quiet].groupby(["model", "image"])["value"].min().groupby("model").mean()
+    whole = at["model"].isin(attack_coverage.complete(run, data, ranking.balls(run, data)[limit]))
+    smallest = at[whole & ~quiet].groupby(["model", "image"])["value"].min().groupby("model").mean()
     by_attack = (clean - smallest).reindex(by_noise.index).dropna()
     if not len(by_noise):
         return ""

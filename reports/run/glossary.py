@@ -11,7 +11,8 @@ GENERAL = {  # flags that no kind has for its own
     "wrong-shape": "The method returned something of another shape than the images.",
 }
 STATUSES = {
-    "failed": "Went wrong, and is not in the numbers it concerns. A whole cell is tried again by the next run, "
+    "failed": "Went wrong, and is not in the numbers it concerns; what a model does not answer counts as wrong, and as "
+    "fooled. A whole cell is tried again by the next run, "
     "an image once its file has changed.",
     "skipped": "Has no meaning for this model or data, so it is left out.",
     "missing": "Planned but not run yet.",

@@ -24,6 +24,8 @@ UNREADABLE = (  # what reading a damaged file raises
     *(OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, pa.ArrowException),
 )
 COLUMNS = (*ROW, "method")
+NON_FINITE = "non-finite-logits"  # the flag of an image to which the model has no answer
+UNANSWERED = {"accuracy": 0.0, "robust_accuracy": 0.0, "error_rate": 1.0}  # what such an image counts as
 ORDER = ("model", "data", "kind", "method", "source", "variant", "metric", "image", "value", "status", "flags")
 
 
@@ -116,6 +118,7 @@ def load(run: Path) -> Run:
             missing.append(cell)
     frames = [frame for frame in frames if len(frame)]
     rows = pd.concat(frames, ignore_index=True) if frames else _with_types(pd.DataFrame(columns=list(COLUMNS)))
+    rows = _counted(rows)
     rows = rows.sort_values(list(ORDER), kind="stable", ignore_index=True)
     fine = rows["status"] == "ok"
     return Run(
@@ -167,6 +170,14 @@ def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
     label = pd.to_numeric(frame["label"]).astype("Int64")
     frame = frame.assign(**text, **numbers, label=label)
     return frame.assign(status=frame["status"].mask(frame["status"] == "", "ok"))
+
+
+def _counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Images without an answer count against the model; earlier versions stored them as failed, without a value."""
+    lost = frame["flags"].str.contains(NON_FINITE, regex=False) & frame["metric"].isin(list(UNANSWERED))
+    lost &= (frame["status"] == "failed") & frame["value"].isna()
+    value = frame["value"].mask(lost, frame["metric"].map(UNANSWERED))
+    return frame.assign(value=value, status=frame["status"].mask(lost, "ok"))
 
 
 def _in_order(first: Iterable[str], *columns: "pd.Series[str]") -> list[str]:

@@ -9,7 +9,7 @@ from assay.reports.kinds import all_kinds, kind_of
 from assay.reports.run.flags import SHARED, Doubts, name_of, raised
 from assay.reports.run.intervals import estimate
 from assay.reports.run.ranking import ranking
-from assay.reports.run.reader import Run
+from assay.reports.run.reader import NON_FINITE, Run
 from assay.reports.run.records import COSTS
 
 CELL = ["model", "data", "kind", "method", "source", "variant"]  # what a row is of
@@ -95,6 +95,7 @@ def costs(run: Run) -> pd.DataFrame:
 def failures(run: Run) -> pd.DataFrame:
     """What did not run, or had no meaning, and why; ``images`` counts them, ``example`` is the first."""
     failed = run.failures.rename(columns={"flags": "reason"})
+    failed["reason"] = failed["reason"].mask(failed["reason"].str.contains(NON_FINITE, regex=False), NON_FINITE)
     failed["image"] = failed["image"].mask(failed["image"] == "")  # a whole cell's row names no image
     keys = ["status", *CELL, "reason"]
     groups = failed.groupby(keys)["image"].agg(images="nunique", example="first").reset_index().fillna({"example": ""})

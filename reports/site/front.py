@@ -8,7 +8,7 @@ from assay.reports.context import Context
 from assay.reports.kinds.base import Block, records
 from assay.reports.run import labels
 from assay.reports.run.cross_attack_checks import FAILED
-from assay.reports.run.findings import Finding, findings
+from assay.reports.run.findings import APART, DOUBT, UNANSWERED, Finding, findings
 from assay.reports.run.intervals import Estimate
 from assay.reports.run.places import Place
 from assay.reports.run.reader import where
@@ -25,6 +25,7 @@ class Overview(NamedTuple):
     limit: str  # the ranking's budget
     metric: str  # the ranking's quality
     blocks: list[Block]
+    warnings: tuple[str, ...] = (APART, UNANSWERED, DOUBT)  # topics of findings that speak against a model
 
 
 def overview(context: Context, data: str, blocks: list[Block]) -> Overview:
@@ -56,6 +57,9 @@ def _ranking(context: Context, rows: pd.DataFrame) -> list[dict[str, Any]]:
             "parameters": run.info.models.get(row["model"], {}).get("parameters"),
             "clean": _estimate(row, "clean_accuracy", "clean"),
             "robust": _estimate(row, "robust_accuracy", "robust"),
+            "attacks": row["attacks"],
+            "flags": row["flags"],
+            "unmet": row["unmet"].count("; ") + 1 if row["unmet"] else 0,
             "quality": _estimate(row, "quality", "quality"),
             "explainer": brief[row["best_explainer"]],
             "control": brief[row["best_control"]],

@@ -139,13 +139,16 @@ def test_a_failing_cell_is_a_row_and_is_tried_again(tmp_path: Path) -> None:
     assert [one.state for one in told].count("failed") == 2
 
 
-def test_logits_that_are_not_finite_are_failed_rows(tmp_path: Path) -> None:
+def test_what_has_no_value_without_an_answer_has_failed_and_the_image_is_wrong(tmp_path: Path) -> None:
     options = Options(models=(OWN + "nan_where_dark",), data=("digits",), attacks=("fgsm",), limit=30, gallery=0)
     assert quick(tmp_path, options).failed > 0
     rows = outcomes(tmp_path)
     bad = rows[rows["status"] == "failed"]
     assert 0 < bad["image"].nunique() < 30
     assert bad["value"].isna().all()
+    shares = rows[rows["image"].isin(bad["image"]) & rows["metric"].isin(["accuracy", "robust_accuracy"])]
+    assert (shares["value"] == 0).all()
+    assert (shares["status"] == "ok").all()
     assert bad["flags"].str.contains("non-finite-logits").all()
 
 

@@ -133,7 +133,8 @@ class Builder:
             for data in self.data:
                 self._model(run, m, model, data)
         for (source, data), rows in self.transfers.items():
-            method = f"{self.attacks[0]} from {source}"
+            attack = next((each for each in self.attacks if f"(eps={4 / 255!r}" in each), self.attacks[0])
+            method = f"{attack} from {source}"
             self.add(run, "transfer", source, data, method, [{**row, "method": method} for row in rows])
         order = np.random.default_rng(self.shuffle).permutation(len(self.cells))
         cells = [self.cells[i] for i in order] if self.shuffle else self.cells

@@ -10,6 +10,7 @@ import pytest
 
 from assay import reports
 from assay.reports.context import Context
+from assay.reports.run import attack_pool
 from assay.reports.run import cross_attack_checks as checks
 from assay.reports.run.records import Method
 from tests.reports import made
@@ -22,7 +23,7 @@ def attack(access: str = "gradient", eps: float | None = 0.1, **changes: Any) ->
     return Method(**{"text": "", "name": "pgd", "norm": "linf", "access": access, "eps": eps, **changes})
 
 
-def pool(attacks: dict[str, Method], fooled: dict[str, list[float]]) -> checks.Pool:
+def pool(attacks: dict[str, Method], fooled: dict[str, list[float]]) -> attack_pool.Pool:
     """Attacks that fool these images; for attacks without a budget the numbers are distances."""
     rows = []
     for method, values in fooled.items():
@@ -31,7 +32,7 @@ def pool(attacks: dict[str, Method], fooled: dict[str, list[float]]) -> checks.P
             success = value < INF if free else bool(value)
             distance = value if free else (attacks[method].eps if success else INF)
             rows.append({"method": method, "image": str(i), "started": True, "fooled": success, "distance": distance})
-    return checks.pool(pd.DataFrame(rows), {name: replace(method, text=name) for name, method in attacks.items()})
+    return attack_pool.pool(pd.DataFrame(rows), {name: replace(method, text=name) for name, method in attacks.items()})
 
 
 FGSM, PGD, SQUARE = attack(single=True, name="fgsm"), attack(), attack("score", name="square")
@@ -202,3 +203,66 @@ def test_an_old_run_is_checked_as_far_as_its_methods_tell(whole: Context) -> Non
     assert states["gradients beat black boxes"] == {"not tested"}
     assert states["gradients are not zero"] == {"not tested"}
     assert not np.isnan(table["images"]).any()
+
+
+def test_a_flag_that_nothing_describes_is_a_failed_check(tmp_path: Path) -> None:
+    builder = Builder(models=("zoo:a", "zoo:b"), attacks=made_attacks(), kinds=("clean", "attack"), images=20)
+    run = builder.write(tmp_path)
+    for cell in builder.cells:
+        if cell["kind"] == "attack" and cell["model"] == "zoo:a":
+            path = run / "cells" / f"{cell['id']}.parquet"
+            pd.read_parquet(path).assign(flags="boundary;curious-flag=3").to_parquet(path)
+    tables = reports.tables(reports.load(run))
+    states = tables["checks"].query("flag == 'curious-flag'").set_index("model")["state"]
+    assert states.to_dict() == {"zoo:a": checks.FAILED, "zoo:b": checks.NOT_TESTED}
+    assert tables["ranking"].query("model == 'zoo:a'")["flags"].str.contains("curious-flag:20").all()
+    assert "curious-flag" in reports.write(run).read_text()
+
+
+def made_attacks() -> tuple[str, ...]:
+    return tuple(method for method in made.STRONG if method.startswith("PGD(norm='linf'"))
+
+
+def test_images_of_another_model_are_no_stronger_than_gradients() -> None:
+    attacks = pool({"p": PGD, "f": FGSM}, {"p": [1.0, 0.0, 0.0], "f": [0.0, 0.0, 1.0]})
+    cases: list[tuple[list[float], dict[str, int]]] = [([1.0, 0.0, 0.0], {}), ([1.0, 1.0, 0.0], {"p": 1})]
+    for shown, flags in cases:
+        table = pd.DataFrame({"MIFGSM on b": shown}, index=["0", "1", "2"])
+        strange = attacks._replace(transferred=table, strangers={"MIFGSM on b": PGD})
+        assert checks.transfer(strange).flags == flags
+
+
+def test_a_black_box_is_held_against_gradients_of_a_larger_radius() -> None:
+    wide = attack(eps=0.2)
+    attacks = pool({"p": wide, "s": SQUARE}, {"p": [1.0, 0.0, 0.0], "s": [1.0, 1.0, 0.0]})
+    assert checks.black_box(attacks).flags == {"p": 1}
+    single = pool({"p": attack(eps=0.2, single=True), "s": SQUARE}, {"p": [0.0], "s": [1.0]})
+    assert checks.black_box(single).state == checks.NOT_TESTED, "one large step may overshoot"
+
+
+def test_distances_of_black_boxes_are_held_against_balls() -> None:
+    known = {"p": PGD, "h": HSJ}
+    assert checks.black_box(pool(known, {"p": [0.0] * 10, "h": [0.01] * 10})).flags == {"p": 10}
+    assert checks.black_box(pool(known, {"p": [0.0] * 10, "h": [0.095] * 10})).flags == {}
+
+
+def test_answers_that_stay_what_they_were() -> None:
+    attacks = pool({"p": PGD}, {"p": [0.0, 0.0, 1.0]})
+    for shift, state in (([0.0, 1e-8, 0.0], "failed"), ([0.1, 0.2, 0.0], "passed"), ([math.nan] * 3, "not tested")):
+        moved = attacks._replace(shift=pd.DataFrame({"p": shift}, index=["0", "1", "2"]))
+        assert checks.answers(moved).state == state
+
+
+def test_what_nothing_fools_by_any_change_is_doubted() -> None:
+    known = {"d": DDN, "h": HSJ}
+    assert checks.unlimited(pool(known, {"d": [INF, 1.0], "h": [1.0, INF]})).state == checks.PASSED
+    assert checks.unlimited(pool(known, {"d": [INF, 1.0], "h": [INF, INF]})).flags == {"d": 1, "h": 1}
+    assert checks.unlimited(pool({"p": attack(eps=0.5)}, {"p": [0.0, 1.0]})).flags == {"p": 1}
+    assert checks.unlimited(pool({"p": PGD}, {"p": [0.0, 0.0]})).state == checks.NOT_TESTED
+
+
+def test_smallest_changes_twice_too_large_are_doubted() -> None:
+    known = {"d": DDN, "p": PGD}
+    far = {"d": [0.25] * 2 + [0.05] * 18, "p": [1.0] * 20}  # the intervals of 18 and 20 of 20 overlap
+    assert checks.curve(pool(known, far)).flags == {"d": 2}
+    assert checks.curve(pool(known, {"d": [0.15] * 2 + [0.05] * 18, "p": [1.0] * 20})).flags == {}

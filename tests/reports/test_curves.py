@@ -91,10 +91,19 @@ def test_curves_step_where_an_image_falls() -> None:
     assert (table["robust_accuracy"] <= table["high"]).all()
 
 
-def test_an_image_that_an_attack_failed_on_is_not_in_the_worst_case() -> None:
+def test_an_image_that_an_attack_failed_on_is_lost_at_every_radius() -> None:
     found = outcomes(a=[1, 2, math.nan], b=[2, 1, 5])
     table = curves.curves(found, {"a": attack(), "b": attack()})
-    assert table.groupby("method")["n"].first().to_dict() == {"a": 2, "b": 3, WORST: 2}
+    assert table.groupby("method")["n"].first().to_dict() == {"a": 3, "b": 3, WORST: 3}
+    start = table[table["eps"] == 0].set_index("method")["robust_accuracy"]
+    assert start.to_dict() == {"a": pytest.approx(2 / 3), "b": 1.0, WORST: pytest.approx(2 / 3)}
+
+
+def test_a_model_that_has_not_met_all_attacks_has_no_worst_case() -> None:
+    found = pd.concat([outcomes(a=[1, 2], b=[2, 1]), outcomes(a=[3, 3]).assign(model="lacking")])
+    table = curves.curves(found, {"a": attack(), "b": attack()}, lambda model, data, norm: model == "m")
+    assert set(table["model"]) == {"m", "lacking"}
+    assert set(table.loc[table["method"] == WORST, "model"]) == {"m"}
 
 
 def test_only_attacks_without_a_budget_have_curves() -> None:

@@ -13,7 +13,7 @@ from tests.reports.builder import Builder
 def finding(tmp_path_factory: pytest.TempPathFactory, topic: str, records: list[dict[str, Any]], data: str) -> str:
     """The finding on a topic for rows of the ranking."""
     run = reports.load(Builder(models=(), data=()).write(tmp_path_factory.mktemp("empty")))
-    table = pd.DataFrame(records, columns=COLUMNS)
+    table = pd.DataFrame(records, columns=COLUMNS).assign(unmet="", flags="")
     label = {str(name): str(name) for name in table["model"].unique()}
     answers = {each.topic: each.text for each in findings(run, {"ranking": table}, data, label)}
     return answers.get(topic, "").replace("\N{NO-BREAK SPACE}", " ")
