@@ -16,7 +16,7 @@ from assay.core.borrow import evaluating
 from assay.core.errors import unknown
 from assay.core.layers import find_layout, record
 from assay.core.probe import default_layer, describe, is_cut, random_images
-from assay.explain.gates import Gates
+from assay.explain.gates import gated_share
 
 CLASSES = 10
 
@@ -145,17 +145,17 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(name: str, times: int = 1) -> nn.Module:
+def build(name: str, size: tuple[int, int] | None = None) -> nn.Module:
     """The family's variant with ten classes and random weights, drawn from seed 0, as alive as a trained one.
 
-    For inputs ``times`` as large a side as the table says. What starts at zero (heads, last norms of residual branches)
+    For inputs of ``size`` (H, W), square ones as large as the table says unless given. What starts at zero (heads, last norms of residual branches)
     is drawn too, and batch norms know the statistics of noise, without which the signal of deep networks fades away.
     """
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     family = FAMILIES[name]
-    size = family.size * times
-    settings = {**family.settings, **({"img_size": size} if family.img_size else {})}
+    height, width = size or (family.size, family.size)
+    settings = {**family.settings, **({"img_size": (height, width)} if family.img_size else {})}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
         model: nn.Module = timm.create_model(family.variant, num_classes=CLASSES, **settings).eval()
@@ -167,7 +167,7 @@ def build(name: str, times: int = 1) -> nn.Module:
             norm.momentum = 1.0
             norm.train()
         if norms:
-            model(torch.rand(8, 3, size, size))
+            model(torch.rand(8, 3, height, width))
         for norm in norms:
             norm.momentum = 0.1
     return model.eval()
@@ -194,7 +194,7 @@ def measure(name: str) -> Facts:
     images = random_images(torch.zeros(1, 3, family.size, family.size))
     layer = default_layer(model, images)
     calls = [info.name for info in describe(model, images)]
-    with evaluating(model), torch.no_grad(), Gates() as gates, record(model, layer) as outputs:
+    with evaluating(model), torch.no_grad(), record(model, layer) as outputs:
         model(images)
     layout = find_layout(model, layer, outputs[layer], images)
     return Facts(
@@ -207,7 +207,7 @@ def measure(name: str) -> Facts:
         prefix=layout.prefix,
         whole=is_cut(model, images, layer),
         place=(len(calls) - 1 - calls[::-1].index(layer)) / len(calls),
-        gates=gates.gated / gates.calls if gates.calls else float("nan"),
+        gates=gated_share(model, images),
     )
 
 

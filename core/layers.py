@@ -1,26 +1,19 @@
 """Layers by dotted name, read as (N, C, h, w) grids.
 
 Networks hold grids in three layouts: NCHW, NHWC, and rows of tokens (N, prefix + h * w, C) whose prefix is class,
-register or distillation tokens. ``layout`` tells which one a tensor has; ``to_grid`` makes it NCHW.
+register or distillation tokens. ``find_layout`` tells which one a layer has; ``to_grid`` makes it NCHW.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
+from assay.core.axes import Layout as Layout
+from assay.core.calls import eager
 from assay.core.errors import AssayError, NotApplicable, unknown
-
-
-class Layout(NamedTuple):
-    """How a tensor holds its grid: ``order`` is nchw, nhwc or tokens; ``prefix`` tokens come before the grid."""
-
-    order: str
-    height: int
-    width: int
-    prefix: int = 0
+from assay.core.layouts import layouts
 
 
 def find(model: nn.Module, name: str) -> nn.Module:
@@ -28,11 +21,19 @@ def find(model: nn.Module, name: str) -> nn.Module:
     if not isinstance(name, str):
         raise AssayError(f"name a layer by its dotted name, such as 'layer4.1', not by a {type(name).__name__}")
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    inside = f"body.{name}" if model_body(model) is not model else name
-    module = modules.get(name, modules.get(inside))
-    if not name or module is None:
+    found = [modules[prefix + name] for prefix in _prefixes(model) if name and prefix + name in modules]
+    if not found:
         raise unknown("layer", name, [option for option in modules if option])
-    return module
+    return found[0]
+
+
+def _prefixes(model: nn.Module) -> Iterator[str]:
+    """What may come before a layer's name: nothing, or the way into a subject's body or a compiled module."""
+    prefix = ""
+    yield prefix
+    while (inner := next((part for part in ("body", "_orig_mod") if part in model._modules), None)) is not None:
+        prefix, model = f"{prefix}{inner}.", model.get_submodule(inner)
+        yield prefix
 
 
 class _Enough(Exception):
@@ -77,7 +78,8 @@ def record(model: nn.Module, *names: str, stop: bool = False) -> Iterator[dict[s
 
     handles = [find(model, name).register_forward_hook(keep(name)) for name in dict.fromkeys(names)]
     try:
-        yield outputs
+        with eager():
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -87,7 +89,9 @@ def many_activations(model: nn.Module, images: Tensor, names: Sequence[str]) -> 
     """Activations (N, C, h, w) of several layers from one forward pass that ends at the deepest of them."""
     with record(model, *names, stop=True) as outputs, suppress(_Enough):
         model(images)
-    return [to_grid(outputs[name], find_layout(model, name, outputs[name], images)) for name in names]
+    found = _layouts(model, {name: outputs[name] for name in names}, images, stop=True)
+    grids = {name: to_grid(outputs[name], layout) for name, layout in zip(dict.fromkeys(names), found, strict=True)}
+    return [grids[name] for name in names]
 
 
 def activations(model: nn.Module, images: Tensor, name: str) -> Tensor:
@@ -101,98 +105,22 @@ def to_grid(tensor: Tensor, layout: Layout) -> Tensor:
         return tensor
     if layout.order == "nhwc":
         return tensor.permute(0, 3, 1, 2)
-    tokens = tensor[:, layout.prefix :]
+    tokens = tensor[:, layout.prefix : layout.prefix + layout.height * layout.width]
     return tokens.transpose(1, 2).reshape(len(tensor), -1, layout.height, layout.width)
 
 
 def find_layout(model: nn.Module, name: str, tensor: Tensor, images: Tensor) -> Layout:
-    """Like ``layout``; a tensor without a grid raises ``NotApplicable``."""
-    grid = layout(model, find(model, name), tensor, images.shape[-2:]) if len(tensor) == len(images) else None
-    if grid is None:
-        raise NotApplicable(f"layer {name!r} holds {tuple(tensor.shape)}, which is not a grid over the image")
-    return grid
+    """How the output of a layer lies over the images; a tensor without a grid raises ``NotApplicable``."""
+    (layout,) = _layouts(model, {name: tensor}, images, stop=False)
+    return layout
 
 
-def layout(model: nn.Module, module: nn.Module, tensor: Tensor, size: Sequence[int]) -> Layout | None:
-    """How the output of ``module`` lies over an image of ``size`` (H, W); None where it is no grid.
-
-    Read off the shape and the patch embedding. Tokens are taken to stand row by row, as they do in every default
-    layer of timm; a network that keeps them by windows inside (hiera before its last stage) does not say so.
-    """
-    if tensor.ndim == 4:
-        _, a, b, c = tensor.shape
-        first, last = _covers((b, c), size), _covers((a, b), size)
-        if first and last and _channels_last(model, module):
-            first = False
-        if first:
-            return Layout("nchw", b, c)
-        return Layout("nhwc", a, b) if last else None
-    if tensor.ndim == 3:
-        return _token_layout(model, tensor.shape[1], size)
-    return None
-
-
-def _channels_last(model: nn.Module, module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | nn.LayerNorm) or getattr(model_body(model), "output_fmt", None) == "NHWC"
-
-
-def _covers(grid: tuple[int, int], size: Sequence[int]) -> bool:
-    """Whether a grid has the image's proportions, up to the rounding of a strided layer."""
-    (h, w), (height, width) = grid, size
-    if not (1 <= h <= height and 1 <= w <= width):
-        return False
-    stride = max(height / h, width / w)
-    return abs(height / stride - h) <= 1 and abs(width / stride - w) <= 1
-
-
-def _token_layout(model: nn.Module, length: int, size: Sequence[int]) -> Layout | None:
-    """The patch embedding's grid over this image or a halving of it, else exact proportions, else near ones."""
-    count = getattr(model_body(model), "num_prefix_tokens", None)
-    prefixes = dict.fromkeys([*([count] if isinstance(count, int) else []), *range(9)])
-    patch_grids = _patch_grids(model, size)
-    for prefix in prefixes:
-        for grid in patch_grids:
-            if length - prefix == math.prod(grid):
-                return Layout("tokens", *grid, prefix)
-    grids = {prefix: _nearest_grid(length - prefix, size) for prefix in prefixes if length > prefix}
-    for exact in (True, False):
-        for prefix, near in grids.items():
-            if near is None or (near == (1, 1) and length > 1):
-                continue
-            if not exact or near[0] * size[1] == near[1] * size[0]:
-                return Layout("tokens", *near, prefix)
-    return None
-
-
-def _patch_grids(model: nn.Module, size: Sequence[int]) -> list[tuple[int, int]]:
-    """The grid of the patch embedding over an image of ``size``, then what is left of it after each halving.
-
-    Counted from the patch size, because ``grid_size`` tells the size that the network was built for. Grids of fewer
-    than four cells are left out: too many lengths fit them.
-    """
-    embeddings = (getattr(module, "patch_embed", None) for module in model_body(model).modules())
-    sides = next((side for embedding in embeddings if (side := _patch(embedding)) is not None), None)
-    if sides is None:
-        return []
-    grids: dict[tuple[int, int], None] = {}
-    for halvings in range(5):
-        for rounding in (math.floor, math.ceil):
-            h, w = (rounding(pixels / (side * 2**halvings)) for pixels, side in zip(size, sides, strict=True))
-            if h * w >= 4:
-                grids[h, w] = None
-    return list(grids)
-
-
-def _patch(embedding: object) -> tuple[int, int] | None:
-    side = getattr(embedding, "patch_size", None)
-    if isinstance(side, int):
-        return side, side
-    return (side[0], side[1]) if isinstance(side, tuple) and len(side) == 2 else None
-
-
-def _nearest_grid(n: int, size: Sequence[int]) -> tuple[int, int] | None:
-    height = max(round(math.sqrt(n * size[0] / size[1])), 1)
-    return (height, n // height) if n % height == 0 and _covers((height, n // height), size) else None
+def _layouts(model: nn.Module, outputs: Mapping[str, Tensor], images: Tensor, *, stop: bool) -> list[Layout]:
+    found = layouts(model, images, [(find(model, name), output) for name, output in outputs.items()], stop=stop)
+    for (name, output), layout in zip(outputs.items(), found, strict=True):
+        if layout is None:
+            raise NotApplicable(f"layer {name!r} holds {tuple(output.shape)}, which is not a grid over the image")
+    return [layout for layout in found if layout]
 
 
 def model_body(model: nn.Module) -> nn.Module:

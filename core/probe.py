@@ -1,7 +1,7 @@
 """What one pass on random images tells of a network: Grad-CAM's layer, and the trunk that everything passes."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.func import functional_call
 
 from assay.core.borrow import evaluating
 from assay.core.errors import NotApplicable
-from assay.core.layers import Layout, first_tensor, independent, layout, model_body, to_grid
+from assay.core.layers import Layout, first_tensor, independent, model_body, to_grid
+from assay.core.layouts import following, kept, known_layouts
 
 
 class LayerInfo(NamedTuple):
@@ -22,9 +23,6 @@ class LayerInfo(NamedTuple):
     layout: Layout | None
 
 
-_DEFAULTS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictionary()
-
-
 def default_layer(model: nn.Module, images: Tensor) -> str:
     """The name of the last layer that holds a live grid on every path to the logits: where Grad-CAM looks.
 
@@ -33,22 +31,23 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     patch tokens behind the last attention that a class token reads have none. Where branches never meet in one grid,
     the last live grid of any of them. Of a network whose output is a grid (segmentation), the scores themselves are
     passed over. Weights that are all zero, as in a head not yet trained, count as random ones, so that the
-    answer is the architecture's. Raises ``NotApplicable`` for a network without grids.
+    answer is the architecture's. Raises ``NotApplicable`` for a network without grids, and for networks beside each
+    other whose scores are averaged: no layer of one holds what the others see.
     """
-    size = tuple(images.shape[1:])
-    layers = _DEFAULTS.setdefault(model, {})
-    if size not in layers:
-        with evaluating(model):
-            layers[size] = _probe(model, random_images(images))
-    return layers[size]
+    return kept(model, "default layer", images, lambda: _probe(model, random_images(images)))
 
 
 def is_cut(model: nn.Module, images: Tensor, name: str) -> bool:
     """Whether all that reaches the output from the images passes through the named layer's last call."""
+    return name in kept(model, "cuts", images, lambda: _cut_layers(model, images))
+
+
+def _cut_layers(model: nn.Module, images: Tensor) -> frozenset[str]:
     with evaluating(model):
         calls, scores = _calls(model, random_images(images))
-        last = next((call for call in reversed(calls) if call.name == name), None)
-        return last is not None and (last.edge.node, last.edge.output_nr) in _cuts(scores.grad_fn)
+    cuts = _cuts(scores.grad_fn)
+    last = {call.name: (call.edge.node, call.edge.output_nr) for call in calls if call.tensor.ndim >= 3}
+    return frozenset(name for name, place in last.items() if place in cuts)
 
 
 def trunk(model: nn.Module, images: Tensor) -> list[str]:
@@ -86,7 +85,8 @@ class _Call(NamedTuple):
 
 
 def _probe(model: nn.Module, images: Tensor) -> str:
-    calls, scores = _calls(model, images)
+    with evaluating(model):
+        calls, scores = _calls(model, images)
     cuts = _cuts(scores.grad_fn)
     names: set[str] = set()
     makers: dict[tuple[Any, int], str] = {}
@@ -104,9 +104,25 @@ def _probe(model: nn.Module, images: Tensor) -> str:
             fallback = fallback or call.name
             if place in cuts:
                 return call.name
+    kind = type(model_body(model)).__name__
     if fallback is None:
-        raise NotApplicable(f"{type(model_body(model)).__name__} has no layer with a live grid over the image")
+        raise NotApplicable(f"{kind} has no layer with a live grid over the image")
+    if _has_members(calls, scores):
+        raise NotApplicable(
+            f"{kind} puts networks beside each other, and no layer holds what all see: name one's layer"
+        )
     return fallback
+
+
+def _has_members(calls: Sequence[_Call], scores: Tensor) -> bool:
+    """Whether two layers, neither inside the other, give scores of the output's kind from grids of their own."""
+    grids = {call.name for call in calls if call.layout is not None}
+    whole = {
+        f"{call.name}."
+        for call in calls
+        if call.tensor.shape == scores.shape and any(grid.startswith(f"{call.name}.") for grid in grids)
+    }
+    return any(not one.startswith(other) and not other.startswith(one) for one in whole for other in whole)
 
 
 def _live(call: _Call) -> bool:
@@ -119,29 +135,23 @@ def _live(call: _Call) -> bool:
 
 
 def _calls(model: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
-    """Every module's output tensor in the order of finishing, and the network's output."""
-    order: list[tuple[str, nn.Module, Tensor, GradientEdge]] = []
+    """Every module's output of two or more dimensions in the order of finishing, and the network's output."""
+    order: list[tuple[str, nn.Module, Tensor, GradientEdge, Layout | None]] = []
 
-    def hook(name: str) -> Any:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.requires_grad and output.ndim >= 3:
-                order.append((name, module, output, get_gradient_edge(output)))
+    def see(name: str, module: nn.Module, output: Tensor, layout: Layout | None) -> None:
+        if output.requires_grad and output.ndim >= 2:
+            order.append((name, module, output, get_gradient_edge(output), layout))
 
-        return keep
-
-    modules = [(name, module) for name, module in model.named_modules() if name]
-    handles = [module.register_forward_hook(hook(name)) for name, module in modules]
-    try:
-        scores = first_tensor(awake(model, images.detach().requires_grad_(True)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    edges = [edge for *_, edge in order]
+    pixels = images.detach().requires_grad_(True)
+    with following(model, pixels, see) as seen:
+        scores = first_tensor(awake(model, pixels))
+    known_layouts(model, images).update(seen)
+    edges = [edge for *_, edge, _ in order]
     gradients = torch.autograd.grad(scores.amax(1).sum(), edges, allow_unused=True) if edges else ()
-    calls = []
-    for (name, module, tensor, edge), gradient in zip(order, gradients, strict=True):
-        grid = layout(model, module, tensor, images.shape[-2:]) if len(tensor) == len(images) else None
-        calls.append(_Call(name, module, tensor, edge, gradient, grid))
+    calls = [
+        _Call(name, module, tensor, edge, gradient, layout)
+        for (name, module, tensor, edge, layout), gradient in zip(order, gradients, strict=True)
+    ]
     return calls, scores
 
 
@@ -176,11 +186,24 @@ def _cuts(root: Any) -> set[tuple[Any, int]]:
     for i, node in enumerate(order):
         if farthest <= i and len(outputs.get(node, ())) == 1:
             cuts.add((node, *outputs[node]))
-        for following, number in node.next_functions:
-            if following in position:
-                outputs.setdefault(following, set()).add(number)
-                farthest = max(farthest, position[following] if following.next_functions else len(order))
+        for source, number in node.next_functions:
+            if source in position:
+                outputs.setdefault(source, set()).add(number)
+                farthest = max(farthest, position[source] if source.next_functions else len(order))
     return cuts
+
+
+def leads_to(source: Any, node: Any) -> bool:
+    """Whether the node of the autograd graph ``source`` lies on a path from ``node`` to a leaf."""
+    waiting, seen = [node], {node}
+    while waiting:
+        here = waiting.pop()
+        if here is source:
+            return True
+        sources = {each for each, _ in here.next_functions if each is not None} - seen
+        seen |= sources
+        waiting.extend(sources)
+    return False
 
 
 def _consumers_first(root: Any) -> list[Any]:
@@ -190,15 +213,15 @@ def _consumers_first(root: Any) -> list[Any]:
     waiting = [(root, False)]
     while waiting:
         node, leaving = waiting.pop()
-        following = [source for source, _ in node.next_functions if source is not None]
+        sources = [source for source, _ in node.next_functions if source is not None]
         if leaving:
-            leads[node] = not following or any(leads[source] for source in following)
+            leads[node] = not sources or any(leads[source] for source in sources)
             if leads[node]:
                 order.append(node)
         elif node not in leads:
             leads[node] = False
             waiting.append((node, True))
-            waiting.extend((source, False) for source in following if source not in leads)
+            waiting.extend((source, False) for source in sources if source not in leads)
     return order[::-1]
 
 
@@ -206,7 +229,8 @@ def describe(model: nn.Module, images: Tensor) -> list[LayerInfo]:
     """Every layer that gives a tensor of three or more dimensions, in the order of finishing."""
     with evaluating(model):
         calls, _ = _calls(model, images)
-    return [LayerInfo(c.name, type(c.module).__name__, tuple(c.tensor.shape[1:]), c.layout) for c in calls]
+    rows = [LayerInfo(c.name, type(c.module).__name__, tuple(c.tensor.shape[1:]), c.layout) for c in calls]
+    return [row for row in rows if len(row.shape) >= 2]
 
 
 def grid_layers(model: nn.Module, images: Tensor) -> list[str]:

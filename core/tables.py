@@ -11,6 +11,7 @@ import importlib
 import itertools
 import math
 import numbers
+import random
 import re
 import types
 import typing
@@ -22,6 +23,15 @@ from assay.core.errors import AssayError, brief, unknown
 
 LARGEST = 10**9  # whole number in a text: of steps, queries, samples
 MOST = 500  # methods that one text may stand for
+
+
+def load_module(name: str) -> types.ModuleType:
+    """The module of that name. Python's random state, from which some draw as they are imported, stays the caller's."""
+    state = random.getstate()
+    try:
+        return importlib.import_module(name)
+    finally:
+        random.setstate(state)
 
 
 class Table(Mapping[str, type]):
@@ -44,7 +54,7 @@ class Table(Mapping[str, type]):
         if key is None:
             raise unknown(self.kind, name, self._entries)
         module, _, attribute = self._entries[key].partition(":")
-        return typing.cast(type, getattr(importlib.import_module(module), attribute))
+        return typing.cast(type, getattr(load_module(module), attribute))
 
     def name_of(self, method: object) -> str:
         """The table's name of a record or class."""
@@ -67,7 +77,7 @@ class Table(Mapping[str, type]):
         def attribute(name: str) -> Any:
             if name not in modules:
                 raise AttributeError(f"no {name!r} here; there is {', '.join(modules)}")
-            return getattr(importlib.import_module(modules[name]), name)
+            return getattr(load_module(modules[name]), name)
 
         return attribute
 

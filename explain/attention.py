@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from assay.core.calls import Calls
 from assay.core.draws import Draws
 from assay.core.errors import NotApplicable
-from assay.core.layers import layout, model_body, to_grid
+from assay.core.layers import Layout, model_body, to_grid
+from assay.core.layouts import Followed
+from assay.core.probe import leads_to
 from assay.core.targets import Target
 from assay.explain.base import Explainer
 
@@ -42,7 +44,7 @@ class _Flow(Explainer):
     _apart: ClassVar[bool] = False  # whether a token's own 1, with which the flow starts, is taken out at the end
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
-        steps = _steps(model, images, target)
+        steps, place = _steps(model, images, target)
         tokens = steps[0].weights.shape[-1]
         start = torch.eye(tokens, dtype=images.dtype, device=images.device).expand(len(images), -1, -1)
         flow = start
@@ -52,9 +54,6 @@ class _Flow(Explainer):
             flow = flow - start
         read = (steps[-1].gradient.abs().amax((1, 3)) > 0).to(flow)
         heat = torch.einsum("nq,nqk->nk", read, flow) / read.sum(1, keepdim=True).clamp(min=1)
-        place = layout(model, model, heat[:, :, None], images.shape[-2:])
-        if place is None:
-            raise NotApplicable(f"{_name(model)}: {tokens} tokens are no grid over the image")
         grid = to_grid(heat[:, :, None], place)
         return F.interpolate(grid, images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
@@ -93,10 +92,15 @@ class TransformerAttribution(_Flow):
         return flow + inflow if inflow.shape == flow.shape else inflow
 
 
-def _steps(model: nn.Module, images: Tensor, target: Target) -> list[_Step]:
-    """The attentions that the target depends on, in the order of computation."""
-    with Attention() as attention:
-        handle = model.register_forward_pre_hook(lambda module, inputs: attention.passes.append([]))
+def _steps(model: nn.Module, images: Tensor, target: Target) -> tuple[list[_Step], Layout]:
+    """The attentions that the target depends on, in the order of computation, and how their tokens lie."""
+    with Followed() as axes, Attention() as attention:
+
+        def begin(module: nn.Module, inputs: Any) -> None:
+            attention.passes.append([])
+            axes.start(inputs[0])
+
+        handle = model.register_forward_pre_hook(begin)
         try:
             score = target(model, images.detach().requires_grad_(True))
         finally:
@@ -105,14 +109,21 @@ def _steps(model: nn.Module, images: Tensor, target: Target) -> list[_Step]:
     matrices = [weights for calls in attention.passes for weights in calls if weights.requires_grad]
     slopes = torch.autograd.grad(score.sum(), matrices, allow_unused=True) if matrices and score.requires_grad else []
     gradients = {id(weights): gradient for weights, gradient in zip(matrices, slopes, strict=True)}
+    live = [[weights for weights in calls if gradients.get(id(weights)) is not None] for calls in attention.passes]
+    if any(not leads_to(one.grad_fn, other.grad_fn) for calls in live for one, other in pairwise(calls)):
+        raise NotApplicable(f"{_name(model)} has attentions beside each other, not one behind the other")
     steps: list[_Step] = []
+    first: list[Tensor] = []
     for calls in zip_longest(*attention.passes):
         terms = [gradients[id(weights)] for weights in calls if gradients.get(id(weights)) is not None]
         if terms:
-            weights = next(weights for weights in calls if weights is not None)
-            steps.append(_Step(weights.detach(), torch.stack(terms).sum(0)))
+            first.append(next(weights for weights in calls if weights is not None))
+            steps.append(_Step(first[-1].detach(), torch.stack(terms).sum(0)))
     _check(model, images, steps)
-    return steps
+    place = axes.tokens(first[0], -1)
+    if place is None:
+        raise NotApplicable(f"{_name(model)}: {first[0].shape[-1]} tokens are no grid over the image")
+    return steps, place
 
 
 def _check(model: nn.Module, images: Tensor, steps: Sequence[_Step]) -> None:

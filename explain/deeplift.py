@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.calls import Calls
+from assay.core.calls import Calls, function_name
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.probe import random_images
 from assay.core.targets import Target, derivative
 from assay.explain.base import Explainer
-from assay.explain.gates import ACTIVATIONS
+from assay.explain.gates import SMOOTH, is_inplace, rectifier_of
 from assay.explain.variants import Baseline, baseline_of, spans
 
 TINY = 1e-6  # input differences below it take the derivative
@@ -66,43 +66,47 @@ class _Rescale(Calls):
     """The rule for every activation and max pooling while it is active; a batch is images, then their baselines."""
 
     def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not _follows(func, args, kwargs):
+        values = _followed(func, args, kwargs)
+        if values is None:
             return func(*args, **kwargs)
-        values, *rest = args if args else (kwargs.pop("input"),)
-        if func in _POOLING:
-            kwargs["return_indices"] = True
+        if not args:
+            args = (kwargs.pop("input"),)
+        if function_name(func) in _POOLING:
+            rest, kwargs["return_indices"] = args[1:], True
             return _MaxPool.apply(values, lambda x: F.max_pool2d(x, *rest, **kwargs))
-        if not (func.__name__.endswith("_") or kwargs.get("inplace", False)):
-            return _rescale(values, func(values, *rest, **kwargs))
+        if not is_inplace(func, kwargs):
+            return _rescale(values, func(*args, **kwargs))
         before = values.clone()
-        return values.copy_(_rescale(before, func(before.clone(), *rest, **kwargs)))
+        return values.copy_(_rescale(before, func(before.clone(), *args[1:], **kwargs)))
 
 
 class _PairCheck(Calls):
     """Of a batch that is one image twice: ``NotApplicable`` where the halves of an activation's input differ."""
 
     def answer(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _follows(func, args, kwargs):
-            first, *second = (args[0] if args else kwargs["input"]).chunk(2)
+        values = _followed(func, args, kwargs)
+        if values is not None:
+            first, *second = values.chunk(2)
             alike = second and first.shape == second[0].shape
             if not (alike and torch.allclose(first, second[0], rtol=1e-3, atol=1e-4, equal_nan=True)):
                 raise NotApplicable("an activation or a pooling gets values whose first dimension is not the batch")
         return func(*args, **kwargs)
 
 
-_POOLING: frozenset[Callable[..., Any]] = frozenset({F.max_pool2d, torch.max_pool2d})
-_ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset(
-    {
-        *ACTIVATIONS,
-        torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.sigmoid, F.hardsigmoid,
-        torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_, F.tanh,
-    }
-)  # fmt: skip
+_POOLING = ("max_pool2d", "max_pool2d_with_indices")
+_SQUASHING = ("sigmoid", "hardsigmoid", "tanh")
 
 
-def _follows(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call is one of the rule's, on values that depend on the images: a gate may read a parameter alone."""
-    return func in _ACTIVATIONS | _POOLING and (args[0] if args else kwargs["input"]).requires_grad
+def _followed(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """What a call of the rule's is made of, where that depends on the images: a gate may read a parameter alone."""
+    rectifier = rectifier_of(func, args, kwargs)
+    if rectifier is not None:
+        values: Any = rectifier.values
+    elif function_name(func) in (*SMOOTH, *_SQUASHING, *_POOLING):
+        values = args[0] if args else kwargs["input"]
+    else:
+        return None
+    return values if values.requires_grad else None
 
 
 def _rescale(values: Tensor, result: Tensor) -> Tensor:
@@ -128,13 +132,13 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         result, winners = pool(values)
-        ctx.save_for_backward(values, result, winners)
+        ctx.save_for_backward(values, winners)  # not the result, which an activation may overwrite
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (values, result, winners), (gradient,) = ctx.saved_tensors, gradients
-        image, blank = result.chunk(2)
+        (values, winners), (gradient,) = ctx.saved_tensors, gradients
+        image, blank = values.flatten(2).gather(2, winners.flatten(2)).reshape(winners.shape).chunk(2)
         top = torch.maximum(image, blank)
         shares = _scatter(gradient * torch.cat([top - blank, image - top]), winners, values)
         change = _difference(values)

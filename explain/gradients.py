@@ -1,15 +1,14 @@
 """Heatmaps from one derivative of the target by the pixels."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from assay.core.borrow import evaluating
 from assay.core.probe import default_layer
 from assay.core.tables import check
-from assay.explain.gates import Activations, Gates, Rule
+from assay.explain.gates import Activations, Rule, gated_share
 from assay.explain.maps import GradCAM
 from assay.explain.passes import Derived, LayerValues, Request
 
@@ -53,16 +52,13 @@ class _BackwardRule(Derived):
         return layers[0].gradient.abs().amax(1)
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
-        """Empty where the rule reaches every activation call, else ``gates=0.42``: the share that it reaches.
+        """Empty where the rule reaches every activation, else ``gates=0.42``: the share that it reaches.
 
         One forward pass of the first image. At ``gates=0.00`` the gradient is the plain one.
         """
         check(self)
-        with evaluating(model), torch.no_grad(), Gates(self.activations) as gates:
-            model(images[:1])
-        if gates.gated == gates.calls > 0:
-            return ""
-        return f"gates={gates.gated / max(gates.calls, 1):.2f}"
+        share = gated_share(model, images[:1], self.activations)
+        return "" if share == 1 else f"gates={0 if math.isnan(share) else share:.2f}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

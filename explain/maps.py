@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.calls import eager
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, NotApplicable
 from assay.core.layers import activations, find, find_layout, record, to_grid
-from assay.core.probe import default_layer
+from assay.core.probe import default_layer, is_cut
 from assay.core.targets import Target, logits_of
 from assay.explain.base import Explainer
 from assay.explain.passes import Derived, LayerValues, Request
 from assay.explain.variants import grid_scores
 
 TINY = 1e-5  # relative: a sum that is smaller beside its terms is rounding
+ROUNDING = 64  # units of rounding by which sums of the same terms in another order may differ
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,10 @@ class _LayerMap(Derived):
 
     def requests(self, model: nn.Module, images: Tensor) -> tuple[Request, ...]:
         return (Request(_layer(self.layer, model, images)),)
+
+    def flags(self, model: nn.Module, images: Tensor) -> str:
+        """``branch`` where the layer that was found is one of several side by side: the map shows what it alone sees."""
+        return _branch(self.layer, model, images)
 
     def read(self, images: Tensor, *layers: LayerValues) -> Tensor:
         return _enlarge(self.combine(*layers[0]), images)
@@ -168,6 +174,10 @@ class _ChannelMap(Explainer):
             raise AssayError(f"the target does not depend on layer {name!r}")
         return _enlarge(torch.einsum("nc,nchw->nhw", weights, values).relu(), images)
 
+    def flags(self, model: nn.Module, images: Tensor) -> str:
+        """As of maps from gradients: ``branch``, or nothing."""
+        return _branch(self.layer, model, images)
+
     @abstractmethod
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
         """One weight per channel, (N, C), from the layer's ``name`` and grid."""
@@ -201,17 +211,20 @@ class AblationCAM(_ChannelMap):
     """
 
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
-        pictures, channels = images, torch.zeros(0, dtype=torch.int64)
+        channels = torch.zeros(0, dtype=torch.int64)
+        with record(model, name) as outputs:
+            model(images[:1])
+        layout = find_layout(model, name, outputs[name], images[:1])
 
         def make(owner: Tensor, variant: Tensor) -> Tensor:
             """Variant 0 is intact, in variant c + 1 channel c is gone."""
-            nonlocal pictures, channels
-            pictures, channels = images[owner], variant - 1
-            return pictures
+            nonlocal channels
+            channels = variant - 1
+            return images[owner]
 
         def ablate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             output = output.clone()
-            grid = to_grid(output, find_layout(model, name, output, pictures))
+            grid = to_grid(output, layout)
             hit = (channels >= 0).nonzero().flatten()
             grid[hit, channels[hit]] = 0
             return output
@@ -227,6 +240,10 @@ def _layer(name: str | None, model: nn.Module, images: Tensor) -> str:
     return name if name is not None else default_layer(model, images)
 
 
+def _branch(name: str | None, model: nn.Module, images: Tensor) -> str:
+    return "" if name is not None or is_cut(model, images, default_layer(model, images)) else "branch"
+
+
 def _enlarge(heat: Tensor, images: Tensor) -> Tensor:
     return F.interpolate(heat[:, None], images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
@@ -235,20 +252,31 @@ def _enlarge(heat: Tensor, images: Tensor) -> Tensor:
 def _forward_hook(module: nn.Module, hook: Any) -> Iterator[None]:
     handle = module.register_forward_hook(hook)
     try:
-        yield
+        with eager():
+            yield
     finally:
         handle.remove()
 
 
 def _has_pooled_head(model: nn.Module, images: Tensor, name: str) -> bool:
-    """Whether some linear layer W, b of the model gives logits = W mean(A) + b."""
+    """Whether some linear layer W, b of the model gives logits = W mean(A) + b, by the spread of the logits.
+
+    The sum's rounding, from as many terms as there are channels and cells, is no difference.
+    """
     with torch.no_grad(), record(model, name) as outputs:
         logits = logits_of(model, images)
-    means = to_grid(outputs[name], find_layout(model, name, outputs[name], images)).mean((2, 3))
-    shape = (logits.shape[1], means.shape[1])
-    heads = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    return any(
-        torch.allclose(F.linear(means, head.weight.flatten(1), head.bias), logits, rtol=1e-3, atol=1e-4, equal_nan=True)
-        for head in heads
-        if head.weight.flatten(1).shape == shape
-    )
+    grid = to_grid(outputs[name], find_layout(model, name, outputs[name], images))
+    means, sizes = grid.mean((2, 3)), grid.abs().mean((2, 3))
+    spread = logits.amax() - logits.amin()
+    for head in model.modules():
+        if isinstance(head, nn.Linear | nn.Conv2d) and head.weight.flatten(1).shape == (
+            logits.shape[1],
+            means.shape[1],
+        ):
+            weight = head.weight.flatten(1)
+            bias = 0 if head.bias is None else head.bias.abs()
+            rounding = ROUNDING * torch.finfo(logits.dtype).eps * (sizes @ weight.abs().T + bias)
+            gap = F.linear(means, weight, head.bias) - logits
+            if (gap.abs() <= 1e-3 * spread + rounding).all() or not logits.isfinite().all():
+                return True
+    return False

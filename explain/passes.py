@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from assay.core.borrow import check_images, evaluating, matched
+from assay.core.calls import Plain, eager
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.layers import find, find_layout, independent, one_tensor, to_grid
@@ -73,7 +75,12 @@ def together(explainers: Sequence[Derived], model: nn.Module, images: Tensor, ta
 
 def _read(explainers: Sequence[Derived], model: nn.Module, images: Tensor, target: Target) -> list[Tensor]:
     requests = [explainer.requests(model, images) for explainer in explainers]
-    answers = _answers([request for group in requests for request in group], model, images, target)
+    wanted = [request for group in requests for request in group]
+    try:
+        answers = _answers(wanted, model, images, target)
+    except CheckpointError:  # of a layer inside of what is checkpointed, which runs again without its hook
+        with Plain():
+            answers = _answers(wanted, model, images, target)
     return [
         explainer.read(images, *(answers[request] for request in group))
         for explainer, group in zip(explainers, requests, strict=True)
@@ -168,7 +175,8 @@ def _layer_outputs(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str 
     handles = [model.register_forward_pre_hook(begin)]
     handles += [find(model, name).register_forward_hook(tap(name)) for name in names]
     try:
-        yield outputs
+        with eager():
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.draws import Draws
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, NotApplicable
 from assay.core.tables import check
 from assay.core.targets import Target
 from assay.explain import EXPLAINERS
@@ -56,9 +56,11 @@ def segment(
     the coldest share decide on the others by a graph cut (Simonyan et al. 2014, sec. 3.2, who keep its largest part),
     then cut and colours improve each other (GrabCut, Rother et al. 2004). Of equal heat, what lies nearer to the other
     heat is hotter. Empty where the heat is constant or not finite. OpenCV's random numbers go on from another state,
-    one that depends on the state before only.
+    one that depends on the state before only. Raises ``NotApplicable`` for images of other than 1 or 3 channels.
     """
     _check(foreground, background, iterations)
+    if images.shape[1] not in (1, 3):
+        raise NotApplicable(f"GrabCut reads colours: needs images of 1 or 3 channels, not {images.shape[1]}")
     rows = zip(images.detach().cpu(), heat.detach().cpu().double(), strict=True)
     seed = cv2.randu(np.zeros((1, 1), np.int32), 0, 2**31 - 1).item()
     try:

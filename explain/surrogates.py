@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
+from assay.core.tables import load_module
 from assay.core.targets import Target
 from assay.explain.base import Explainer
 from assay.explain.variants import Baseline, Segments, baseline_of, segments_of
@@ -42,6 +43,7 @@ class _Surrogate(Explainer):
             raise AssayError(f"{self}: needs count >= 2, samples >= 2 and batch >= 1")
 
     def run(self, model: nn.Module, images: Tensor, target: Target, draws: Draws) -> Tensor:
+        load_module("sklearn.linear_model")  # which captum imports when it is called
         labels = segments_of(images, self.segments, self.count)
         blank = baseline_of(images, self.baseline)
         heat = []

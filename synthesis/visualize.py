@@ -11,7 +11,7 @@ from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws, as_draws
 from assay.core.errors import AssayError
 from assay.core.probe import default_layer
-from assay.core.tables import check
+from assay.core.tables import check, load_module
 from assay.core.targets import Target, gram
 from assay.synthesis.base import Art, Callback, Synthesis, blank, detached, size_for
 from assay.synthesis.gram import Seen
@@ -240,6 +240,7 @@ def facets(codes: Tensor, images: Tensor, count: int, *, near: int = 15, seed: i
     """Mean images (count, C, H, W) of clusters of codes (N, D), to start from: the facets of a class (Nguyen et al.
     2016, "Multifaceted feature visualization", arXiv:1602.03616): of the ``near`` images nearest to each centre.
     """
+    load_module("sklearn.cluster")
     from sklearn.cluster import KMeans
 
     if not 1 <= count <= len(codes):

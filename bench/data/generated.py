@@ -25,6 +25,7 @@ from assay.bench.data.base import (
     whole,
 )
 from assay.core.errors import AssayError
+from assay.core.tables import load_module
 
 MOST = 1_000_000  # scenes
 MOST_PARTS = 5  # body, mark and up to three distractors
@@ -161,6 +162,7 @@ class Digits(DataSet):
 @cache
 def _digits() -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """All pictures (1797, 8, 8) with levels 0 to 16, and their labels."""
+    load_module("sklearn.datasets")
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

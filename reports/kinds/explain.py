@@ -35,6 +35,7 @@ KIND = Kind(
     name="explain",
     heading="Explainers",
     flags={
+        "branch": "The model's branches meet in no one layer; the map shows what the last of them sees.",
         "completeness-gap": "The map's sum misses the target's rise over the baseline by more than a twentieth of it: "
         "more steps would come nearer.",
         "gates": "Guided gradients need ReLUs; the number is the share of the model's activations that are.",

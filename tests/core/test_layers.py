@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.errors import AssayError, NotApplicable
-from assay.core.layers import Layout, activations, find, find_layout, layout, many_activations, record, to_grid
+from assay.core.layers import Layout, activations, find, find_layout, many_activations, record, to_grid
 from assay.core.probe import default_layer, describe, is_cut
 from tests.core.corners import corners_read
 from tests.explain.models import Linear, built, pictures, small_cnn, state
@@ -145,26 +145,6 @@ def test_find_names_what_is_near() -> None:
         find(small_cnn(), "")
 
 
-@pytest.mark.parametrize(
-    ("module", "shape", "size", "expected"),
-    [
-        (nn.Conv2d(1, 1, 1), (2, 64, 7, 7), (224, 224), Layout(NCHW, 7, 7)),
-        (nn.Conv2d(1, 1, 1), (2, 64, 6, 12), (96, 192), Layout(NCHW, 6, 12)),
-        (nn.LayerNorm(7), (2, 7, 7, 64), (224, 224), Layout(NHWC, 7, 7)),
-        (nn.LayerNorm(7), (2, 7, 7, 7), (224, 224), Layout(NHWC, 7, 7)),
-        (nn.Identity(), (2, 50, 64), (224, 224), Layout(TOKENS, 7, 7, 1)),
-        (nn.Identity(), (2, 49, 64), (224, 224), Layout(TOKENS, 7, 7, 0)),
-        (nn.Identity(), (2, 21, 64), (64, 64), Layout(TOKENS, 4, 4, 5)),
-        (nn.Identity(), (2, 20, 64), (100, 130), Layout(TOKENS, 4, 5, 0)),
-        (nn.Identity(), (2, 19, 64), (96, 192), Layout(TOKENS, 3, 6, 1)),
-        (nn.Identity(), (2, 3, 8, 64), (224, 224), None),
-        (nn.Identity(), (2, 64), (224, 224), None),
-    ],
-)
-def test_layout(module: nn.Module, shape: tuple[int, ...], size: tuple[int, int], expected: Layout | None) -> None:
-    assert layout(nn.Sequential(module), module, torch.zeros(shape), size) == expected
-
-
 def test_layout_reads_the_grid_and_the_prefix_off_the_patch_embedding() -> None:
     model = timm.create_model("test_vit", img_size=(32, 128), num_classes=10).eval()
     images = torch.rand(1, 3, 32, 128)
@@ -199,7 +179,10 @@ def test_default_layer_of_oblong_images(name: str, settings: dict[str, Any], exp
 def test_the_grid_is_counted_for_this_image_not_for_the_size_the_network_was_built_for() -> None:
     """7 x 28 patches are as many as 14 x 14, which is what ``grid_size`` says."""
     model = built("vit_tiny_patch16_224", **{**TINY_VIT, "img_size": 224}, dynamic_img_size=True)
-    assert layout(model, find(model, "blocks.0"), torch.zeros(1, 197, 32), (112, 448)) == Layout(TOKENS, 7, 28, 1)
+    images = torch.rand(1, 3, 112, 448)
+    with record(model, "blocks.0") as outputs, torch.no_grad():
+        model(images)
+    assert find_layout(model, "blocks.0", outputs["blocks.0"], images) == Layout(TOKENS, 7, 28, 1)
 
 
 @pytest.mark.parametrize(

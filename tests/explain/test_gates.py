@@ -22,6 +22,20 @@ SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "module": nn.ReLU(),
     "module in place": nn.ReLU(inplace=True),
     "module given by name": lambda x: torch.relu(input=x),
+    "clamp": lambda x: x.clamp(min=0),
+    "torch.clamp": lambda x: torch.clamp(x, 0),
+    "clamp in place": lambda x: x.clamp_(min=0.0),
+    "clip": lambda x: x.clip(0),
+    "clamp_min": lambda x: x.clamp_min(0),
+    "clamp_min in place": lambda x: torch.clamp_min_(x, 0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros(())),
+    "max": lambda x: torch.max(x, torch.zeros_like(x)),
+    "threshold": nn.Threshold(0, 0),
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "where as a method": lambda x: x.where(x > 0, torch.zeros(())),
+    "mask": lambda x: x * (x > 0),
+    "mask of numbers": lambda x: (x > 0).float() * x,
+    "aten": torch.ops.aten.relu.default,
 }
 RULES: tuple[Rule, ...] = ("plain", "guided", "deconvnet")
 X = torch.tensor([-1.0, 0.0, 2.0, 3.0, 9.0])
