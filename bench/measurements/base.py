@@ -25,6 +25,7 @@ from assay.bench.loading import dataset, in_batches, planned_subject, readable
 from assay.bench.method_records import identity
 from assay.bench.models import Fit, Subject
 from assay.core.borrow import counting, now
+from assay.core.classifier import answered
 from assay.core.draws import Draws
 from assay.reports.run.records import SCHEMA, Method
 from assay.reports.run.records import Cell as Record
@@ -224,7 +225,7 @@ def predicted(logits: Tensor) -> Tensor:
     They do not where one is NaN, nor where the largest is infinite; a class that is masked with minus infinity does no
     harm.
     """
-    return logits.argmax(1).where(logits.amax(1).isfinite(), -1)
+    return logits.argmax(1).where(answered(logits), -1)
 
 
 def finite_flags(*logits: Tensor) -> list[str]:

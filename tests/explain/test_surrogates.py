@@ -51,9 +51,7 @@ def test_lime_is_a_weighted_ridge_regression() -> None:
     model, x = Linear(classes=1), pictures(1, size=8)
     seen: list[Tensor] = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    heat = LIME(segments="grid", count=4, samples=60, width=0.4, ridge=2.0, baseline="zero")(
-        model, x, Logit(0)
-    )
+    heat = LIME(segments="grid", count=4, samples=60, width=0.4, ridge=2.0, baseline="zero")(model, x, Logit(0))
     variants = torch.cat(seen).double()
     labels = segments_of(x, "grid", 4)[0]
     kept = torch.stack([variants[:, :, labels == i].amax((1, 2)) > 0 for i in range(4)], 1).double()
