@@ -68,8 +68,8 @@ class Subject(nn.Module):
         self.fit = Fit(self.input_size, crop_pct, interpolation, crop_mode)
         self.card = dict(card or {})
         for key, values in {"mean": mean, "std": std}.items():
-            numbers = _channels(f"{name}: {key}", values, self.input_size[0], positive=key == "std")
-            self.register_buffer(key, numbers, persistent=False)
+            per_channel = _channels(f"{name}: {key}", values, self.input_size[0], positive=key == "std")
+            self.register_buffer(key, per_channel, persistent=False)
         self.eval()
         if any(map(is_lazy, body.parameters())):
             self._count_classes()  # which gives them their sizes
