@@ -123,9 +123,8 @@ def run(
     folder = Path(tempfile.mkdtemp(prefix="assay-")) if out is None else Path(out)
     try:
         with in_memory.lending(networks, pictures):
-            setup = make_setup(batch_size, device)
-            how: dict[str, Any] = {"engine": engine, "jobs": jobs, "setup": setup, "preset": preset}
-            result = measure(record, folder, report=progress, argv=("assay.run",), **how)
+            how: dict[str, Any] = {"engine": engine, "jobs": jobs, "setup": make_setup(batch_size, device)}
+            result = measure(record, folder, preset=preset, report=progress, argv=("assay.run",), **how)
         if report:
             reports.write(folder)
         tables = load_results(folder)
