@@ -74,7 +74,9 @@ def run(
     plan, setup = make_options(settings), make_setup(batch_size, device)
     with CellProgress() as progress:
         result = measure(plan, folder, engine=engine, jobs=jobs, setup=setup, preset=preset, report=progress.cell)
-    print(f"{result.cells} cells, {result.stored} stored before, {result.skipped} skipped, {result.failed} failed")
+    cells = f"{result.cells} cells, {result.stored} stored before, {result.skipped} skipped"
+    images = f", and {result.images} images in the others" if result.images else ""
+    print(f"{cells}, {result.failed - result.images} failed{images}")
     print(f"report: {reports.write(folder)}", flush=True)
     return 1 if result.failed else 0
 

@@ -44,12 +44,13 @@ Report = Callable[[Finished, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Counts of a run. ``failed`` counts cells and undecodable images."""
+    """Counts of a run. ``failed`` counts cells and images that failed alone, ``images`` these."""
 
     cells: int
     stored: int
     skipped: int
     failed: int
+    images: int = 0
 
 
 def run(
@@ -86,12 +87,13 @@ def run(
         if report is not None:
             report(result, len(results), len(wishes.cells))
     states = Counter(result.state for result in results)
-    unreadable = sum(_failed_rows(store, cell) for cell in wishes.cells if store.done(cell.id))
+    images = sum(_failed_rows(store, cell) for cell in wishes.cells if store.done(cell.id))
     return Result(
         cells=len(wishes.cells),
         stored=states["stored"],
         skipped=states["skipped"],
-        failed=states["failed"] + unreadable,
+        failed=states["failed"] + images,
+        images=images,
     )
 
 
