@@ -56,7 +56,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(status, Iterator):
             for told in status:
-                print(visible(told), flush=True)
+                print(*map(visible, told.split("\n")), sep="\n", flush=True)
     except (CycloptsError, AssayError) as error:
         print(f"assay: {line(error)}", file=sys.stderr)
         sys.exit(error.status if isinstance(error, AssayError) else 2)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from assay.bench.commands import Words
 from assay.bench.families import rows, table
+from assay.bench.writing import writing
+from assay.core.text import write_text
 
 
 def families(names: Words = (), /, *, out: Path | None = None) -> Iterator[str]:
@@ -23,4 +25,5 @@ def families(names: Words = (), /, *, out: Path | None = None) -> Iterator[str]:
     if out is None:
         yield table(facts)
     else:
-        out.write_text(table(facts), encoding="utf-8")
+        with writing(out.parent):
+            write_text(out, table(facts))

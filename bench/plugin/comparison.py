@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from assay.core.errors import AssayError
-from assay.core.tables import number
+from assay.core.tables import check, number
 from assay.reports.gate.values import intervals
 from assay.reports.run.intervals import LEVEL
 
@@ -70,7 +70,10 @@ class Measurement:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         values = tuple(float(value) for value in record["values"].split())
-        return cls(test=record["test"], name=record["name"], what=What(**record["what"]), values=values)
+        measurement = cls(test=record["test"], name=record["name"], what=What(**record["what"]), values=values)
+        check(measurement)
+        check(measurement.what)
+        return measurement
 
 
 class Verdict(NamedTuple):
@@ -223,7 +226,7 @@ def read(path: Path) -> dict[tuple[str, str], Measurement]:
         measurements = [Measurement.from_json(record) for record in records]
     except FileNotFoundError:
         raise AssayError(f"no baseline at {path}; --assay-update-baseline writes it") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AssayError(f"{path} is no baseline of tests ({type(error).__name__}: {error})") from error
     if schema != SCHEMA:
         raise AssayError(f"{path} was written with schema {schema}, this version reads {SCHEMA}; write it again")

@@ -39,7 +39,7 @@ def hardware() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return os.fsdecode(answer.stdout).strip()

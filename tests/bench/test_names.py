@@ -131,3 +131,10 @@ def test_a_device_that_is_not_there_is_a_wrong_wish(monkeypatch: pytest.MonkeyPa
     for device in ("cuda:2", "cuda:-1", "cuda:x", "cpu:1", "meta"):
         with pytest.raises(AssayError, match=r"is not here; use auto, cpu, cuda, cuda:0, cuda:1"):
             make_setup(1, device)
+
+
+def test_pictures_that_fail_are_not_called_cells(undrawn: None, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (pictures() / "a").iterdir():
+        path.write_bytes(b"no picture")
+    assert call(*RUN, "--models", MODEL, "--data", "folder:pictures") == 1
+    assert "4 cells, 0 stored before, 0 skipped, 0 failed, and 2 images in the others" in capsys.readouterr().out
