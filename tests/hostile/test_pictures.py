@@ -159,7 +159,7 @@ def test_hostile_pictures(case: Hostile, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices")
-@pytest.mark.parametrize("make", [lambda: os.mkfifo("x.png"), lambda: os.symlink("/dev/zero", "x.png")])
+@pytest.mark.parametrize("make", [lambda: os.mkfifo("x.png"), lambda: Path("x.png").symlink_to("/dev/zero")])
 def test_pipes_and_devices_are_not_waited_for(make: Callable[[], object]) -> None:
     Hostile("pipe", ONE, "no picture at x.png", make).check()
 
