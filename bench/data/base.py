@@ -119,11 +119,8 @@ class DataSet(ABC):
         if not 0 < crop_pct <= 1:
             raise AssayError(f"crop_pct must lie in (0, 1], not {crop_pct}")
         channels, height, width = input_size
-        data = (
-            self
-            if num_classes is None
-            else self.labelled(match(self, Classes("the model", numbers(num_classes), False)))
-        )
+        model = Classes("the model", numbers(num_classes or 0), has_names=False)
+        data = self if num_classes is None else self.labelled(match(self, model))
         return data._resize((channels, height, width), crop_pct, interpolation, crop_mode)
 
     def labelled(self, match: Match) -> Self:
