@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ SLACK = 0.01  # of the images: one that two attacks happen to disagree on is no 
 LITTLE = 0.05  # of the images: a longer run may change them, an attack may go astray on them
 SATURATED = 0.999  # a probability above this may stay what it is in float32 while the logits move
 NOTHING = pd.DataFrame()
+NO_ONE = "", ""  # neither model nor data
 
 
 @dataclass(slots=True)
@@ -98,14 +100,13 @@ def pool(rows: pd.DataFrame, methods: dict[str, Method]) -> Pool:
 
 def pool_of(run: Run, model: str, data: str) -> Pool:
     """What a run says of one model on one data set."""
-    rows = where(outcomes(run), model=model, data=data)
+    rows, shares = (groups.get((model, data), groups[NO_ONE]) for groups in _by_model(run))
     attacks = pool(rows, run.methods(rows["method"]))
-    clean = (
-        run.select("clean", "confidence", model=model, data=data).drop_duplicates("image").set_index("image")["value"]
-    )
-    after = _wide(run.select("attack", "confidence", model=model, data=data), "method")
+    before = where(shares, kind="clean", metric="confidence").drop_duplicates("image")
+    clean = before.set_index("image")["value"]
+    after = _wide(where(shares, kind="attack", metric="confidence"), "method")
     shift = after.sub(clean.where(clean < SATURATED), axis=0).abs()
-    shown = run.select("transfer", "fooling_rate", model=model, data=data)
+    shown = where(shares, kind="transfer", metric="fooling_rate")
     balls = in_balls(run.methods(shown["method"]))
     strange = [model not in source.split("+") for source in shown["source"]]
     shown = shown[np.array(strange, dtype=bool) & shown["method"].isin(list(balls))]
@@ -114,6 +115,17 @@ def pool_of(run: Run, model: str, data: str) -> Pool:
     strangers = {column: run.method(text) for column, text in zip(shown["column"], shown["method"], strict=True)}
     total = {str(method): int(count) for method, count in rows.groupby("method")["image"].nunique().items()}
     return attacks._replace(total=total, shift=shift, transferred=_wide(shown, "column"), strangers=strangers)
+
+
+@lru_cache(maxsize=1)
+def _by_model(run: Run) -> tuple[dict[tuple[str, str], pd.DataFrame], ...]:
+    """``outcomes``, and the rows of other shares that ``pool_of`` reads, by model and data set; none at ``NO_ONE``."""
+    rows = run.rows
+    rows = rows[rows["metric"].isin(["confidence", "fooling_rate"])]
+    return tuple(
+        {NO_ONE: table.iloc[:0]} | {(str(m), str(d)): group for (m, d), group in table.groupby(["model", "data"])}
+        for table in (outcomes(run), rows)
+    )
 
 
 def _wide(rows: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ Each check looks at the outcomes of one model on one data set. What it finds bec
 where it failed, a flag of the attacks that should have been stronger.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import NamedTuple
@@ -51,7 +51,8 @@ def contradictions(run: Run) -> tuple[pd.DataFrame, Flags]:
     for model, data in ((model, data) for data in run.data for model in run.models):
         if not len(where(tried, model=model, data=data)):
             continue
-        attacks, on_model = pool_of(run, model, data), where(on_images, model=model, data=data)
+        attacks = pool_of(run, model, data)
+        counts = where(on_images, model=model, data=data).groupby(["flag", "method"])["image"].nunique().to_dict()
         for check in CHECKS:
             evidence = check.compare(attacks)
             records.append((model, data, check.name, check.flag, *evidence.verdict))
@@ -59,7 +60,7 @@ def contradictions(run: Run) -> tuple[pd.DataFrame, Flags]:
                 flags.setdefault((model, data, "attack", method), {})[check.flag] = count
         records.append((model, data, ALL_RAN, "attack-failed", *failures(run, model, data).verdict))
         for flag, question in questions(run, set(on_images["flag"])).items():
-            records.append((model, data, question, flag, *flagged(on_model, flag, attacks).verdict))
+            records.append((model, data, question, flag, *flagged(counts, flag, attacks).verdict))
     return pd.DataFrame(records, columns=COLUMNS), flags
 
 
@@ -259,13 +260,16 @@ def decision_based(attacks: Pool) -> Evidence:
     return _present(attacks, ("decision",))
 
 
-def flagged(on_images: pd.DataFrame, flag: str, attacks: Pool) -> Evidence:
-    """Whether a flag was raised on too many images of one model; runs that describe no attack looked for fewer."""
+def flagged(counts: Mapping[Hashable, int], flag: str, attacks: Pool) -> Evidence:
+    """Whether a flag was raised on too many images of one model, from counts by flag and method.
+
+    Runs that describe no attack looked for fewer flags.
+    """
     evidence = Evidence(slack=SLACK if flag in MODEL_CHECKS and flag not in ASTRAY else LITTLE)
     described = any(method.about or method.name != method.class_name for method in attacks.methods.values())
-    counts = where(on_images, flag=flag).groupby("method")["image"].nunique()
-    for method, total in attacks.total.items() if described or len(counts) else ():
-        count = int(counts.get(method, 0))
+    own = {method: int(counts.get((flag, method), 0)) for method in attacks.total}
+    for method, total in attacks.total.items() if described or any(own.values()) else ():
+        count = own[method]
         if attacks.methods[method].norm:
             evidence.against(count, total, (), f"{attacks.brief[method]}: {count} of {total} images")
     return evidence
