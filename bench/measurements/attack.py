@@ -176,7 +176,7 @@ def _values(outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
 def predictions(clean: Tensor, adversarial: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Classes (N,) before and after an attack by logits (N, K); as before where its image was not ``valid``."""
     before, after = predicted(clean), predicted(adversarial)
-    return before, after.where(valid | (after < 0), before)
+    return before, after.where(valid, before)
 
 
 def _queries(attack: Attack, outcome: Outcome, labels: Tensor) -> dict[str, Tensor]:
