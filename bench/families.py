@@ -148,8 +148,9 @@ FAMILIES: dict[str, Family] = {
 def build(name: str, size: tuple[int, int] | None = None) -> nn.Module:
     """The family's variant with ten classes and random weights, drawn from seed 0, as alive as a trained one.
 
-    For inputs of ``size`` (H, W), square ones as large as the table says unless given. What starts at zero (heads, last norms of residual branches)
-    is drawn too, and batch norms know the statistics of noise, without which the signal of deep networks fades away.
+    For inputs of ``size`` (H, W), square ones as large as the table says unless given. What starts at zero (heads,
+    last norms of residual branches) is drawn too, and batch norms know the statistics of noise, without which the
+    signal of deep networks fades away.
     """
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)

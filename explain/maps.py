@@ -39,7 +39,7 @@ class _LayerMap(Derived):
         return (Request(_layer(self.layer, model, images)),)
 
     def flags(self, model: nn.Module, images: Tensor) -> str:
-        """``branch`` where the layer that was found is one of several side by side: the map shows what it alone sees."""
+        """``branch`` where the layer that was found stands beside others: the map shows what it alone sees."""
         return _branch(self.layer, model, images)
 
     def read(self, images: Tensor, *layers: LayerValues) -> Tensor:

@@ -42,6 +42,10 @@ def last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+def self_attended(x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(x, x, x)
+
+
 def attended(x: Tensor) -> Tensor:
     """Tokens through two heads of attention, written out."""
     n, count, width = x.shape
@@ -71,7 +75,7 @@ FUNCTIONS: dict[str, tuple[Function, Layout | None]] = {
     "the class alone": (lambda x: classed(rows_of_tokens(x))[:, :2], None),
     "attention": (lambda x: attended(classed(rows_of_tokens(x))), Layout(TOKENS, 8, 8, 2)),
     "fused attention": (
-        lambda x: F.scaled_dot_product_attention(*[rows_of_tokens(x)[:, None]] * 3)[:, 0],
+        lambda x: self_attended(rows_of_tokens(x)[:, None])[:, 0],
         Layout(TOKENS, 8, 8),
     ),
     "the matrix of attention": (lambda x: (rows_of_tokens(x) @ x.flatten(2)).softmax(-1), None),
@@ -123,7 +127,8 @@ class Own(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0] * (ctx.saved_tensors[0] > 0)
+        slope: Tensor = gradients[0] * (ctx.saved_tensors[0] > 0)
+        return slope
 
 
 class Block(nn.Module):
@@ -134,12 +139,13 @@ class Block(nn.Module):
         self.function = function
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.function(images)
+        result: Tensor = self.function(images)
+        return result
 
 
 def test_a_convolution_behind_an_unknown_function_finds_the_grid_again() -> None:
     torch.manual_seed(0)
-    own = Block(lambda x: Own.apply(x))  # type: ignore[no-untyped-call]
+    own = Block(lambda x: Own.apply(x))
     net = nn.Sequential(nn.Conv2d(3, 4, 3, 2), own, nn.Conv2d(4, 6, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert default_layer(net, torch.zeros(1, 3, 32, 48)) == "2"
 
@@ -219,6 +225,6 @@ def test_a_pass_counts_as_few_as_it_can() -> None:
     activations(model, images[..., :32], "layer2")
     assert len(passes) == 6
     with torch.no_grad():
-        model.conv1[0].weight.mul_(2)
+        model.get_parameter("conv1.0.weight").mul_(2)
     activations(model, images, "layer2")
     assert len(passes) == 8

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
@@ -54,7 +55,8 @@ def test_a_compiled_network_is_explained_as_it_was_written(name: str) -> None:
 def test_a_layer_of_a_compiled_network_has_its_own_name() -> None:
     model, images = small_cnn(Pooled).eval(), pictures(2)
     assert torch.equal(
-        GradCAM(layer="last")(torch.compile(model, backend="eager"), images, 1), GradCAM()(model, images, 1)
+        GradCAM(layer="last")(cast(nn.Module, torch.compile(model, backend="eager")), images, 1),
+        GradCAM()(model, images, 1),
     )
 
 
@@ -120,9 +122,9 @@ class Behind(torch.autograd.Function):
 def test_what_scripted_code_does_is_counted() -> None:
     model, images = network(nn.ReLU(), nn.ReLU()), pictures(1, size=8)
     assert GuidedBackprop().flags(model, images) == ""
-    model[1] = torch.jit.script(nn.Sequential(nn.ReLU()))  # type: ignore[operator, no-untyped-call]
+    model[1] = torch.jit.script(nn.Sequential(nn.ReLU()))  # type: ignore[operator]
     assert GuidedBackprop().flags(model, images) == "gates=0.50"
-    model[1] = torch.jit.script(nn.Sequential(nn.GELU()))  # type: ignore[operator, no-untyped-call]
+    model[1] = torch.jit.script(nn.Sequential(nn.GELU()))  # type: ignore[operator]
     assert GuidedBackprop().flags(model, images) == "gates=0.50"
 
 

@@ -168,7 +168,8 @@ def test_each_corner_of_the_grid_reads_that_corner_of_the_image(case: Case) -> N
     On larger images than the other tests, where cells differ more in what they read.
     """
     times, count = LARGER.get(case.family, (2, 4))
-    model, size = build(case.family, times), FAMILIES[case.family].size * times
+    size = FAMILIES[case.family].size * times
+    model = build(case.family, (size, size))
     noise = random_images(torch.zeros(1, 3, size, size), count)
     layer = EARLIER.get(case.family) or default_layer(model, noise)
     with evaluating(model):
