@@ -95,7 +95,7 @@ CASES = (
     row("pipe-safetensors", r"w\.safetensors is no file", lambda: os.mkfifo("w.safetensors"), "w.safetensors"),
     row("device", r"/dev/zero is no file", file="/dev/zero"),
     row("loop-of-links", r"no checkpoint at w\.pth", lambda: Path("w.pth").symlink_to("w.pth")),
-    row("nul", r"no checkpoint at w", file="w\0.pth"),
+    row("nul", "holds a NUL", file="w\0.pth"),
     row("too-long", r"no checkpoint at wwww", file="w" * 5000),
     row("no-such-user", r"no checkpoint at ~nobody-is-here/w", file="~nobody-is-here/w"),
     row("no-name", r"is no file", file=""),
