@@ -1,6 +1,6 @@
 """What every attack may assume of a classifier: float32 images in, float32 logits (N, K) out, a gradient of numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from assay.core.borrow import evaluating
 from assay.core.errors import AssayError, NotApplicable
-from assay.core.layers import first_tensor, independent
-
-HALVES = (torch.float16, torch.bfloat16)
+from assay.core.layers import first_tensor, independent, single
 
 
 def as_logits(output: Any, least: int = 2) -> Tensor:
@@ -20,7 +18,7 @@ def as_logits(output: Any, least: int = 2) -> Tensor:
     Raises ``NotApplicable`` for grids of logits, and ``AssayError`` for fewer than ``least`` an image: the argmax of
     one is always class 0, so every attack would seem to fail.
     """
-    logits = first_tensor(output, "logits" if isinstance(output, Mapping) and "logits" in output else None)
+    logits = first_tensor(output)
     if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] < least):
         raise AssayError(
             f"the network gives {tuple(logits.shape)}, one logit an image; a binary classifier needs two classes: "
@@ -28,7 +26,7 @@ def as_logits(output: Any, least: int = 2) -> Tensor:
         )
     if logits.ndim != 2:
         raise NotApplicable(f"needs logits (N, K), not {tuple(logits.shape)}; the target Region reads grids of them")
-    return logits.float() if logits.dtype in HALVES else logits
+    return single(logits)
 
 
 def answered(logits: Tensor) -> Tensor:

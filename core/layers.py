@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from assay.core.axes import Layout as Layout
@@ -90,7 +91,9 @@ def many_activations(model: nn.Module, images: Tensor, names: Sequence[str]) -> 
     with record(model, *names, stop=True) as outputs, suppress(_Enough):
         model(images)
     found = _layouts(model, {name: outputs[name] for name in names}, images, stop=True)
-    grids = {name: to_grid(outputs[name], layout) for name, layout in zip(dict.fromkeys(names), found, strict=True)}
+    grids = {
+        name: single(to_grid(outputs[name], layout)) for name, layout in zip(dict.fromkeys(names), found, strict=True)
+    }
     return [grids[name] for name in names]
 
 
@@ -129,12 +132,20 @@ def model_body(model: nn.Module) -> nn.Module:
     return body if isinstance(body, nn.Module) else model
 
 
+def single(tensor: Tensor) -> Tensor:
+    """A tensor of at least single precision, which sums and decompositions need."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def first_tensor(output: Any, key: str | None = None) -> Tensor:
-    """A network's output where it is one tensor, else what a dict of tensors holds at ``key``, first if None."""
+    """A network's output where it is one tensor, else what a dict of tensors holds at ``key``.
+
+    Without a key it is ``logits``, or the first entry.
+    """
     if isinstance(output, Mapping) and output:
         if key is not None and key not in output:
             raise unknown("output", key, map(str, output))
-        output = output[key] if key is not None else next(iter(output.values()))
+        output = output[key or ("logits" if "logits" in output else next(iter(output)))]
     if not isinstance(output, Tensor):
         raise AssayError(f"the network gives {type(output).__name__}, not a tensor or a dict of tensors")
     return output

@@ -196,7 +196,7 @@ class ScoreCAM(_ChannelMap):
         def make(owner: Tensor, channel: Tensor) -> Tensor:
             mask = F.interpolate(values[owner, channel][:, None], images.shape[-2:], mode="bilinear")
             low, high = mask.amin((1, 2, 3), keepdim=True), mask.amax((1, 2, 3), keepdim=True)
-            return images[owner] * ((mask - low) / (high - low).clamp(min=1e-8))
+            return images[owner] * ((mask - low) / (high - low).clamp(min=1e-8)).to(images)
 
         return grid_scores(model, target, images, values.shape[1], make, self.batch).softmax(1)
 
@@ -265,18 +265,18 @@ def _has_pooled_head(model: nn.Module, images: Tensor, name: str) -> bool:
     """
     with torch.no_grad(), record(model, name) as outputs:
         logits = logits_of(model, images)
-    grid = to_grid(outputs[name], find_layout(model, name, outputs[name], images))
+    grid = to_grid(outputs[name], find_layout(model, name, outputs[name], images)).to(logits)
     means, sizes = grid.mean((2, 3)), grid.abs().mean((2, 3))
-    spread = logits.amax() - logits.amin()
+    spread, eps = logits.amax() - logits.amin(), torch.finfo(outputs[name].dtype).eps
     for head in model.modules():
         if isinstance(head, nn.Linear | nn.Conv2d) and head.weight.flatten(1).shape == (
             logits.shape[1],
             means.shape[1],
         ):
-            weight = head.weight.flatten(1)
-            bias = 0 if head.bias is None else head.bias.abs()
-            rounding = ROUNDING * torch.finfo(logits.dtype).eps * (sizes @ weight.abs().T + bias)
-            gap = F.linear(means, weight, head.bias) - logits
+            weight = head.weight.flatten(1).to(logits)
+            bias = logits.new_zeros(len(weight)) if head.bias is None else head.bias.to(logits)
+            rounding = ROUNDING * eps * (sizes @ weight.abs().T + bias.abs())
+            gap = F.linear(means, weight, bias) - logits
             if (gap.abs() <= 1e-3 * spread + rounding).all() or not logits.isfinite().all():
                 return True
     return False

@@ -13,7 +13,7 @@ from assay.core.borrow import check_images, evaluating, matched
 from assay.core.calls import Plain, eager
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
-from assay.core.layers import find, find_layout, independent, one_tensor, to_grid
+from assay.core.layers import find, find_layout, independent, one_tensor, single, to_grid
 from assay.core.tables import check
 from assay.core.targets import Target
 from assay.explain.base import Explainer, TargetLike, as_target
@@ -115,7 +115,8 @@ def _answers(
         gradient = gradients.get(request)
         if request.layer is not None:
             layout = find_layout(model, request.layer, values, images)
-            values, gradient = to_grid(values, layout), None if gradient is None else to_grid(gradient, layout)
+            values = single(to_grid(values, layout))
+            gradient = None if gradient is None else single(to_grid(gradient, layout))
         answers[request] = LayerValues(values, values.new_zeros(0) if gradient is None else gradient)
     return answers
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from assay.core.borrow import check_images, evaluating
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, NotApplicable
+from assay.core.layers import single
 from assay.core.tables import check
 from assay.core.targets import Logit, Margin, Probability, Target, chosen_of, logits_of
 from assay.explain.base import Explainer, TargetLike, as_target
@@ -168,14 +169,15 @@ class RISE(Explainer):
         bits = (draws.uniform((self.samples, self.cells, self.cells)) < self.keep).flatten(0, 1)
         steps = [math.ceil(size / self.cells) for size in (height, width)]
         shifts = [draws.integers(step, (self.samples,)).flatten() for step in steps]
-        heat, coverage = images.new_zeros(n, height, width), images.new_zeros(n, height, width)
-        level = images.new_zeros(n)
+        sums = single(images)
+        heat, coverage = sums.new_zeros(n, height, width), sums.new_zeros(n, height, width)
+        level = sums.new_zeros(n)
         with torch.no_grad():
             for at in spans(len(bits), self.batch):
                 owner = torch.arange(at.start, at.stop, device=images.device) // self.samples
-                masks = rise_masks(bits[at].to(images), shifts[0][at], shifts[1][at], (height, width))
-                pictures = masks[:, None] * images[owner] + (1 - masks[:, None]) * blank[owner]
-                values = target[owner](model, pictures)
+                masks = rise_masks(bits[at].to(sums), shifts[0][at], shifts[1][at], (height, width))
+                pictures = masks[:, None] * sums[owner] + (1 - masks[:, None]) * blank[owner]
+                values = target[owner](model, pictures.to(images))
                 heat.index_add_(0, owner, values[:, None, None] * masks)
                 coverage.index_add_(0, owner, masks)
                 level.index_add_(0, owner, values / self.samples)

@@ -103,6 +103,15 @@ def test_a_class_that_the_model_does_not_have_is_refused(text: str, label: int) 
         ATTACKS.parse(text)(network(), PICTURES, torch.tensor([0, label]))
 
 
+@pytest.mark.parametrize("text", ["rise(samples=8)", "eigen-cam", "cam", "grad-cam", "saliency", "score-cam"])
+@pytest.mark.parametrize("kind", ["double", "bfloat16", "autocast", "record"])
+def test_every_type_of_model_is_explained(kind: str, text: str) -> None:
+    net, dtype = NETS[kind]
+    heat = EXPLAINERS.parse(text)(net, PICTURES.to(dtype), LABELS)
+    assert heat.dtype == torch.float32
+    assert heat.isfinite().all()
+
+
 def test_labels_may_come_from_inference_mode() -> None:
     with torch.inference_mode():
         labels = network()(PICTURES).argmax(1)
