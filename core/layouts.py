@@ -30,15 +30,22 @@ class Followed(Calls):
     def __init__(self) -> None:
         super().__init__()
         self._axes: MutableMapping[Tensor, Axes] = WeakIdKeyDictionary()
-        self._count = 0
+        self._count, self._size = 0, (1, 1)
 
     def start(self, images: Tensor) -> None:
-        self._count = len(images)
+        self._count, self._size = len(images), tuple(images.shape[2:])
         self._axes[images] = grid_of(images.shape)
 
     def layout(self, tensor: Tensor) -> Layout | None:
-        """How the tensor lies over the images; None where it is no grid of all of them, or its axes are lost."""
-        return layout_of(self._axes.get(tensor, ()))
+        """How the tensor lies over the images; None where it is no grid of all of them, or its axes are lost.
+
+        One that is not made from the images, such as an answer given in advance, is read as (N, C, h, w) where h and w
+        have the proportions of the image.
+        """
+        axes = self._axes.get(tensor, ())
+        if axes or tensor.ndim != 4 or tensor.shape[2] * self._size[1] != tensor.shape[3] * self._size[0]:
+            return layout_of(axes)
+        return Layout("nchw", tensor.shape[2], tensor.shape[3])
 
     def tokens(self, tensor: Tensor, dim: int) -> Layout | None:
         """The layout of the tokens along one dimension of a tensor."""

@@ -211,20 +211,17 @@ class AblationCAM(_ChannelMap):
     """
 
     def weights(self, model: nn.Module, images: Tensor, target: Target, name: str, values: Tensor) -> Tensor:
-        channels = torch.zeros(0, dtype=torch.int64)
-        with record(model, name) as outputs:
-            model(images[:1])
-        layout = find_layout(model, name, outputs[name], images[:1])
+        pictures, channels = images, torch.zeros(0, dtype=torch.int64)
 
         def make(owner: Tensor, variant: Tensor) -> Tensor:
             """Variant 0 is intact, in variant c + 1 channel c is gone."""
-            nonlocal channels
-            channels = variant - 1
-            return images[owner]
+            nonlocal pictures, channels
+            pictures, channels = images[owner], variant - 1
+            return pictures
 
         def ablate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             output = output.clone()
-            grid = to_grid(output, layout)
+            grid = to_grid(output, find_layout(model, name, output, pictures))
             hit = (channels >= 0).nonzero().flatten()
             grid[hit, channels[hit]] = 0
             return output

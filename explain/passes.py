@@ -15,7 +15,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.layers import find, find_layout, independent, one_tensor, single, to_grid
 from assay.core.tables import check
-from assay.core.targets import Target
+from assay.core.targets import Logit, Margin, Probability, Target
 from assay.explain.base import Explainer, TargetLike, as_target
 from assay.explain.gates import Activations, Gates, Rule
 
@@ -97,6 +97,9 @@ def _answers(
     gates = Gates(reach) if any(rule != "plain" for rule, _ in rules) else None
     on_pixels = any(request.layer is None and request.rule is not None for request in requests)
     pixels = images.detach().requires_grad_(on_pixels)
+    if names and not isinstance(target, Logit | Probability | Margin):
+        with torch.no_grad():  # a target that reads layers follows them once, which is no pass of its own
+            target[torch.zeros(1, dtype=torch.int64)](model, images[:1])
     with _layer_outputs(model, list(names)) as outputs, gates or nullcontext(), torch.set_grad_enabled(bool(rules)):
         score = target(model, pixels)
     places = {None: [pixels], **outputs}

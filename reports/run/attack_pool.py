@@ -83,6 +83,11 @@ class Pool(NamedTuple):
         """Those that ask for scores or decisions alone."""
         return [method for method in methods if self.methods[method].access in ("score", "decision")]
 
+    def present(self, *access: str) -> Evidence:
+        """Whether there are attacks of one of these kinds of access."""
+        methods = [text for text, method in self.methods.items() if method.access in access]
+        return Evidence(total=len(methods), detail=self.brief[methods[0]] if methods else "")
+
     def missed(self, stronger: Iterable[str], weaker: Iterable[str]) -> tuple[int, int]:
         """Images that one of ``weaker`` fooled and none of ``stronger`` did, and how many all of them met."""
         both = self.fooled[[*stronger, *weaker]].dropna()

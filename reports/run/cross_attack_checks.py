@@ -252,12 +252,12 @@ def _far_apart(attacks: Pool, evidence: Evidence, free: list[str], real: list[st
 
 def gradient_free(attacks: Pool) -> Evidence:
     """Whether an attack without gradients is among them."""
-    return _present(attacks, ("score", "decision"))
+    return attacks.present("score", "decision")
 
 
 def decision_based(attacks: Pool) -> Evidence:
     """Whether an attack that sees only the class is among them."""
-    return _present(attacks, ("decision",))
+    return attacks.present("decision")
 
 
 def flagged(counts: Mapping[Hashable, int], flag: str, attacks: Pool) -> Evidence:
@@ -392,11 +392,6 @@ def _families(attacks: Pool, bounded: bool) -> list[list[str]]:
 def _effort(method: Method) -> tuple[float, float]:
     steps, restarts = (method.settings.get(key) for key in ("steps", "restarts"))
     return float(steps or 1), float(restarts or 1)
-
-
-def _present(attacks: Pool, access: tuple[str, ...]) -> Evidence:
-    methods = [text for text, method in attacks.methods.items() if method.access in access]
-    return Evidence(total=len(methods), detail=attacks.brief[methods[0]] if methods else "")
 
 
 def _words(attacks: Pool, method: str, count: int, total: int, rival: str) -> str:

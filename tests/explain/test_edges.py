@@ -109,7 +109,7 @@ def test_a_class_of_a_region_is_one_of_the_networks() -> None:
 @pytest.mark.parametrize(
     ("explainer", "images", "message"),
     [
-        (IntegratedGradients(baseline=pictures()), pictures(), r"baseline=tensor\(.* \.\.\. is not one of zero"),  # type: ignore[arg-type]
+        (IntegratedGradients(baseline=pictures()), pictures(), r"baseline=tensor\(.* \.\.\. .*is not one of zero"),  # type: ignore[arg-type]
         (GradCAM(layer=nn.Conv2d(3, 3, 1)), pictures(), r"layer=Conv2d\(.*\) is not str"),  # type: ignore[arg-type]
         (ScoreCAM(layer="aux"), pictures(), "layer 'aux' is not called"),
         (GradCAM(layer="aux"), pictures(), "does not depend on layer 'aux'"),

@@ -1,6 +1,5 @@
 """Explanations on one small variant of every family that timm has; a tenth of them runs with the other tests."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -15,8 +14,7 @@ from assay.core.errors import NotApplicable
 from assay.core.layers import Layout, activations, find, find_layout, record, to_grid
 from assay.core.probe import default_layer, is_cut, random_images
 from assay.core.targets import Logit
-from assay.explain import CAM, EXPLAINERS, Occlusion
-from assay.explain.passes import Derived, together
+from assay.explain import CAM
 from tests.core.corners import corners_read
 
 QUICK = (
@@ -174,34 +172,3 @@ def test_each_corner_of_the_grid_reads_that_corner_of_the_image(case: Case) -> N
     layer = EARLIER.get(case.family) or default_layer(model, noise)
     with evaluating(model):
         assert corners_read(lambda images: activations(model, images, layer), noise) == [0, 1, 2, 3]
-
-
-def _few(name: str) -> Any:
-    """The method with as few passes as it takes."""
-    record = EXPLAINERS.parse(name)
-    known = {field.name for field in dataclasses.fields(record)}
-    return dataclasses.replace(record, **{key: 2 for key in ("steps", "samples") if key in known})
-
-
-GRADIENT_METHODS = [
-    name
-    for name, cls in EXPLAINERS.items()
-    if (issubclass(cls, Derived) or cls.__module__ == "assay.explain.averages") and cls is not CAM
-]
-
-
-def test_gradient_methods_grad_cam_and_occlusion_run(case: Case) -> None:
-    images, size = case.images[:1], FAMILIES[case.family].size
-    target = Logit(torch.tensor([3]))
-    methods = {name: _few(name) for name in GRADIENT_METHODS}
-    assert {"saliency", "guided-backprop", "grad-cam", "integrated-gradients"} <= set(methods)
-    shared = {name: method for name, method in methods.items() if isinstance(method, Derived)}
-    heats = dict(zip(shared, together(list(shared.values()), case.model, images, target), strict=True))
-    heats |= {name: method(case.model, images, target) for name, method in methods.items() if name not in shared}
-    heats["occlusion"] = Occlusion(window=size // 2, stride=size // 2)(case.model, images, target)
-    for name, heat in heats.items():
-        assert heat.shape == (1, size, size), name
-        assert heat.dtype == torch.float32, name
-        assert heat.isfinite().all(), name
-    for name in ("saliency", "input-x-gradient", "hires-cam", "occlusion"):
-        assert heats[name].amax() > heats[name].amin(), name
