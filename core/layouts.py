@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -30,10 +31,10 @@ class Followed(Calls):
     def __init__(self) -> None:
         super().__init__()
         self._axes: MutableMapping[Tensor, Axes] = WeakIdKeyDictionary()
-        self._count, self._size = 0, (1, 1)
+        self._count, self._size = 0, torch.Size((1, 1))
 
     def start(self, images: Tensor) -> None:
-        self._count, self._size = len(images), tuple(images.shape[2:])
+        self._count, self._size = len(images), images.shape[2:]
         self._axes[images] = grid_of(images.shape)
 
     def layout(self, tensor: Tensor) -> Layout | None:

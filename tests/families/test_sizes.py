@@ -128,7 +128,7 @@ def order_by_sizes(before: Tensor, after: Tensor) -> str | None:
 def as_given(output: Tensor, order: str, prefix: int, layout: Layout) -> Tensor:
     if order == "nchw":
         return output
-    grid = output if order == "nhwc" else output[:, prefix:].unflatten(1, (layout.height, layout.width))
+    grid = output if order == "nhwc" else output[:, prefix:].reshape(len(output), layout.height, layout.width, -1)
     return grid.permute(0, 3, 1, 2)
 
 
