@@ -137,4 +137,4 @@ def test_pictures_that_fail_are_not_called_cells(undrawn: None, capsys: pytest.C
     for path in (pictures() / "a").iterdir():
         path.write_bytes(b"no picture")
     assert call(*RUN, "--models", MODEL, "--data", "folder:pictures") == 1
-    assert "4 cells, 0 stored before, 0 skipped, 0 failed, and 2 images in the others" in capsys.readouterr().out
+    assert "4 cells, 0 stored before, 0 skipped, 0 failed; 2 images cannot be read" in capsys.readouterr().out
